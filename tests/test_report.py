@@ -7,14 +7,14 @@ import re
 import shutil
 import subprocess
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from test_report_examples import write_distilled
 from test_report_statistics import GIFT, KL, rows
+from test_report_tuning import RATES
+from test_report_tuning import line as choice_line
 
-from gift_jax import augment, labelling, soft_labels, views
-from gift_jax.data import distilled, preprocess
 from gift_jax.report import build, curves, reading
 from gift_jax.report.__main__ import main
 
@@ -44,31 +44,6 @@ def write_metrics(workdir, run_id, top1):
     (directory / "metrics.jsonl").write_text(text + '{"epoch": 40, "lo')
 
 
-def write_distilled(workdir):
-    """Random images of three classes and the soft labels of two views of them."""
-    generator = np.random.default_rng(0)
-    pixels = generator.integers(0, 256, (6, 8, 8, 3)).astype(np.uint8)
-    dataset = distilled.DistilledDataset(
-        images=pixels.astype(np.float32) / 255,
-        labels=np.array([0, 0, 1, 1, 2, 2]),
-        metadata=distilled.Metadata("digits", 3, "rded", "a test"),
-        preprocess=preprocess.Normalization((0.5, 0.4, 0.3), (0.2, 0.2, 0.25)),
-    )
-    distilled.save_distilled(dataset, workdir / "distilled" / "rded_ipc10")
-    directory = workdir / "soft_labels" / "rded_ipc10"
-    store = soft_labels.open_store(
-        directory / "logits", views=2, num_images=6, num_classes=3
-    )
-    logits = generator.normal(size=(2, 6, 3)).astype(np.float16)
-    for view in range(2):
-        store.write(view, 0, logits[view])
-    spec = {"flip": True, "pad_crop": 1}
-    recipe = {"source": "store", "augment": spec, "seed": 3, "views": 2}
-    (directory / "recipe.json").write_text(json.dumps(recipe))
-    (directory / "done.json").write_text("{}")
-    return dataset, logits
-
-
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     directory = tmp_path_factory.mktemp("work") / "a<b>&c"
@@ -93,8 +68,8 @@ def workdir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(workdir):
     out = workdir / "report"
-    files = build.write_report(workdir, out)
-    assert sorted(files) == sorted(out.iterdir())
+    files = build.write_report([workdir], out)
+    assert sorted([*files, out / build.MANIFEST]) == sorted(out.iterdir())
     return out
 
 
@@ -159,7 +134,7 @@ def test_the_page_parses_and_needs_no_network(page, report):
     text = (report / "report.html").read_text()
     assert not re.search(r"https?:|url\(|@import|<script", text)
     assert page.tags.count("img") == 5
-    assert page.tags.count("table") == 2
+    assert page.tags.count("table") == 3
 
 
 def test_the_page_says_what_was_left_out(page):
@@ -167,7 +142,7 @@ def test_the_page_says_what_was_left_out(page):
     assert LOSS in page.text
     assert "16 runs, 13 finished and 3 diverged" in page.text
     assert "3 of 3 diverged" in page.text
-    assert "line 17: not JSON" in page.text
+    assert "results.jsonl line 17: not JSON" in page.text
     assert "none (n = 1)" in page.text
 
 
@@ -175,39 +150,13 @@ def test_markdown_refers_to_its_pictures(report):
     text = (report / "report.md").read_text()
     pictures = re.findall(r"!\[.*\]\((.+)\)", text)
     assert {path.name for path in report.glob("*.png")} == set(pictures)
-    assert "| 0.001         | 50.62 ± 1.49 (n = 4) | **52.88 ± 2.02 (n = 4)** |" in text
+    assert "| 0.001         | 50.62 ± 1.49 | **52.88 ± 2.02** |" in text
 
 
 def test_the_same_results_give_the_same_files(workdir, report, tmp_path):
-    again = build.write_report(workdir, tmp_path)
+    again = build.write_report([workdir], tmp_path)
     for path in again:
         assert path.read_bytes() == (report / path.name).read_bytes(), path.name
-
-
-def test_examples_show_the_view_that_was_labelled(tmp_path):
-    dataset, logits = write_distilled(tmp_path)
-    shown = reading.read_examples(tmp_path, "rded_ipc10")
-    indices = [0, 2, 4]
-    np.testing.assert_array_equal(shown.labels, [0, 1, 2])
-    np.testing.assert_allclose(shown.images, dataset.images[indices], atol=1e-6)
-    exponentials = np.exp(logits[0, indices].astype(np.float64))
-    expected = exponentials / exponentials.sum(-1, keepdims=True)
-    np.testing.assert_allclose(shown.probabilities, expected, rtol=1e-12)
-    data, normalization = labelling.train_data(dataset, 3)
-    spec = augment.AugmentSpec(flip=True, pad_crop=1)
-    view_zero = views.AugmentedViews(spec, normalization).images(data, 0, jnp.arange(6))
-    pixels = dataset.preprocess.invert(np.asarray(view_zero))[indices]
-    np.testing.assert_allclose(shown.views, np.clip(pixels, 0, 1), atol=1e-6)
-    assert np.abs(shown.views - shown.images).max() > 0.1
-
-
-def test_examples_without_stored_labels(tmp_path):
-    write_distilled(tmp_path)
-    shutil.rmtree(tmp_path / "soft_labels")
-    shown = reading.read_examples(tmp_path, "rded_ipc10")
-    assert shown.views is None
-    assert shown.probabilities is None
-    assert reading.read_examples(tmp_path, "random_ipc10") is None
 
 
 def test_curves_are_averaged_where_all_have_a_point():
@@ -232,7 +181,7 @@ def test_a_half_written_line_of_metrics_is_passed_over(tmp_path):
 
 def test_without_runs_and_images_there_are_tables_and_bars(tmp_path):
     write_rows(tmp_path, [complete(one) for one in rows("gift", GIFT)])
-    names = {path.name for path in build.write_report(tmp_path, tmp_path / "out")}
+    names = {path.name for path in build.write_report([tmp_path], tmp_path / "out")}
     assert "accuracy.png" in names
     assert not {"differences.png", "learning_curves.png"} & names
 
@@ -259,7 +208,7 @@ def test_rows_that_make_no_sense_are_refused_with_the_reason(line, reason):
 def test_the_latest_row_of_a_run_counts(tmp_path):
     old, new = (complete(rows("kl", [top1])[0]) for top1 in (10.0, 20.0))
     write_rows(tmp_path, [old, new])
-    assert reading.read_results(tmp_path).rows == [new]
+    assert reading.read_results([tmp_path]).rows == [{**new, "workdir": tmp_path}]
 
 
 @pytest.mark.parametrize(
@@ -292,6 +241,98 @@ def test_another_baseline_turns_the_difference_round(tmp_path, capsys):
     assert main([str(tmp_path), "--baseline=gift", f"--out={tmp_path / 'out'}"]) == 0
     assert "report.html" in capsys.readouterr().out
     assert "*\N{MINUS SIGN}2.25*" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_runs_of_several_work_directories_are_put_together(workdir, tmp_path, capsys):
+    other = tmp_path / "other"
+    # Names of runs and products are the same in both.
+    fashion = [complete(one) for one in rows("kl", GIFT, dataset="fashion_mnist")]
+    fashion = [{**one, "run_id": f"kl_{one['seed']}"} for one in fashion]
+    write_rows(other, fashion)
+    for one in fashion:
+        write_metrics(other, one["run_id"], 10.0)
+    write_distilled(other)
+    results = reading.read_results([workdir, other])
+    tops = {
+        key[0].name: curve.test[-1, 1]
+        for key, curve in reading.read_curves(results.rows).items()
+        if key[1] == "kl_0"
+    }
+    assert tops == {workdir.name: KL[0], "other": 10.0}
+    with pytest.raises(SystemExit):
+        main([str(workdir), str(other)])
+    assert "--out is required with 2" in capsys.readouterr().err
+    out = tmp_path / "out"
+    assert main([str(workdir), str(other), str(other), f"--out={out}"]) == 0
+    names = {path.stem for path in out.glob("distilled_*.png")}
+    assert names == {
+        "distilled_digits_rded_ipc10",
+        "distilled_fashion_mnist_rded_ipc10",
+    }
+    assert "/results.jsonl line 17: not JSON" in (out / "report.md").read_text()
+
+
+def test_the_same_run_in_two_work_directories_is_an_error(tmp_path, capsys):
+    for name in ("one", "two"):
+        write_rows(tmp_path / name, [complete(one) for one in rows("kl", KL)])
+    paths = [str(tmp_path / name) for name in ("one", "two")]
+    assert main([*paths, f"--out={tmp_path / 'out'}"]) == 1
+    error = capsys.readouterr().err
+    assert f"'kl_0' of {paths[0]} and 'kl_0' of {paths[1]}" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_of_an_earlier_report_are_deleted_and_no_others(tmp_path):
+    out = tmp_path / "out"
+    two_blocks = rows("kl", KL) + rows("kl", KL, student="resnet18")
+    write_rows(tmp_path, [complete(one) for one in two_blocks])
+    build.write_report([tmp_path], out)
+    (out / "accuracy_3.png").write_text("by hand")
+    write_rows(tmp_path, [complete(one) for one in rows("kl", KL)])
+    files = build.write_report([tmp_path], out)
+    others = {out / build.MANIFEST, out / "accuracy_3.png"}
+    assert set(out.iterdir()) == {*files, *others}
+    assert out / "accuracy.png" in files
+    assert (out / "accuracy_3.png").read_text() == "by hand"
+
+
+def test_nothing_outside_of_the_report_is_deleted(tmp_path):
+    write_rows(tmp_path, [complete(one) for one in rows("kl", KL)])
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / build.MANIFEST).write_text(json.dumps(["../results.jsonl", ".."]))
+    build.write_report([tmp_path], out)
+    assert (tmp_path / "results.jsonl").exists()
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_soft_labels_that_cannot_be_read_do_not_stop_the_report(is_damaged, tmp_path):
+    write_distilled(tmp_path)
+    stored = tmp_path / "soft_labels" / "rded_ipc10"
+    if is_damaged:
+        shutil.rmtree(stored / "logits" / "c" / "0")
+    stored.rename(stored.with_name("rded_ipc10_conv3_v2"))
+    named = {"distilled_dir": "rded_ipc10", "soft_labels_dir": "rded_ipc10_conv3_v2"}
+    write_rows(tmp_path, [{**complete(one), **named} for one in rows("kl", KL)])
+    build.write_report([tmp_path], tmp_path / "out")
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert ("cannot be read" in report) == is_damaged
+    assert ("softmax of the teacher's logits of that view" in report) != is_damaged
+
+
+def test_tuned_learning_rates_are_explained(tmp_path):
+    both = rows("kl", KL) + rows("gift", GIFT)
+    write_rows(tmp_path, [complete(one) for one in both])
+    write_choices = [choice_line("kl", RATES[2]), "{", choice_line("gift", RATES[0])]
+    (tmp_path / "tuning.jsonl").write_text("\n".join(write_choices))
+    files = build.write_report([tmp_path], tmp_path / "out")
+    assert {"tuning.tex", "learning_rates.png"} <= {path.name for path in files}
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "best of 4 learning rates" in text
+    assert "on 500 images held out from the training data, over 2 seeds" in text
+    assert "For gift under adamw the chosen rate is at the edge" in text
+    assert "With 2 of the chosen rates no run is in the results" in text
+    assert "tuning.jsonl line 2: not JSON" in text
 
 
 @pytest.mark.slow

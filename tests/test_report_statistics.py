@@ -1,4 +1,4 @@
-"""Tests of `gift_jax.report.statistics` against SciPy and closed forms."""
+"""Tests of `gift_jax.report.statistics` and `comparison` against SciPy."""
 
 import math
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from gift_jax.report import statistics
+from gift_jax.report import comparison, statistics
 
 SETTINGS = {
     "dataset": "digits",
@@ -15,13 +15,16 @@ SETTINGS = {
     "ipc": 10,
     "teacher": "conv3",
     "soft_labels": "store",
+    "label_format": "float16",
     "views": 40,
+    "augment": "rded",
     "student": "conv3",
     "epochs": 40,
     "batch_size": 50,
     "optimizer": "adamw",
     "learning_rate": 0.001,
     "weight_decay": 0.0001,
+    "schedule": "step",
 }
 KL, GIFT = [50.0, 52.5, 51.0, 49.0], [53.0, 54.0, 54.5, 50.0]
 
@@ -36,9 +39,9 @@ def rows(loss, accuracies, **fields):
     return [row(loss, seed, top1, **fields) for seed, top1 in enumerate(accuracies)]
 
 
-def comparison(all_rows, loss="gift", baseline="kl"):
+def compared(all_rows, loss="gift", baseline="kl"):
     groups = statistics.group_rows(all_rows)
-    found = [c for c in statistics.compare(groups, baseline) if c.group.loss == loss]
+    found = [c for c in comparison.compare(groups, baseline) if c.loss == loss]
     assert len(found) == 1
     return found[0]
 
@@ -90,7 +93,7 @@ def test_sign_of_an_interval(values, sign):
 
 
 def test_the_difference_is_that_of_a_paired_t_test():
-    found = comparison(rows("kl", KL) + rows("gift", GIFT))
+    found = compared(rows("kl", KL) + rows("gift", GIFT))
     expected = stats.ttest_rel(GIFT, KL)
     assert found.difference.n == 4
     assert found.difference.interval == pytest.approx(
@@ -103,8 +106,8 @@ def test_the_difference_is_that_of_a_paired_t_test():
 def test_the_verdict_is_that_of_the_test():
     gift = [53.0, 54.0, 54.5, 47.0]
     assert stats.ttest_rel(gift, KL).pvalue > 0.05
-    assert comparison(rows("kl", KL) + rows("gift", gift)).verdict == 0
-    assert comparison(rows("kl", GIFT) + rows("gift", KL)).verdict == -1
+    assert compared(rows("kl", KL) + rows("gift", gift)).verdict == 0
+    assert compared(rows("kl", GIFT) + rows("gift", KL)).verdict == -1
 
 
 @given(st.floats(-30, 30))
@@ -113,14 +116,14 @@ def test_what_a_seed_adds_to_both_cancels(luck):
         [value + luck * (seed == 2) for seed, value in enumerate(values)]
         for values in (KL, GIFT)
     ]
-    plain = comparison(rows("kl", KL) + rows("gift", GIFT))
-    moved = comparison(rows("kl", shifted[0]) + rows("gift", shifted[1]))
+    plain = compared(rows("kl", KL) + rows("gift", GIFT))
+    moved = compared(rows("kl", shifted[0]) + rows("gift", shifted[1]))
     assert moved.difference.interval == pytest.approx(plain.difference.interval)
 
 
 def test_seeds_are_paired_by_number_and_not_by_order():
     shuffled = [*rows("gift", GIFT)[::-1], row("gift", 9, 99.0)]
-    found = comparison(rows("kl", KL) + shuffled)
+    found = compared(rows("kl", KL) + shuffled)
     assert found.group.summary("top1_last").n == 5
     assert found.difference.n == 4
     assert found.difference.mean == pytest.approx(
@@ -131,7 +134,7 @@ def test_seeds_are_paired_by_number_and_not_by_order():
 def test_diverged_runs_are_counted_and_never_averaged():
     # The latest accuracy before the run diverged is in its row.
     broken = row("gift", 3, 10.0, status="diverged", diverged_epoch=7)
-    found = comparison(rows("kl", KL) + rows("gift", GIFT[:3]) + [broken])
+    found = compared(rows("kl", KL) + rows("gift", GIFT[:3]) + [broken])
     assert (len(found.group.finished), len(found.group.diverged)) == (3, 1)
     assert found.group.summary("top1_last").mean == pytest.approx(sum(GIFT[:3]) / 3)
     assert found.difference.n == 3
@@ -140,11 +143,11 @@ def test_diverged_runs_are_counted_and_never_averaged():
 def test_survivors_of_a_divergence_are_not_called_better():
     worse, better = [50.0, 52.0, 51.0], [60.0, 62.1, 61.2]
     broken = row("gift", 3, None, status="diverged")
-    found = comparison(rows("kl", worse) + rows("gift", better) + [broken])
+    found = compared(rows("kl", worse) + rows("gift", better) + [broken])
     assert found.difference.sign == 1
     assert found.verdict == 0
     broken = row("kl", 3, None, status="diverged")
-    found = comparison(rows("kl", worse) + rows("gift", better) + [broken])
+    found = compared(rows("kl", worse) + rows("gift", better) + [broken])
     assert found.verdict == 0
 
 
@@ -155,11 +158,11 @@ def test_runs_of_other_settings_are_neither_averaged_nor_compared(field):
         rows("gift", GIFT) + other + rows("gift", KL, **{field: 7})
     )
     assert [len(group.finished) for group in groups] == [4, 4, 4]
-    alone, baseline, compared = statistics.compare(groups, "kl")
+    alone, baseline, gift = comparison.compare(groups, "kl")
     assert alone.baseline is None
     assert alone.difference.n == 0
     assert baseline.is_baseline
-    assert compared.baseline is baseline.group
+    assert gift.baseline is baseline.group
 
 
 def test_a_seed_counts_once():
@@ -174,7 +177,8 @@ def test_settings_that_follow_from_others_tell_nothing_apart():
         + rows("kl", KL, ipc=10, batch_size=50)
         + rows("kl", KL, optimizer="sgd", learning_rate=0.1, weight_decay=0.0)
     )
-    names = statistics.distinguishing(groups)
+    comparisons = comparison.compare(groups, None)
+    names = comparison.distinguishing(comparisons)
     assert names == ["ipc", "optimizer", "learning_rate"]
-    keys = {tuple(g.settings[name] for name in names) for g in groups}
+    keys = {tuple(c.setting(name) for name in names) for c in comparisons}
     assert len(keys) == len(groups)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_report_statistics import GIFT, KL, row, rows
 
-from gift_jax.report import markup, statistics, tables
+from gift_jax.report import comparison, markup, statistics, tables
 from gift_jax.report.markup import Cell, Table
 
 ABSENT = "\N{EN DASH}"
@@ -20,7 +20,7 @@ LOSS = "kl-t_squared=True"
 def made(all_rows, baseline="kl"):
     groups = statistics.group_rows(all_rows)
     losses = list(dict.fromkeys(group.loss for group in groups))
-    comparisons = statistics.compare(groups, baseline)
+    comparisons = comparison.compare(groups, baseline)
     return (
         tables.accuracy_table(comparisons, losses),
         tables.comparison_table(comparisons, losses),
@@ -118,23 +118,27 @@ def test_one_seed_gives_no_interval_and_says_so():
     assert all(cell.verdict == 0 for line in accuracy.rows for cell in line)
 
 
-def test_unequal_numbers_of_seeds_are_stated_in_every_cell():
+def test_a_number_of_seeds_that_is_not_the_usual_one_is_in_the_cell():
     accuracy, *_ = made(rows("kl", KL) + rows("gift", GIFT[:2]))
-    assert texts(accuracy) == [["50.62 ± 1.49 (n = 4)", "53.50 ± 0.71 (n = 2)"]]
+    assert texts(accuracy) == [["50.62 ± 1.49", "53.50 ± 0.71 (n = 2)"]]
+    assert "over n = 4 seeds where no other n is given" in accuracy.caption
 
 
 def test_diverged_runs_are_shown():
-    broken = [row("gift", s, 1.0, status="diverged") for s in range(4)]
+    broken = [
+        row("gift", s, 1.0, status="diverged", diverged_step=10 * s) for s in range(4)
+    ]
     accuracy, comparison, (header, values) = made(
         rows("kl", KL) + rows("mse", KL[:3]) + [{**broken[3], "loss": "mse"}] + broken
     )
     (line,) = texts(accuracy)
     assert line == [
-        "50.62 ± 1.49 (n = 4)",
-        "51.17 ± 1.26 (n = 3, 1 of 4 diverged)",
+        "50.62 ± 1.49",
+        "51.17 ± 1.26 (1 of 4 diverged)",
         "4 of 4 diverged",
     ]
-    assert texts(comparison)[2][1] == "0 (4 diverged)"
+    assert texts(comparison)[1][1] == "3 (1 diverged, step 30)"
+    assert texts(comparison)[2][1] == "0 (4 diverged, steps 0 to 30)"
     gift = dict(zip(header, values[2], strict=True))
     assert (gift["finished"], gift["diverged"], gift["top1_last_mean"]) == (0, 4, None)
 

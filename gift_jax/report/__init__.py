@@ -1,7 +1,9 @@
-"""The report of a work directory: tables, plots and one page.
+"""The report of work directories: tables, plots and one page.
 
-    python -m gift_jax.report WORKDIR [--out=DIR] [--baseline=LOSS]
+    python -m gift_jax.report WORKDIR... [--out=DIR] [--baseline=LOSS]
 
-`statistics` and `tables` are pure functions of rows; `reading` is where files are
-read, `plots` draws, `page` composes, `build` writes.
+`reading` and `examples` are where files are read; `statistics`, `tuning`,
+`comparison`, `tables` and `gradients` are pure functions of rows; `plots`, `curves`,
+`sweeps`, `scaling` and `pictures` draw, and `figures` says what is drawn; `page`
+composes, `build` writes.
 """

@@ -1,4 +1,4 @@
-"""The command: `python -m gift_jax.report WORKDIR [--out=DIR] [--baseline=LOSS]`."""
+"""The command: `python -m gift_jax.report WORKDIR... [--out=DIR] [--baseline=LOSS]`."""
 
 import argparse
 import pathlib
@@ -10,23 +10,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Writes the report; the exit code is 1 after an error."""
     parser = argparse.ArgumentParser(
         prog="python -m gift_jax.report",
-        description="Writes tables, plots and one page about the runs of a work "
-        "directory.",
+        description="Writes tables, plots and one page about the runs of work "
+        "directories.",
     )
-    parser.add_argument("workdir", type=pathlib.Path, help="holds results.jsonl")
     parser.add_argument(
-        "--out", type=pathlib.Path, help="where to write; by default WORKDIR/report"
+        "workdirs",
+        metavar="workdir",
+        nargs="+",
+        type=pathlib.Path,
+        help="holds results.jsonl; the runs of several are put together",
+    )
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        help="where to write; by default WORKDIR/report, if there is one WORKDIR",
     )
     parser.add_argument(
         "--baseline", help="loss to compare with; by default kl, where it was run"
     )
     flags = parser.parse_args(argv)
-    workdir = flags.workdir.expanduser().resolve()
-    out = flags.out.expanduser().resolve() if flags.out else workdir / "report"
+    paths = [path.expanduser().resolve() for path in flags.workdirs]
+    workdirs = list(dict.fromkeys(paths))
+    if flags.out is None and len(workdirs) > 1:
+        parser.error(f"--out is required with {len(workdirs)} work directories")
+    out = flags.out.expanduser().resolve() if flags.out else workdirs[0] / "report"
     try:
         from gift_jax.report import build
 
-        files = build.write_report(workdir, out, flags.baseline)
+        files = build.write_report(workdirs, out, flags.baseline)
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

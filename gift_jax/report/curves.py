@@ -1,4 +1,4 @@
-"""Plots of lines: accuracy over learning rate, and over epochs."""
+"""Plots over epochs: accuracies and gradient norms."""
 
 import collections
 import math
@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gift_jax.report.reading import Curve
-from gift_jax.report.statistics import Group
+from gift_jax.report.comparison import Comparison
+from gift_jax.report.reading import Curve, RunKey, run_key
+from gift_jax.report.statistics import Row
 from gift_jax.report.style import (
     ACCURACY,
     add_legend,
@@ -20,105 +21,29 @@ from gift_jax.report.style import (
     new_figure,
     setup_labels,
 )
-from gift_jax.report.tables import format_setting
 
-
-@in_style
-def learning_rates(groups: Sequence[Group], losses: Sequence[str]) -> Figure:
-    """Top-1 over learning rate, one panel for every optimizer with several.
-
-    Args:
-      groups: Of one block; those of optimizers with several learning rates.
-      losses: All losses of the report, in the order of their colours.
-    """
-    panels = collections.defaultdict(list)
-    for group in groups:
-        panels[group.settings["optimizer"], group.settings["weight_decay"]].append(
-            group
-        )
-    columns = min(len(panels), 2)
-    rows = math.ceil(len(panels) / columns)
-    figure = new_figure(0.4 + 2.0 * rows)
-    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_axis_off()
-    for axes in grid[:, 0]:
-        axes.set_ylabel(ACCURACY)
-    optimizers = [optimizer for optimizer, _ in panels]
-    shown = [loss for loss in losses if any(g.loss == loss for g in groups)]
-    for axes, ((optimizer, decay), members) in zip(
-        grid.flat[: len(panels)], panels.items(), strict=True
-    ):
-        same_name = optimizers.count(optimizer) > 1
-        decay_label = f", weight decay {format_setting(decay)}" if same_name else ""
-        axes.set_title(optimizer + decay_label)
-        axes.set_xscale("log")
-        axes.set_xlabel("learning rate")
-        axes.grid(True)
-        for place, loss in enumerate(shown):
-            _line_over_learning_rate(
-                axes,
-                losses.index(loss),
-                [group for group in members if group.loss == loss],
-                # Side by side, or intervals would hide one another.
-                shift=1.04 ** (place - (len(shown) - 1) / 2),
-            )
-    add_legend(figure, shown, losses)
-    return figure
-
-
-def _line_over_learning_rate(
-    axes: Axes, index: int, groups: Sequence[Group], shift: float
-) -> None:
-    groups = sorted(groups, key=lambda group: group.settings["learning_rate"])
-    points = [
-        (group.settings["learning_rate"], group.summary("top1_last"))
-        for group in groups
-        if group.finished
-    ]
-    axes.errorbar(
-        [rate * shift for rate, _ in points],
-        np.asarray([summary.mean for _, summary in points], float),
-        [summary.half_width or 0 for _, summary in points],
-        linestyle=line_style(index),
-        marker=marker_style(index),
-        markersize=3.5,
-        color=color(index),
-        capsize=2,
-        elinewidth=0.8,
-    )
-    diverged = [g.settings["learning_rate"] * shift for g in groups if g.diverged]
-    axes.plot(
-        diverged,
-        np.full(len(diverged), 0.03),
-        "x",
-        transform=axes.get_xaxis_transform(),
-        color=color(index),
-        markersize=5,
-        clip_on=False,
-    )
+Curves = Mapping[RunKey, Curve]
 
 
 @in_style
 def learning_curves(
-    groups: Sequence[Group], curves: Mapping[str, Curve], losses: Sequence[str]
+    comparisons: Sequence[Comparison], curves: Curves, losses: Sequence[str]
 ) -> Figure:
-    """Accuracy over epochs, one row of panels for every optimizer.
+    """Accuracy over epochs, one row of panels for every setup.
 
     Args:
-      groups: Of one block, each with a run that has a curve.
+      comparisons: Of one block, each with a run that has a curve.
       curves: By run.
       losses: All losses of the report, in the order of their colours.
     """
-    setups = setup_labels(groups)
+    setups = setup_labels(comparisons)
     figure = new_figure(0.5 + 1.6 * len(setups))
     grid = figure.subplots(len(setups), 2, sharex=True, sharey=True, squeeze=False)
     for row, (setup, label) in zip(grid, setups.items(), strict=True):
-        row[0].set_ylabel(label.replace("\n", " "))
-        for index, loss in enumerate(losses):
-            for group in groups:
-                if (group.setup, group.loss) == (setup, loss):
-                    _curves_of_group(row, group, curves, index)
+        row[0].set_ylabel(label)
+        for c in comparisons:
+            if c.setup == setup:
+                _accuracies(row, c, curves, losses.index(c.loss))
         for axes in row:
             axes.grid(True)
     grid[0, 0].set_title("on the views that are trained on")
@@ -126,39 +51,91 @@ def learning_curves(
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
     figure.supylabel(ACCURACY, fontsize=8)
-    shown = [loss for loss in losses if any(g.loss == loss for g in groups)]
+    shown = [loss for loss in losses if any(c.loss == loss for c in comparisons)]
     add_legend(figure, shown, losses)
     return figure
 
 
-def _curves_of_group(
-    row: Sequence[Axes], group: Group, curves: Mapping[str, Curve], index: int
+def _accuracies(
+    row: Sequence[Axes], comparison: Comparison, curves: Curves, index: int
 ) -> None:
     """Finished runs as their mean and range, diverged ones each by itself."""
-    finished = [
-        curves[run["run_id"]]
-        for run in group.finished.values()
-        if run["run_id"] in curves
-    ]
+    group = comparison.group
+    finished = _of_runs(group.finished, curves)
     for axes, kind in zip(row, ("train", "test"), strict=True):
-        epochs, low, mean, high = mean_curve([getattr(c, kind) for c in finished])
         marker = marker_style(index) if kind == "test" else ""
-        axes.plot(
-            epochs,
-            mean,
-            line_style(index),
-            marker=marker,
-            markersize=3,
-            color=color(index),
-        )
-        axes.fill_between(
-            epochs, low, high, color=color(index), alpha=0.18, linewidth=0
-        )
-    for run in group.diverged.values():
-        if run["run_id"] in curves:
-            train = curves[run["run_id"]].train
-            row[0].plot(*train.T, ":", color=color(index), linewidth=0.9)
-            row[0].plot(*train[-1], "x", color=color(index), markersize=5)
+        _mean_and_range(axes, [getattr(c, kind) for c in finished], index, marker)
+    for curve in _of_runs(group.diverged, curves):
+        _ended(row[0], curve.train, index)
+
+
+def _of_runs(runs: Mapping[int, Row], curves: Curves) -> list[Curve]:
+    found = (curves.get(run_key(run)) for run in runs.values())
+    return [curve for curve in found if curve is not None]
+
+
+def _mean_and_range(
+    axes: Axes, curves: Sequence[np.ndarray], index: int, marker: str = ""
+) -> None:
+    epochs, low, mean, high = mean_curve(curves)
+    axes.plot(
+        epochs,
+        mean,
+        linestyle=line_style(index),
+        marker=marker,
+        markersize=3,
+        color=color(index),
+    )
+    axes.fill_between(epochs, low, high, color=color(index), alpha=0.18, linewidth=0)
+
+
+def _ended(axes: Axes, curve: np.ndarray, index: int) -> None:
+    axes.plot(*curve.T, ":", color=color(index), linewidth=0.9)
+    axes.plot(*curve[-1], "x", color=color(index), markersize=5)
+
+
+@in_style
+def gradient_norms(
+    comparisons: Sequence[Comparison], curves: Curves, losses: Sequence[str]
+) -> Figure:
+    """Gradient norms over epochs on a logarithmic axis, one panel for every setup.
+
+    Args:
+      comparisons: Of one block, each with a run whose norms were recorded.
+      curves: By run.
+      losses: All losses of the report, in the order of their colours.
+    """
+    setups = setup_labels(comparisons)
+    columns = min(len(setups), 2)
+    rows = math.ceil(len(setups) / columns)
+    figure = new_figure(0.5 + 1.7 * rows)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[len(setups) :]:
+        axes.set_axis_off()
+    for axes, (setup, label) in zip(grid.flat, setups.items(), strict=False):
+        axes.set_title(label.replace("\n", " "))
+        axes.set_yscale("log")
+        axes.grid(True)
+        for c in comparisons:
+            if c.setup != setup:
+                continue
+            index = losses.index(c.loss)
+            finished = _of_runs(c.group.finished, curves)
+            _mean_and_range(axes, [_positive(curve) for curve in finished], index)
+            for curve in _of_runs(c.group.diverged, curves):
+                if len(_positive(curve)):
+                    _ended(axes, _positive(curve), index)
+    for axes in grid.flat[max(len(setups) - columns, 0) : len(setups)]:
+        axes.set_xlabel("epoch")
+        axes.tick_params(labelbottom=True)
+    figure.supylabel("gradient norm", fontsize=8)
+    shown = [loss for loss in losses if any(c.loss == loss for c in comparisons)]
+    add_legend(figure, shown, losses, markers=False)
+    return figure
+
+
+def _positive(curve: Curve) -> np.ndarray:
+    return curve.gradient[curve.gradient[:, 1] > 0]
 
 
 def mean_curve(curves: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:

@@ -22,6 +22,7 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "±": r"$\pm$",
+    "²": r"$^2$",
     "\N{MINUS SIGN}": r"$-$",
     "\N{EN DASH}": "--",
 }

@@ -8,9 +8,11 @@ import dataclasses
 import html
 from collections.abc import Sequence
 
-from gift_jax.report import markup, statistics, tables
+from gift_jax.report import cells, markup, statistics
+from gift_jax.report.comparison import Comparison, distinguishing
 from gift_jax.report.markup import Table
 from gift_jax.report.statistics import Group
+from gift_jax.report.tuning import TUNED, Tuning
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c1c1e; --soft: #5f6368; --line: #d9dce1;
@@ -70,28 +72,38 @@ class Report:
 
     Attributes:
       title: One line.
-      groups: All groups of runs.
-      baseline: Label of the loss that is compared with, if any.
+      comparisons: Of all groups of runs.
+      tunings: The choices of learning rates.
       unreadable: What is wrong with lines of the results that were passed over.
       tables: In their order.
       pictures: In their order.
     """
 
     title: str
-    groups: Sequence[Group]
-    baseline: str | None
+    comparisons: Sequence[Comparison]
+    tunings: Sequence[Tuning]
     unreadable: Sequence[str]
     tables: Sequence[Table]
     pictures: Sequence[Picture]
 
+    @property
+    def groups(self) -> list[Group]:
+        """All groups of runs, each once."""
+        return list({id(c.group): c.group for c in self.comparisons}.values())
 
-def common_settings(groups: Sequence[Group]) -> dict[str, str]:
+
+def common_settings(report: Report) -> dict[str, str]:
     """All settings but those that the tables tell: each with its values."""
-    told = {*statistics.distinguishing(groups), "loss"}
-    return {
-        tables.HEADINGS[name]: _values(groups, name)
+    told = {*distinguishing(report.comparisons), "loss"}
+    recorded = {
+        name
         for name in statistics.SETTINGS
-        if name not in told
+        if any(group.settings[name] is not None for group in report.groups)
+    }
+    return {
+        cells.HEADINGS[name]: _values(report.groups, name)
+        for name in statistics.SETTINGS
+        if name in recorded - told
     }
 
 
@@ -99,7 +111,7 @@ def _values(groups: Sequence[Group], name: str) -> str:
     """The values of a setting; an optimizer's several with their optimizers."""
     users: dict[str, dict[str, None]] = {}
     for group in groups:
-        value = tables.format_setting(group.settings[name])
+        value = cells.format_setting(group.settings[name])
         users.setdefault(value, {})[group.settings["optimizer"]] = None
     if len(users) > 1 and name in statistics.SETUP:
         return ", ".join(f"{v} ({', '.join(names)})" for v, names in users.items())
@@ -113,14 +125,20 @@ def notes(report: Report) -> list[str]:
     found = [f"{runs} runs, {runs - diverged} finished and {diverged} diverged."]
     if diverged:
         found[0] += " Diverged runs are in no mean."
-    least = min(len(group.finished) + len(group.diverged) for group in report.groups)
-    if least == 1:
+    if report.tunings:
+        found.append(_tuning_note(report))
+    if any(group.runs == 1 for group in report.groups):
         found.append(
             "Some settings have one run only: there is no standard deviation and no "
             "interval for them, and nothing can be concluded from a difference."
         )
-    comparisons = statistics.compare(report.groups, report.baseline)
-    intervals = sum(c.difference.interval is not None for c in comparisons)
+    intervals = len(
+        {
+            (id(c.group), id(c.baseline))
+            for c in report.comparisons
+            if c.difference.interval is not None
+        }
+    )
     if intervals > 1:
         found.append(
             f"{intervals} differences have an interval of 95% each, not corrected for "
@@ -129,10 +147,44 @@ def notes(report: Report) -> list[str]:
         )
     if report.unreadable:
         found.append(
-            "Lines of results.jsonl that cannot be read are left out: "
-            f"{'; '.join(report.unreadable)}."
+            f"Lines that cannot be read are left out: {'; '.join(report.unreadable)}."
         )
     return found
+
+
+def _tuning_note(report: Report) -> str:
+    """On how much the tuned learning rates were chosen, and what they lack."""
+    images = _range([tuning.validation_images for tuning in report.tunings])
+    seeds = _range([len(tuning.seeds) for tuning in report.tunings])
+    tried = _range([len(tuning.tried) for tuning in report.tunings])
+    note = (
+        "Default is the optimizer's one learning rate for all losses. Tuned is the "
+        f"best of {tried} learning rates by top-1 accuracy after the last epoch on "
+        f"{images} images held out from the training data, over {seeds} "
+        f"seed{'s' * (seeds != '1')}; no test image took part in the choice."
+    )
+    at_edge = [tuning for tuning in report.tunings if tuning.at_edge]
+    if at_edge:
+        which = ", ".join(
+            f"{t.settings['loss']} under {t.settings['optimizer']}" for t in at_edge
+        )
+        note += (
+            f" For {which} the chosen rate is at the edge of those that were tried: "
+            "a better one may lie beyond."
+        )
+    run = {id(c.tuning) for c in report.comparisons if c.protocol == TUNED}
+    missing = sum(
+        tuning.learning_rate is not None and id(tuning) not in run
+        for tuning in report.tunings
+    )
+    if missing:
+        note += f" With {missing} of the chosen rates no run is in the results."
+    return note
+
+
+def _range(values: Sequence[int]) -> str:
+    least, most = min(values), max(values)
+    return str(least) if least == most else f"{least} to {most}"
 
 
 def to_markdown(report: Report) -> str:
@@ -140,7 +192,7 @@ def to_markdown(report: Report) -> str:
     lines = [f"# {markup.escape_markdown(report.title)}", ""]
     for note in notes(report):
         lines += [markup.escape_markdown(note), ""]
-    for name, value in common_settings(report.groups).items():
+    for name, value in common_settings(report).items():
         lines.append(f"- {name}: {markup.escape_markdown(value)}")
     for table in report.tables:
         lines += ["", f"## {table.title}", "", markup.to_markdown(table), ""]
@@ -158,7 +210,7 @@ def to_html(report: Report) -> str:
     first, *others = notes(report)
     settings = "".join(
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
-        for name, value in common_settings(report.groups).items()
+        for name, value in common_settings(report).items()
     )
     body = [
         f"<h1>{title}</h1>",

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gift_jax.report.reading import Examples
+from gift_jax.report.examples import Examples
 from gift_jax.report.style import in_style, new_figure
 
 _CLASSES_SHOWN = 5

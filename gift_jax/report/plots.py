@@ -1,12 +1,14 @@
 """Plots of accuracies: bars over optimizers, and paired differences."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gift_jax.report.statistics import Comparison, Group
+from gift_jax.report.comparison import Comparison
+from gift_jax.report.statistics import Group
 from gift_jax.report.style import (
     ACCURACY,
     add_legend,
@@ -16,62 +18,131 @@ from gift_jax.report.style import (
     new_figure,
     setup_labels,
 )
+from gift_jax.report.tables import rank
+
+# With more losses than there are colours their names stand beside the bars.
+_MAX_LOSSES_UPRIGHT = 7
+_MAX_SETUPS_IN_A_ROW = 5
+_INK = "#222222"
+
+
+def bars(comparisons: Sequence[Comparison], losses: Sequence[str]) -> Figure:
+    """Top-1 of every loss and setup, with intervals and the single seeds.
+
+    Args:
+      comparisons: Of one block.
+      losses: All losses of the report, in the order of their colours.
+    """
+    shown = [loss for loss in losses if any(c.loss == loss for c in comparisons)]
+    draw = _upright_bars if len(shown) <= _MAX_LOSSES_UPRIGHT else _lying_bars
+    return draw(comparisons, shown, losses)
 
 
 @in_style
-def bars(groups: Sequence[Group], losses: Sequence[str]) -> Figure:
-    """Top-1 of every loss and optimizer, with intervals and the single seeds.
-
-    Args:
-      groups: Of one block.
-      losses: All losses of the report, in the order of their colours.
-    """
-    figure = new_figure(2.4)
-    axes = figure.subplots()
-    shown = [loss for loss in losses if any(g.loss == loss for g in groups)]
-    setups = setup_labels(groups)
-    here = {(group.setup, group.loss) for group in groups}
-    places = {s: [loss for loss in shown if (s, loss) in here] for s in setups}
-    width = 0.8 / max(map(len, places.values()))
+def _upright_bars(
+    comparisons: Sequence[Comparison], shown: Sequence[str], losses: Sequence[str]
+) -> Figure:
+    """Setups side by side, those of a protocol in rows of their own."""
+    labels = setup_labels(comparisons)
+    here = {(c.setup, c.loss): c.group for c in comparisons}
+    lines = _lines(list(labels))
+    figure = new_figure(0.4 + 2.0 * len(lines))
+    grid = figure.subplots(len(lines), 1, sharey=True, squeeze=False)[:, 0]
+    widest = max(map(len, lines))
+    most = max(sum((setup, loss) in here for loss in shown) for setup in labels)
+    width = 0.8 / most
     top = 0.0
-    for group in groups:
-        beside = places[group.setup]
-        offset = (beside.index(group.loss) - (len(beside) - 1) / 2) * width
-        x = list(setups).index(group.setup) + offset
-        top = max(top, _bar(axes, x, width, group, losses))
-    axes.set_xticks(range(len(setups)), list(setups.values()))
-    axes.tick_params(axis="x", length=0)
-    axes.set_xlim(-0.6, len(setups) - 0.4)
-    axes.set_ylim(0, min(top * 1.08, 104) if top else 100)
-    axes.set_ylabel(ACCURACY)
-    axes.grid(True, axis="y")
+    for axes, setups in zip(grid, lines, strict=True):
+        places = {s: [loss for loss in shown if (s, loss) in here] for s in setups}
+        for x, (setup, beside) in enumerate(places.items()):
+            for place, loss in enumerate(beside):
+                offset = (place - (len(beside) - 1) / 2) * width
+                group = here[setup, loss]
+                index = losses.index(loss)
+                top = max(top, _bar(axes, x + offset, width, group, index))
+        axes.set_xticks(range(len(setups)), [labels[setup] for setup in setups])
+        axes.tick_params(axis="x", length=0)
+        axes.set_xlim(-0.6, widest - 0.4)
+        axes.set_ylabel(ACCURACY)
+        axes.grid(True, axis="y")
+    grid[0].set_ylim(0, min(top * 1.08, 104) if top else 100)
     add_legend(figure, shown, losses, patches=True)
     return figure
 
 
+@in_style
+def _lying_bars(
+    comparisons: Sequence[Comparison], shown: Sequence[str], losses: Sequence[str]
+) -> Figure:
+    """Losses below one another, setups in panels."""
+    labels = setup_labels(comparisons)
+    columns = min(len(labels), 3)
+    rows = math.ceil(len(labels) / columns)
+    figure = new_figure((0.55 + 0.19 * len(shown)) * rows)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[len(labels) :]:
+        axes.set_axis_off()
+    top = 0.0
+    for axes, (setup, label) in zip(
+        grid.flat[: len(labels)], labels.items(), strict=True
+    ):
+        for c in comparisons:
+            if c.setup == setup:
+                index = losses.index(c.loss)
+                place = shown.index(c.loss)
+                top = max(top, _bar(axes, place, 0.8, c.group, index, lying=True))
+        axes.set_title(label.replace("\n", " "))
+        axes.set_yticks(range(len(shown)), shown)
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        axes.grid(True, axis="x")
+        axes.grid(False, axis="y")
+    grid[0, 0].set_xlim(0, min(top * 1.08, 104) if top else 100)
+    figure.supxlabel(ACCURACY, fontsize=8)
+    return figure
+
+
+def _lines(setups: Sequence[tuple]) -> list[list[tuple]]:
+    """Setups in rows of about equal length, the default learning rates first."""
+    lines = []
+    kinds = {rank(setup[1])[0]: None for setup in setups}
+    for kind in sorted(kinds):
+        members = [setup for setup in setups if rank(setup[1])[0] == kind]
+        length = math.ceil(
+            len(members) / math.ceil(len(members) / _MAX_SETUPS_IN_A_ROW)
+        )
+        lines += [members[i : i + length] for i in range(0, len(members), length)]
+    return lines
+
+
 def _bar(
-    axes: Axes, x: float, width: float, group: Group, losses: Sequence[str]
+    axes: Axes,
+    place: float,
+    width: float,
+    group: Group,
+    index: int,
+    lying: bool = False,
 ) -> float:
-    """Draws one bar; how high its data reach."""
-    index = losses.index(group.loss)
-    summary = group.summary("top1_last")
+    """Draws one bar of the loss of that number; how far its data reach."""
     if group.diverged:
         axes.annotate(
             f"{len(group.diverged)}/{group.runs} diverged",
-            (x, 0),
-            (0, 2),
+            (0, place) if lying else (place, 0),
+            (2, 0) if lying else (0, 2),
             textcoords="offset points",
-            rotation=90,
-            ha="center",
-            va="bottom",
+            rotation=0 if lying else 90,
+            ha="left" if lying else "center",
+            va="center" if lying else "bottom",
             fontsize=6,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85},
             zorder=4,
         )
+    summary = group.summary("top1_last")
     if summary.mean is None:
         return 0.0
-    axes.bar(
-        x,
+    draw = axes.barh if lying else axes.bar
+    draw(
+        place,
         summary.mean,
         width * 0.92,
         color=color(index),
@@ -81,24 +152,26 @@ def _bar(
     )
     if summary.half_width is not None:
         axes.errorbar(
-            x,
-            summary.mean,
-            summary.half_width,
-            color="#222222",
+            summary.mean if lying else place,
+            place if lying else summary.mean,
+            xerr=summary.half_width if lying else None,
+            yerr=None if lying else summary.half_width,
+            color=_INK,
             elinewidth=0.8,
             capsize=2,
             capthick=0.8,
             zorder=3,
         )
     values = [row["top1_last"] for row in group.finished.values()]
-    spread = np.linspace(-0.18, 0.18, len(values)) * width if len(values) > 1 else [0]
+    spread = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(1)
+    places = place + spread * width
     axes.plot(
-        x + np.asarray(spread),
-        values,
+        values if lying else places,
+        places if lying else values,
         "o",
         markersize=2.2,
         markerfacecolor="white",
-        markeredgecolor="#222222",
+        markeredgecolor=_INK,
         markeredgewidth=0.5,
         zorder=4,
     )
@@ -113,24 +186,23 @@ def differences(comparisons: Sequence[Comparison], losses: Sequence[str]) -> Fig
       comparisons: Of one block; those that are no baseline and have a difference.
       losses: All losses of the report, in the order of their colours.
     """
-    setups = setup_labels([c.group for c in comparisons])
+    setups = setup_labels(comparisons)
     order = sorted(
-        comparisons,
-        key=lambda c: (list(setups).index(c.group.setup), losses.index(c.group.loss)),
+        comparisons, key=lambda c: (list(setups).index(c.setup), losses.index(c.loss))
     )
     figure = new_figure(0.75 + 0.17 * len(order) + 0.08 * len(setups))
     axes = figure.subplots()
     axes.axvline(0, color="#555555", linewidth=0.8)
     y, ticks, labels, previous = 0.0, [], [], None
     for comparison in order:
-        if previous not in (None, comparison.group.setup):
+        if previous not in (None, comparison.setup):
             y += 0.5
             axes.axhline(y - 0.75, color="#dddddd", linewidth=0.5)
-        previous = comparison.group.setup
+        previous = comparison.setup
         _difference(axes, y, comparison, losses)
         ticks.append(y)
-        label = setups[comparison.group.setup].replace("\n", " ")
-        labels.append(f"{label}  {comparison.group.loss}".strip())
+        label = setups[comparison.setup].replace("\n", " ")
+        labels.append(f"{label}  {comparison.loss}".strip())
         y += 1
     axes.set_yticks(ticks, labels)
     axes.tick_params(axis="y", length=0)
@@ -145,7 +217,7 @@ def _difference(
     axes: Axes, y: float, comparison: Comparison, losses: Sequence[str]
 ) -> None:
     difference = comparison.difference
-    shade = color(losses.index(comparison.group.loss))
+    shade = color(losses.index(comparison.loss))
     axes.errorbar(
         np.asarray([difference.mean], float),
         y,

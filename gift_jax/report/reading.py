@@ -1,41 +1,59 @@
-"""Reads from a work directory what its report shows."""
+"""Reads the runs of work directories."""
 
 import dataclasses
 import json
 import math
 import pathlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import special
 
-from gift_jax.data import distilled
 from gift_jax.progress import METRICS_FILE
-from gift_jax.results import RESULTS_FILE, latest_rows
+from gift_jax.report import tuning
+from gift_jax.results import RESULTS_FILE, TUNING_FILE, latest_rows
 
 FINISHED, DIVERGED = "finished", "diverged"
+
+RunKey = tuple[pathlib.Path, str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """The results of a work directory.
+    """The results of work directories.
 
     Attributes:
-      rows: One a run; of a run that was made anew, the latest.
+      rows: One a run; of a run that was made anew, the latest. "workdir" is the
+        directory that it is of.
+      tunings: The latest choice of a learning rate for each settings.
       unreadable: What is wrong with the lines that were passed over.
     """
 
     rows: list[dict[str, Any]]
+    tunings: list[tuning.Tuning]
     unreadable: list[str]
 
 
-def read_results(workdir: pathlib.Path) -> Results:
-    """Reads the results file.
+def read_results(workdirs: Sequence[pathlib.Path]) -> Results:
+    """Reads the results and the tuned learning rates of work directories.
 
     Raises:
-      FileNotFoundError: there is none.
-      ValueError: there is no row in it that can be read.
+      FileNotFoundError: one of them has no results.
+      ValueError: one of them has no row that can be read.
     """
+    rows, tunings, unreadable = [], [], []
+    for workdir in workdirs:
+        of_workdir, unreadable_rows = _read_rows(workdir)
+        rows += of_workdir
+        chosen, unreadable_choices = _read_tunings(workdir)
+        tunings += chosen
+        prefix = f"{workdir.name}/" if len(workdirs) > 1 else ""
+        unreadable += [f"{prefix}{RESULTS_FILE} {why}" for why in unreadable_rows]
+        unreadable += [f"{prefix}{TUNING_FILE} {why}" for why in unreadable_choices]
+    return Results(rows, tuning.latest(tunings), unreadable)
+
+
+def _read_rows(workdir: pathlib.Path) -> tuple[list[dict[str, Any]], list[str]]:
     path = workdir / RESULTS_FILE
     if not path.is_file():
         raise FileNotFoundError(
@@ -52,7 +70,19 @@ def read_results(workdir: pathlib.Path) -> Results:
             "object a run: run `python -m gift_jax.main` again to have finished runs "
             "added"
         )
-    return Results(rows, unreadable)
+    return [{**row, "workdir": workdir} for row in rows], unreadable
+
+
+def _read_tunings(workdir: pathlib.Path) -> tuple[list[tuning.Tuning], list[str]]:
+    path = workdir / TUNING_FILE
+    tunings, unreadable = [], []
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            tunings.append(tuning.parse_tuning(line))
+        except ValueError as error:
+            unreadable.append(f"line {number}: {error}")
+    return tunings, unreadable
 
 
 def parse_row(line: str) -> dict[str, Any]:
@@ -93,10 +123,24 @@ class Curve:
     Attributes:
       train: (epochs, 2) float: epochs trained, top-1 on the views trained on.
       test: (evaluations, 2) float: epochs trained, top-1 on the test split.
+      gradient: (epochs, 2) float: epochs trained, mean norm of the gradients of the
+        last of them. Empty where none were recorded.
     """
 
     train: np.ndarray
     test: np.ndarray
+    gradient: np.ndarray
+
+
+def run_key(row: Mapping[str, Any]) -> RunKey:
+    """What a run is known by: its name, and the work directory it is of."""
+    return row["workdir"], row["run_id"]
+
+
+def read_curves(rows: Iterable[Mapping[str, Any]]) -> dict[RunKey, Curve]:
+    """Reads the metrics of those runs that have some."""
+    curves = {run_key(row): read_curve(*run_key(row)) for row in rows}
+    return {key: curve for key, curve in curves.items() if curve is not None}
 
 
 def read_curve(workdir: pathlib.Path, run_id: str) -> Curve | None:
@@ -104,7 +148,7 @@ def read_curve(workdir: pathlib.Path, run_id: str) -> Curve | None:
     path = workdir / "runs" / run_id / METRICS_FILE
     if not path.is_file():
         return None
-    train, test = [], []
+    train, test, gradient = [], [], []
     for line in path.read_text(errors="replace").splitlines():
         try:
             metrics = json.loads(line)
@@ -114,83 +158,10 @@ def read_curve(workdir: pathlib.Path, run_id: str) -> Curve | None:
             continue
         if "test_top1" in metrics:
             test.append((trained, metrics["test_top1"]))
+        norm = metrics.get("gradient_norm")
+        if isinstance(norm, float) and math.isfinite(norm):
+            gradient.append((trained, norm))
     if not train:
         return None
-    return Curve(np.asarray(train, float), np.asarray(test, float).reshape(-1, 2))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Examples:
-    """Some distilled images and their soft labels.
-
-    Attributes:
-      name: Of the distilled dataset in the work directory, such as "rded_ipc10".
-      images: (n, H, W, C) float pixels in [0, 1].
-      labels: (n,) integer hard labels.
-      views: (n, H, W, C) float pixels of view 0, or None where the soft labels
-        belong to the images themselves.
-      probabilities: (n, num_classes) float, softmax of the stored logits, or None
-        where none are stored.
-    """
-
-    name: str
-    images: np.ndarray
-    labels: np.ndarray
-    views: np.ndarray | None = None
-    probabilities: np.ndarray | None = None
-
-
-def read_examples(workdir: pathlib.Path, name: str, count: int = 6) -> Examples | None:
-    """Reads one image of each of the first classes, with its soft label of view 0.
-
-    Args:
-      workdir: Work directory.
-      name: Of the distilled dataset in it.
-      count: Of images.
-
-    Returns:
-      The examples, or None where that dataset does not lie there.
-    """
-    directory = workdir / "distilled" / name
-    if not (directory / distilled.ARRAYS_FILE).is_file():
-        return None
-    dataset = distilled.load_distilled(directory)
-    _, first = np.unique(dataset.labels, return_index=True)
-    shown = first[:count]
-    examples = Examples(
-        name=name,
-        images=np.clip(dataset.pixels()[shown], 0, 1),
-        labels=dataset.labels[shown],
-    )
-    stored = workdir / "soft_labels" / name
-    if (stored / "done.json").is_file():
-        views, logits = _view_zero(stored, dataset, shown)
-    elif dataset.soft_labels is not None:
-        views, logits = None, dataset.soft_labels[shown]
-    else:
-        return examples
-    probabilities = special.softmax(logits.astype(np.float64), axis=-1)
-    return dataclasses.replace(examples, views=views, probabilities=probabilities)
-
-
-def _view_zero(
-    stored: pathlib.Path, dataset: distilled.DistilledDataset, shown: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels and logits of view 0 of some images, made anew from the recipe."""
-    import jax.numpy as jnp
-
-    from gift_jax import augment, labelling, soft_labels, views
-
-    recipe = json.loads((stored / "recipe.json").read_text())
-    store = soft_labels.open_store(
-        stored / "logits",
-        views=recipe["views"],
-        num_images=len(dataset),
-        num_classes=dataset.metadata.num_classes,
-    )
-    data, normalization = labelling.train_data(dataset, recipe["seed"])
-    spec = augment.AugmentSpec(**recipe["augment"])
-    view_images = views.AugmentedViews(spec, normalization)
-    inputs = np.asarray(view_images.images(data, 0, jnp.asarray(shown)))
-    pixels = np.clip(dataset.preprocess.invert(inputs), 0, 1)
-    return pixels, store.read(0)[shown]
+    arrays = (np.asarray(c, float).reshape(-1, 2) for c in (train, test, gradient))
+    return Curve(*arrays)

@@ -6,21 +6,23 @@ Runs that diverged have no accuracy. They are counted, and in no mean.
 import collections
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 # What a run was; rows that agree in all of it differ in nothing but the seed.
-SETUP = ("optimizer", "learning_rate", "weight_decay")
+SETUP = ("optimizer", "learning_rate", "weight_decay", "schedule")
 BLOCK = (
     "dataset",
     "distill",
     "ipc",
     "teacher",
     "soft_labels",
+    "label_format",
     "views",
+    "augment",
     "student",
     "epochs",
     "batch_size",
@@ -81,6 +83,18 @@ def summarize(values: Iterable[float]) -> Summary:
     return Summary(n, mean, sd, quantile * sd / math.sqrt(n))
 
 
+def pair(group: Mapping[int, Row], other: Mapping[int, Row], metric: str) -> Summary:
+    """Group minus other, paired over the seeds that finished in both.
+
+    Args:
+      group: Rows of finished runs, by seed.
+      other: Likewise.
+      metric: The field whose difference is taken.
+    """
+    seeds = sorted(group.keys() & other.keys())
+    return summarize(group[seed][metric] - other[seed][metric] for seed in seeds)
+
+
 @dataclasses.dataclass(frozen=True)
 class Group:
     """The runs that differ in nothing but the seed.
@@ -102,7 +116,7 @@ class Group:
 
     @property
     def setup(self) -> tuple:
-        """Optimizer, learning rate and weight decay."""
+        """Optimizer, learning rate, weight decay and schedule."""
         return tuple(self.settings[name] for name in SETUP)
 
     @property
@@ -116,9 +130,20 @@ class Group:
         return (*self.block, *self.setup)
 
     @property
+    def rows(self) -> list[Row]:
+        """Rows of all runs, finished ones first."""
+        return [*self.finished.values(), *self.diverged.values()]
+
+    @property
     def runs(self) -> int:
-        """Finished and diverged runs."""
+        """How many runs finished or diverged."""
         return len(self.finished) + len(self.diverged)
+
+    @property
+    def soft_label_bytes(self) -> int | None:
+        """Size of the stored soft labels; None where it is not recorded."""
+        sizes = (row.get("soft_label_bytes") for row in self.rows)
+        return next((size for size in sizes if size is not None), None)
 
     def summary(self, metric: str) -> Summary:
         """Statistics of a field of the finished runs; rows without it are left out."""
@@ -139,10 +164,10 @@ def group_rows(rows: Iterable[Row]) -> list[Group]:
         other = of_group.setdefault(row["seed"], row)
         if other is not row:
             raise ValueError(
-                f"runs {other['run_id']!r} and {row['run_id']!r} have the same "
-                f"settings and seed {row['seed']}, expected one run a seed: "
-                "remove one of them from results.jsonl, or report them from two "
-                "work directories"
+                f"runs {_place(other)} and {_place(row)} have the same settings and "
+                f"seed {row['seed']}, expected one run a seed: remove one of them "
+                "from results.jsonl, or report them from two work directories, each "
+                "by itself"
             )
     return [
         Group(
@@ -154,72 +179,7 @@ def group_rows(rows: Iterable[Row]) -> list[Group]:
     ]
 
 
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """A group against the baseline of its condition.
-
-    Attributes:
-      group: The group.
-      baseline: The baseline's group, or None where it was not run.
-      difference: Group minus baseline, paired over the seeds that finished in both.
-    """
-
-    group: Group
-    baseline: Group | None
-    difference: Summary
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether the group is the baseline itself."""
-        return self.group is self.baseline
-
-    @property
-    def verdict(self) -> int:
-        """1 (better) or -1 (worse) where the interval excludes zero, else 0.
-
-        Also 0 where a run of either diverged: the seeds that are left are a choice.
-        """
-        if self.baseline is None or self.group.diverged or self.baseline.diverged:
-            return 0
-        return self.difference.sign
-
-
-def compare(
-    groups: Sequence[Group], baseline: str | None, metric: str = "top1_last"
-) -> list[Comparison]:
-    """Compares every group with the baseline of its condition.
-
-    Args:
-      groups: All groups.
-      baseline: Label of the baseline's loss, or None for no comparison.
-      metric: The field that is compared.
-    """
-    baselines = {g.condition: g for g in groups if g.loss == baseline}
-    return [_compared(g, baselines.get(g.condition), metric) for g in groups]
-
-
-def _compared(group: Group, baseline: Group | None, metric: str) -> Comparison:
-    if baseline is None or group is baseline:
-        return Comparison(group, baseline, Summary(0))
-    seeds = sorted(group.finished.keys() & baseline.finished.keys())
-    differences = (
-        group.finished[seed][metric] - baseline.finished[seed][metric] for seed in seeds
-    )
-    return Comparison(group, baseline, summarize(differences))
-
-
-def distinguishing(groups: Sequence[Group]) -> list[str]:
-    """The settings besides the loss that tell conditions apart.
-
-    Those that follow from the ones before them, as a batch size from the IPC, are
-    left out. The learning rate is not: it is what an optimizer is judged with.
-    """
-    kept: list[str] = []
-    for name in (*BLOCK, *SETUP):
-        values = {g.settings[name] for g in groups}
-        before = {tuple(g.settings[k] for k in kept) for g in groups}
-        with_it = {tuple(g.settings[k] for k in (*kept, name)) for g in groups}
-        tells_apart = len(with_it) > len(before)
-        if tells_apart or (name == "learning_rate" and len(values) > 1):
-            kept.append(name)
-    return kept
+def _place(row: Row) -> str:
+    """The name of a run, with its work directory where that is known."""
+    name = repr(row["run_id"])
+    return f"{name} of {row['workdir']}" if "workdir" in row else name

@@ -5,7 +5,6 @@ those of Okabe and Ito, which the colour-blind can tell apart; every loss has a
 marker too.
 """
 
-import collections
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,8 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from gift_jax.report.statistics import Group
-from gift_jax.report.tables import format_setting
+from gift_jax.report.cells import condition_text, format_setting
+from gift_jax.report.comparison import Comparison
+from gift_jax.report.tables import rank
 
 WIDTH = 5.5
 DPI = 240
@@ -77,23 +77,27 @@ def new_figure(height: float) -> Figure:
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
-def setup_labels(groups: Sequence[Group]) -> dict[tuple, str]:
-    """What optimizers are called in a plot: by name and learning rate."""
-    decays = collections.defaultdict(set)
-    for group in groups:
-        optimizer, learning_rate, decay = group.setup
-        decays[optimizer].add(decay)
-    first = {g.settings["optimizer"]: i for i, g in reversed(list(enumerate(groups)))}
-    setups = sorted(
-        {g.setup for g in groups},
-        key=lambda s: (first[s[0]], *(-1 if v is None else v for v in s[1:])),
+def setup_labels(comparisons: Sequence[Comparison]) -> dict[tuple, str]:
+    """What setups are called in a plot: by optimizer and learning rate.
+
+    Weight decay and schedule are named where an optimizer has several.
+    """
+    first = {c.setup: c for c in reversed(comparisons)}
+    optimizers = list(dict.fromkeys(c.setting("optimizer") for c in comparisons))
+    ordered = sorted(
+        first.values(),
+        key=lambda c: (optimizers.index(c.setup[0]), *map(rank, c.setup[1:])),
     )
     labels = {}
-    for optimizer, learning_rate, decay in setups:
-        label = f"{optimizer}\n{format_setting(learning_rate)}"
-        if len(decays[optimizer]) > 1:
+    for c in ordered:
+        optimizer, _, decay, schedule = c.setup
+        label = f"{optimizer}\n{condition_text(c, 'learning_rate')}"
+        others = [setup for setup in first if setup[0] == optimizer]
+        if len({setup[2] for setup in others}) > 1:
             label += f", wd {format_setting(decay)}"
-        labels[optimizer, learning_rate, decay] = label
+        if len({setup[3] for setup in others}) > 1:
+            label += f", {format_setting(schedule)}"
+        labels[c.setup] = label
     return labels
 
 
@@ -117,12 +121,19 @@ def line_style(index: int) -> Any:
     return _LINES[index // len(_COLORS) % len(_LINES)]
 
 
+def side_by_side(shown: Sequence[str]) -> list[tuple[str, float]]:
+    """Losses with factors of a logarithmic axis, or intervals hide one another."""
+    middle = (len(shown) - 1) / 2
+    return [(loss, 1.04 ** (place - middle)) for place, loss in enumerate(shown)]
+
+
 def add_legend(
     figure: Figure,
     shown: Sequence[str],
     losses: Sequence[str],
     *,
     patches: bool = False,
+    markers: bool = True,
 ) -> None:
     """Names the losses above the panels, beside patches or lines."""
     handles: list[Any] = []
@@ -136,7 +147,22 @@ def add_legend(
         else:
             handle = Line2D(
                 [], [], color=color(index), linestyle=line_style(index),
-                marker=marker_style(index), markersize=3.5,
+                marker=marker_style(index) if markers else "", markersize=3.5,
             )  # fmt: skip
         handles.append(handle)
-    figure.legend(handles, shown, loc="outside upper center", ncols=min(len(shown), 5))
+    figure.legend(
+        handles, shown, loc="outside upper center", ncols=_legend_columns(shown)
+    )
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    """The most columns, up to five, that are no wider than a figure together."""
+    for columns in range(min(len(labels), 5), 1, -1):
+        rows = -(-len(labels) // columns)
+        longest = [
+            max(map(len, labels[i : i + rows])) for i in range(0, len(labels), rows)
+        ]
+        # In inches: a letter of 7 points, and the line or patch beside it.
+        if sum(0.055 * length + 0.5 for length in longest) <= WIDTH:
+            return columns
+    return 1
