@@ -8,8 +8,9 @@ The dataset must have been prepared once, see gift_jax/data/prepare.py.
 import ml_collections
 
 from configs import common
+from gift_jax.options import with_options
 
 
 def get_config(options: str = "") -> ml_collections.ConfigDict:
     """All defaults are those of the official evaluator on CIFAR."""
-    return common.with_options(common.get_config("cifar10"), options)
+    return with_options(common.get_config("cifar10"), options)

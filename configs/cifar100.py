@@ -6,8 +6,9 @@ python -m gift_jax.main --config=configs/cifar100.py --workdir=DIR
 import ml_collections
 
 from configs import common
+from gift_jax.options import with_options
 
 
 def get_config(options: str = "") -> ml_collections.ConfigDict:
     """All defaults are those of the official evaluator on CIFAR."""
-    return common.with_options(common.get_config("cifar100"), options)
+    return with_options(common.get_config("cifar100"), options)

@@ -10,29 +10,10 @@ A config file's own options are given behind a colon, short or with the name of
 the field: `configs/cifar10.py:distill=random,ipc=10,train.epochs=100`.
 """
 
-import ast
 from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
-
-from gift_jax import naming
-
-# Short names of options behind the colon.
-OPTIONS = {
-    "data_dir": "dataset.data_dir",
-    "teacher": "teacher.name",
-    "distill": "distilled.name",
-    "ipc": "distilled.ipc",
-    "factor": "distilled.factor",
-    "views": "relabel.views",
-    "student": "student.name",
-    "loss": "loss.name",
-    "optimizer": "optimizer.name",
-    "lr": "optimizer.learning_rate",
-    "epochs": "train.epochs",
-    "batch_size": "train.batch_size",
-}
 
 
 def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
@@ -40,6 +21,9 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     # Of everything but the students: teacher, distillation, augmented views.
     config.seed = 0
+    # The job is run with each of these, in one work directory: strings of options, as
+    # behind the colon: ("ipc=1", "ipc=10,loss.gamma=0.2").
+    config.variants = ()
 
     config.dataset = ml_collections.ConfigDict()
     # A name of gift_jax/data/info.py, "tfds:NAME" or "folder:PATH".
@@ -53,6 +37,9 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     config.dataset.std = ()
     config.dataset.train_split = ""
     config.dataset.test_split = ""
+    # Processes that decode test splits too large to stay on the devices, 0 for
+    # threads alone; unset stands for as many as there are cores.
+    config.dataset.workers = config_dict.placeholder(int)
 
     config.teacher = ml_collections.ConfigDict()
     config.teacher.name = "conv3"
@@ -100,6 +87,12 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     # Views of every image; 0 stands for one per epoch, the official protocol.
     config.relabel.views = 0
     config.relabel.batch_size = 256
+    # How logits are stored: float16; int8, with an offset and a step of every image; or
+    # topK as top10, the K largest and the mean of the others.
+    config.relabel.format = "float16"
+    # Where they are stored: empty stands for the work directory; else a local path,
+    # gs://BUCKET/PATH or s3://BUCKET/PATH.
+    config.relabel.store = ""
 
     config.student = ml_collections.ConfigDict()
     config.student.name = "conv3"
@@ -108,6 +101,7 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     config.student.dtype = "float32"  # of activations: float32 or bfloat16
 
     config.loss = ml_collections.ConfigDict()
+    # A name can bring its own hyperparameters: "kl+kl-t_squared=True+gift-gamma=0.2".
     config.loss.name = "gift"
     # Official literals of compute_loss. A weight of 0.1 in the paper's convex form
     # is a gamma of 0.1 / 0.9 in the additive form of the code.
@@ -116,11 +110,13 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     config.loss.mode = "additive"  # additive (official code) or convex (paper)
     config.loss.temperature = 20.0  # of kl (official)
     config.loss.t_squared = False  # of kl (official)
+    config.loss.refine = False  # of kl: GIFT's refined labels, for ablations
     config.loss.ce_weight = 0.1  # of mse_ce and soft_ce_ce (official: loss_hyper)
 
     # Official: AdamW 1e-3, weight decay 1e-4, x0.2 at 2/3 and 5/6 of the epochs.
     # Also sgd, adam, rmsprop, lamb, lion, adafactor, muon, schedule_free_adamw, with
     # the defaults of gift_jax/optimizers.py.
+    # A name can bring its own options: "sgd+sgd-weight_decay=0.0".
     config.optimizer = _optimizer("adamw")
 
     config.train = ml_collections.ConfigDict()
@@ -133,10 +129,24 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     config.train.eval_every = 0
     # Epochs between checkpoints, 0 for whenever there is an evaluation.
     config.train.checkpoint_every = 0
-    config.train.keep_checkpoints = 1  # the latest; the best is kept besides
+    # The latest; the best is kept besides. Two, as the latest may be damaged.
+    config.train.keep_checkpoints = 2
     # Directory of a run whose weights to start from, with a fresh optimizer state.
     config.train.init_from = ""
     config.train.eval_batch_size = 500
+    # Students of one shape (seeds, learning rates) that train at once, vmapped. 0: up
+    # to 8 on accelerators, one on CPUs, where it is slower.
+    config.train.students_at_once = 0
+
+    # Besides the default learning rate, one chosen for every setup on images that are
+    # held out of the train split, for teacher and distillation as well. These factors
+    # of the default are tried; more follow until there are two on either side of the
+    # best.
+    config.tuning = ml_collections.ConfigDict()
+    config.tuning.enabled = False
+    config.tuning.validation_images = 5000
+    config.tuning.factors = (0.1, 0.3, 1.0, 3.0, 10.0)
+    config.tuning.seeds = (0,)
     return config
 
 
@@ -169,50 +179,3 @@ def _augment(**fields: Any) -> ml_collections.ConfigDict:
     config.mix_alpha = 1.0
     config.update(fields)
     return config
-
-
-def with_options(
-    config: ml_collections.ConfigDict, options: str
-) -> ml_collections.ConfigDict:
-    """Sets the options given behind a config file's colon.
-
-    Args:
-      config: Changed in place.
-      options: "field=value,field=value", or empty.
-
-    Returns:
-      The config.
-
-    Raises:
-      ValueError: an unknown option, or a value of another type.
-    """
-    for option in filter(None, options.split(",")):
-        name, equals, text = option.partition("=")
-        field = OPTIONS.get(name, name)
-        *path, leaf = field.split(".")
-        section: Any = config
-        for part in path:
-            section = section.get(part) if hasattr(section, "get") else None
-        if not equals or not hasattr(section, "keys") or leaf not in section:
-            raise naming.unknown_name(
-                "option of the config",
-                name,
-                OPTIONS,
-                or_else=", or a field as loss.gamma; each with a value, NAME=VALUE",
-            )
-        setattr(section, leaf, _parse(text, section.get_type(leaf), name))
-    return config
-
-
-def _parse(text: str, kind: type, name: str) -> Any:
-    if kind is str:
-        return text
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
-    if kind is float and type(value) is int:
-        value = float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"option {name}={text} must be of type {kind.__name__}")
-    return value

@@ -8,6 +8,7 @@ GIFT and KL, each on RDED images and on random real images.
 import ml_collections
 
 from configs import common
+from gift_jax.options import with_options
 
 
 def get_config(options: str = "") -> ml_collections.ConfigDict:
@@ -24,4 +25,5 @@ def get_config(options: str = "") -> ml_collections.ConfigDict:
     config.student.width = 32
     config.loss.name = "kl+gift"
     config.train.epochs = 200
-    return common.with_options(config, options)
+    config.tuning.validation_images = 300
+    return with_options(config, options)

@@ -6,6 +6,7 @@ python -m gift_jax.main --config=configs/fashion_mnist.py --workdir=DIR
 import ml_collections
 
 from configs import common
+from gift_jax.options import with_options
 
 
 def get_config(options: str = "") -> ml_collections.ConfigDict:
@@ -13,4 +14,4 @@ def get_config(options: str = "") -> ml_collections.ConfigDict:
     config = common.get_config("fashion_mnist")
     config.teacher.epochs = 20
     config.teacher.augment.pad_crop = 2
-    return common.with_options(config, options)
+    return with_options(config, options)

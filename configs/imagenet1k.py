@@ -10,6 +10,7 @@ large to be held in memory, so none is trained here.
 import ml_collections
 
 from configs import common
+from gift_jax.options import with_options
 
 
 def get_config(options: str = "") -> ml_collections.ConfigDict:
@@ -21,4 +22,4 @@ def get_config(options: str = "") -> ml_collections.ConfigDict:
     config.distilled.factor = 2  # RDED on the ImageNet family
     config.student.name = "conv4"
     config.train.epochs = 300
-    return common.with_options(config, options)
+    return with_options(config, options)

@@ -8,6 +8,7 @@ The teacher is torchvision's ResNet-18 (IMAGENET1K_V1, as in the official code).
 import ml_collections
 
 from configs import common
+from gift_jax.options import with_options
 
 
 def get_config(options: str = "") -> ml_collections.ConfigDict:
@@ -20,4 +21,4 @@ def get_config(options: str = "") -> ml_collections.ConfigDict:
     config.augment.factor = 2
     config.student.name = "resnet18"
     config.train.epochs = 300
-    return common.with_options(config, options)
+    return with_options(config, options)

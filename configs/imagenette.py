@@ -6,6 +6,7 @@ python -m gift_jax.main --config=configs/imagenette.py --workdir=DIR
 import ml_collections
 
 from configs import common
+from gift_jax.options import with_options
 
 
 def get_config(options: str = "") -> ml_collections.ConfigDict:
@@ -16,4 +17,4 @@ def get_config(options: str = "") -> ml_collections.ConfigDict:
     config.teacher.augment.resized_crop = 0.25
     config.distilled.factor = 2  # RDED on the ImageNet family
     config.student.name = "conv5"
-    return common.with_options(config, options)
+    return with_options(config, options)

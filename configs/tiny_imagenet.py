@@ -10,6 +10,7 @@ classes are numbered in the order of the sorted WordNet ids, as in RDED.
 import ml_collections
 
 from configs import common
+from gift_jax.options import with_options
 
 
 def get_config(options: str = "") -> ml_collections.ConfigDict:
@@ -17,4 +18,4 @@ def get_config(options: str = "") -> ml_collections.ConfigDict:
     config = common.get_config("tiny_imagenet")
     config.teacher.name = "conv4"
     config.student.name = "conv4"
-    return common.with_options(config, options)
+    return with_options(config, options)

@@ -2,10 +2,10 @@
 
     python -m experiments.cross_optimizer --config=configs/digits.py --workdir=DIR
 
-KL and GIFT under SGD, Adam and AdamW, each at its default learning rate, on RDED
-images. Options: `--config.loss.name=...`, `--config.optimizer.name=...`,
-`--config.train.seeds=...`. For KL multiplied by T^2, run it a second time in the same
-work directory with `--config.loss.name=kl --config.loss.t_squared=True`.
+KL as in the official code, KL multiplied by T^2, and GIFT, under SGD, Adam and AdamW,
+each at its default learning rate and at one chosen on images held out of the train
+split. `--config.tuning.enabled=False` leaves the second out. Any loss and optimizer:
+`--config.loss.name=... --config.optimizer.name=... --config.train.seeds=...`.
 """
 
 import ml_collections
@@ -14,11 +14,12 @@ from gift_jax import main
 
 
 def study(config: ml_collections.ConfigDict) -> None:
-    """Two losses, three optimizers, two seeds."""
+    """Three losses, three optimizers, three seeds."""
     config.distilled.name = "rded"
-    config.loss.name = "kl+gift"
+    config.loss.name = "kl+kl-t_squared=True+gift"
     config.optimizer.name = "sgd+adam+adamw"
-    config.train.seeds = (0, 1)
+    config.train.seeds = (0, 1, 2)
+    config.tuning.enabled = True
 
 
 if __name__ == "__main__":

@@ -6,17 +6,31 @@ They come from the teacher, stored or online, or were published with the images.
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from gift_jax import relabel, settings, soft_labels, teacher_check, views
+from gift_jax import (
+    hosts,
+    label_codecs,
+    relabel,
+    settings,
+    soft_labels,
+    storage,
+    teacher_check,
+    views,
+)
 from gift_jax import teacher as teacher_lib
 from gift_jax.data import distilled as distilled_lib
 from gift_jax.data import fkd, preprocess
-from gift_jax.stages import Job
+from gift_jax.stages import Distilled, Job
 from gift_jax.streams import Purpose, stream_key
 from gift_jax.workdir import Product, file_fingerprint, fingerprint
+
+_IMAGES_AT_ONCE = 512
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,7 +38,7 @@ class LabelledDataset:
     """What students are trained on.
 
     Attributes:
-      name: Of the distilled dataset, such as "rded".
+      title: Names distilled dataset, teacher and views in file names.
       transform: What real images must pass to be what a student is fed.
       data: The distilled images.
       view_images: Makes the images of a view.
@@ -33,7 +47,7 @@ class LabelledDataset:
       facts: What result rows say about it.
     """
 
-    name: str
+    title: str
     transform: preprocess.Preprocess
     data: views.TrainData
     view_images: views.ViewImages
@@ -55,19 +69,29 @@ def train_data(
       The arrays, and the normalisation to apply to the images where they are kept
       as 8-bit pixels, a quarter of the memory of floats; else None.
     """
-    images, normalization = dataset.inputs(), None
+    images, normalization = None, None
     if isinstance(dataset.preprocess, preprocess.Normalization):
-        pixels = distilled_lib.as_uint8(dataset.images)
-        if pixels is not None:
-            images, normalization = pixels, dataset.preprocess
+        images, normalization = _pixels(dataset.images), dataset.preprocess
+    if images is None:
+        images, normalization = dataset.inputs(), None
     data = views.TrainData(
         images=jnp.asarray(images),
         labels=jnp.asarray(dataset.labels),
         view_key=stream_key(seed, Purpose.VIEWS),
-        # Every student replaces it by its own.
-        dropout_key=stream_key(seed, Purpose.STUDENT_DROPOUT),
     )
     return data, normalization
+
+
+def _pixels(images: np.ndarray) -> np.ndarray | None:
+    """As `distilled.as_uint8`, without copies of all images as floats."""
+    pixels = np.empty(images.shape, np.uint8)
+    for start in range(0, len(images), _IMAGES_AT_ONCE):
+        some = slice(start, start + _IMAGES_AT_ONCE)
+        exact = distilled_lib.as_uint8(images[some])
+        if exact is None:
+            return None
+        pixels[some] = exact
+    return pixels
 
 
 def needs_teacher(config: settings.Config) -> bool:
@@ -76,29 +100,31 @@ def needs_teacher(config: settings.Config) -> bool:
 
 
 def make_soft_labels(
-    job: Job,
-    name: str,
-    dataset: distilled_lib.DistilledDataset,
-    distilled_fingerprint: str,
-    teacher: teacher_lib.Teacher | None,
+    job: Job, distilled: Distilled, teacher: teacher_lib.Teacher | None
 ) -> LabelledDataset:
     """Relabels a distilled dataset, or finds its soft labels.
 
     Args:
       job: The job.
-      name: Of the distilled dataset.
-      dataset: The distilled dataset.
-      distilled_fingerprint: Of its product.
+      distilled: The distilled dataset.
       teacher: None where the labels were published.
 
     Raises:
       teacher.TeacherError: the teacher does not recognise the distilled images.
       ValueError: published soft labels are asked for, and absent or of others.
     """
-    source = job.config.relabel.source
+    source, dataset = job.config.relabel.source, distilled.dataset
     data, normalization = train_data(dataset, job.config.seed)
-    recipe: dict[str, Any] = {"distilled": distilled_fingerprint, "source": source}
-    facts: dict[str, Any] = {"ipc": dataset.ipc, "teacher": None}
+    recipe: dict[str, Any] = {"distilled": distilled.fingerprint, "source": source}
+    facts: dict[str, Any] = {
+        "distill": job.config.distilled.name,
+        "ipc": dataset.ipc,
+        "distilled_dir": distilled.title,
+        "teacher": None,
+        "label_format": None,
+        "soft_label_bytes": None,
+    }
+    title = f"{job.config.distilled.name}_ipc{dataset.ipc}"
     labels: soft_labels.SoftLabels
     view_images: views.ViewImages
     if source == "fkd":
@@ -128,11 +154,24 @@ def make_soft_labels(
                 data,
                 view_images,
                 transform=dataset.preprocess,
-                devices=job.devices,
+                devices=_local_devices(job),
             )
-            labels = _teacher_labels(job, name, dataset, recipe, label_views)
+            title += f"_{teacher.name}_v{settings.views(job.config)}"
+            codec = label_codecs.get_codec(job.config.relabel.format)
+            facts["label_format"] = codec.name
+            if codec != label_codecs.FLOAT16:
+                recipe["format"] = codec.name
+                title += f"_{codec.name}"
+            if source == "online":
+                labels = _online_labels(job, dataset, codec, label_views)
+            else:
+                labels = _stored_labels(job, title, dataset, recipe, label_views)
+                facts["soft_labels_dir"] = title
+                facts["soft_label_bytes"] = labels.total_bytes
+    if source != "store":
+        title += f"_{source}"
     return LabelledDataset(
-        name=name,
+        title=title,
         transform=dataset.preprocess,
         data=data,
         view_images=view_images,
@@ -142,35 +181,109 @@ def make_soft_labels(
     )
 
 
-def _teacher_labels(
+def _local_devices(job: Job) -> list[jax.Device]:
+    return [d for d in job.devices if d.process_index == hosts.index()]
+
+
+def _batch_size(job: Job, dataset: distilled_lib.DistilledDataset) -> int:
+    batch_size = min(job.config.relabel.batch_size, len(dataset))
+    return batch_size + -batch_size % len(_local_devices(job))
+
+
+def _online_labels(
     job: Job,
-    name: str,
+    dataset: distilled_lib.DistilledDataset,
+    codec: label_codecs.LabelCodec,
+    label_views: relabel.LabelViews,
+) -> relabel.OnlineSoftLabels:
+    return relabel.OnlineSoftLabels(
+        label_views,
+        len(dataset),
+        settings.views(job.config),
+        _batch_size(job, dataset),
+        codec,
+    )
+
+
+def _stored_labels(
+    job: Job,
+    title: str,
     dataset: distilled_lib.DistilledDataset,
     recipe: dict[str, Any],
     label_views: relabel.LabelViews,
-) -> soft_labels.SoftLabels:
-    number_of_views = settings.views(job.config)
-    batch_size = min(job.config.relabel.batch_size, len(dataset))
-    batch_size += -batch_size % len(job.devices)
-    if job.config.relabel.source == "online":
-        return relabel.OnlineSoftLabels(
-            label_views, len(dataset), number_of_views, batch_size
-        )
-    directory = job.workdir / "soft_labels" / f"{name}_ipc{dataset.ipc}"
-    product = Product(directory, recipe)
-    open_store = functools.partial(
-        soft_labels.open_store,
-        directory / "logits",
-        views=number_of_views,
-        num_images=len(dataset),
-        num_classes=dataset.metadata.num_classes,
-    )
-    # A finished store lacks chunks where damaged ones were deleted.
-    if not product.is_finished() or open_store().missing_chunks():
-        with product.making(resumable=True):
+) -> soft_labels.SoftLabelStore:
+    product = Product(job.workdir / "soft_labels" / title, recipe)
+    facts = {
+        "views": settings.views(job.config),
+        "images": len(dataset),
+        "classes": dataset.metadata.num_classes,
+        "format": job.config.relabel.format,
+        "store": _place_elsewhere(job.config, title, product),
+    }
+    open_store = functools.partial(_open_store, product.directory, facts)
+    # A finished store lacks chunks where damaged ones were deleted, or where
+    # `relabel.store` is another place than before.
+    with product.making_if_absent(
+        resumable=True, is_whole=lambda: not open_store().missing_chunks()
+    ) as directory:
+        if directory:
+            batch_size = _batch_size(job, dataset)
             relabel.relabel(open_store(), label_views, batch_size=batch_size)
-            product.finish(views=number_of_views, images=len(dataset))
+            product.finish(**facts)
     return open_store()
+
+
+def _place_elsewhere(config: settings.Config, title: str, product: Product) -> str:
+    """Where the array lies if not in the product's directory, or "".
+
+    Work directories can share `relabel.store`, so the place is named by the recipe:
+    what lies there was made by it.
+    """
+    base = config.relabel.store
+    return storage.join(base, f"{title}-{product.fingerprint}") if base else ""
+
+
+def _open_store(
+    directory: pathlib.Path, facts: Mapping[str, Any]
+) -> soft_labels.SoftLabelStore:
+    return soft_labels.open_store(
+        facts["store"] or directory / "logits",
+        views=facts["views"],
+        num_images=facts["images"],
+        num_classes=facts["classes"],
+        codec=label_codecs.get_codec(facts["format"]),
+    )
+
+
+def open_labels(directory: pathlib.Path) -> soft_labels.SoftLabelStore:
+    """Opens the soft labels of a finished product, wherever their array lies.
+
+    Args:
+      directory: Of the product, `soft_labels/NAME` of a work directory.
+
+    Raises:
+      WorkdirError: the product is not finished.
+      StorageError: the array cannot be reached.
+    """
+    return _open_store(directory, Product(directory, {}).facts())
+
+
+def check_storage(config: settings.Config, num_classes: int) -> None:
+    """Refuses what soft labels cannot be stored as, or where, before any work.
+
+    Args:
+      config: One teacher, one distilled dataset.
+      num_classes: C of the real dataset.
+
+    Raises:
+      ValueError: `relabel.format` is unknown or not for so many classes, or
+        `relabel.store` is no place to store at.
+      StorageError: the cloud does not answer, or refuses.
+    """
+    section = config.relabel
+    label_codecs.get_codec(section.format).row_bytes(num_classes)
+    if section.store and section.source == "store":
+        storage.check_reachable(section.store)
 
 
 def _own_soft_labels(dataset: distilled_lib.DistilledDataset) -> Any:

@@ -176,7 +176,7 @@ def soft_ce(
     return optax.softmax_cross_entropy(student_logits, jax.nn.softmax(teacher_logits))
 
 
-@_loss("t_squared")
+@_loss("t_squared", "refine")
 def kl(
     student_logits: jax.Array,
     teacher_logits: jax.Array,
@@ -184,6 +184,7 @@ def kl(
     *,
     temperature: float = 20.0,
     t_squared: bool = False,
+    refine: bool = False,
 ) -> jax.Array:
     """Kullback-Leibler divergence from teacher to student, both softened.
 
@@ -196,14 +197,19 @@ def kl(
     Args:
       student_logits: (B, C) float.
       teacher_logits: (B, C) float, raw logits.
-      labels: (B,) integer classes, unused.
+      labels: (B,) integer classes, unused unless `refine` is set.
       temperature: T.
       t_squared: Multiply by T^2.
+      refine: The teacher's logits are refined as those of `gift` are, and brought
+        back to their length: GIFT's first step without its second, for ablations.
 
     Returns:
       (B,) float32.
     """
-    del labels
+    if refine:
+        length = jnp.linalg.norm(teacher_logits, axis=-1, keepdims=True)
+        refined = labels_lib.refine_labels(teacher_logits, labels)
+        teacher_logits = length * labels_lib.unit_length(refined)
     log_student = jax.nn.log_softmax(student_logits / temperature)
     log_teacher = jax.nn.log_softmax(teacher_logits / temperature)
     divergence = optax.losses.kl_divergence_with_log_targets(log_student, log_teacher)
@@ -291,7 +297,7 @@ def hyperparameters(name: str) -> dict[str, float | str | bool]:
       ValueError: `name` is not one of `LOSS_NAMES`.
 
     >>> hyperparameters("kl")
-    {'temperature': 20.0, 't_squared': False}
+    {'temperature': 20.0, 't_squared': False, 'refine': False}
     """
     if name not in _LOSSES:
         # Not naming.unknown_name, so that this file is copied with labels.py alone.

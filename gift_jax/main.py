@@ -2,6 +2,13 @@
 
 Fields of the config are set with `--config.field=value`; options of a config file
 follow a colon: `--config=configs/cifar10.py:distill=random,ipc=10`.
+
+With several hosts the command is started on every one, with `--distributed` where JAX
+detects them (Cloud TPU, GKE, SLURM, Open MPI), else with `--coordinator_address`,
+`--num_processes` and `--process_id`; the work directory must be one that all share.
+
+Exit codes: 0, 1 after an error, 2 after a mistake on the command line, 75 after
+SIGTERM, 130 after Ctrl-C. After 75 and 130 the same command goes on.
 """
 
 import functools
@@ -9,6 +16,7 @@ import logging
 import pathlib
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from absl import app, flags
@@ -16,18 +24,34 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 from ml_collections.config_dict import ConfigDict
 
-from gift_jax.workdir import WorkdirError
-
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "File of the config, with its options behind a colon."
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of all products; created if absent."
 )
+_SHARD = flags.DEFINE_string(
+    "shard",
+    "0/1",
+    "Which part of the students to train, as 0/4: several processes can share the "
+    "students of a work directory.",
+)
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Join the hosts of the cluster that JAX detects."
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT of process 0, where none is detected."
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "Number of processes, where no cluster is detected."
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "Number of this process, where no cluster is detected."
+)
+_INITIALIZATION_TIMEOUT = flags.DEFINE_integer(
+    "initialization_timeout", 300, "Seconds to wait for all processes to start."
+)
 flags.mark_flags_as_required(["config", "workdir"])
-
-_MISTAKES = (ValueError, TypeError, OSError, ImportError, ArithmeticError, WorkdirError)
-
 
 Change = Callable[[ConfigDict], None]
 
@@ -46,7 +70,7 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
     """Runs the job and prints its table.
 
     Returns:
-      The exit code: 0, 1 after an error, 130 after an interruption.
+      The exit code.
     """
     del argv
     _set_up_logging()
@@ -56,34 +80,64 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
         given = config_flags.get_override_values(flags.FLAGS["config"])
         config.update_from_flattened_dict(given)
     # Imported after the flags are known to be right: a mistake there answers at once.
-    from gift_jax import job, results
+    from gift_jax import allocator, errors, hosts, preemption
+
+    allocator.keep_freed_memory()
+    try:
+        return _run_job(config)
+    except preemption.PreemptedError:
+        print(f"stopped by SIGTERM; {_GO_ON}", file=sys.stderr)
+        return preemption.EXIT_CODE
+    except KeyboardInterrupt:
+        print(f"interrupted; {_GO_ON}", file=sys.stderr)
+        hosts.fail("it was interrupted")
+        return 130
+    except errors.EXPECTED as error:
+        if absl_logging.level_debug():
+            traceback.print_exc()
+        print(f"error: {errors.message(error)}", file=sys.stderr)
+        print("(--verbosity=1 shows where it was raised)", file=sys.stderr)
+        hosts.fail(errors.message(error))
+        return 1
+    except BaseException as error:
+        if hosts.count() > 1:
+            traceback.print_exc()
+            hosts.fail(f"unexpected {type(error).__name__}: {error}")
+        raise
+
+
+_GO_ON = (
+    "run the same command again to go on: finished stages, soft labels and checkpoints "
+    "are kept"
+)
+
+
+def _run_job(config: ConfigDict) -> int:
+    from gift_jax import hosts, job, preemption, results
 
     directory = pathlib.Path(str(_WORKDIR.value)).expanduser().resolve()
-    try:
-        rows = job.run_job(config, directory)
-    except _MISTAKES as error:
-        if absl_logging.level_debug():
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        print("(--verbosity=1 shows where it was raised)", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(
-            "interrupted; run the same command again to go on: finished stages, soft "
-            "labels and the checkpoints of students are kept",
-            file=sys.stderr,
-        )
-        return 130
-    print(results.summary_table(rows))
-    print(f"results: {directory / results.RESULTS_FILE}")
-    print(f"python -m gift_jax.report {directory} makes tables and plots of them")
+    shard = job.Shard.parse(_SHARD.value)
+    places = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    if _DISTRIBUTED.value or any(place is not None for place in places):
+        hosts.initialize(*places, timeout_seconds=_INITIALIZATION_TIMEOUT.value)
+    if not hosts.is_primary():
+        logging.getLogger("gift_jax").setLevel(logging.ERROR)
+    preemption.listen()
+    rows = job.run_job(config, directory, shard=shard)
+    if hosts.is_primary():
+        print(results.summary_table(rows))
+        print(f"results: {directory / results.RESULTS_FILE}")
+        print(f"python -m gift_jax.report {directory} makes tables and plots of them")
     return 0
 
 
 def _set_up_logging() -> None:
-    """Shows what the stages say, but what Orbax says only with --verbosity=1."""
+    """Shows what the stages say, but what Orbax says only with --verbosity=1.
+
+    Orbax logs the tracebacks of errors that it raises as well.
+    """
     if not absl_logging.level_debug():
-        absl_logging.set_verbosity(absl_logging.WARNING)
+        absl_logging.set_verbosity(absl_logging.FATAL)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     ours = logging.getLogger("gift_jax")

@@ -175,63 +175,85 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 
 
-def learning_rate_schedule(
+def schedule_factor(
     spec: OptimizerSpec, *, epochs: int, steps_per_epoch: int
 ) -> Schedule:
-    """The learning rate as a function of the step.
+    """The learning rate over its peak, in [0, 1], as a function of the step.
 
-    The rate changes between epochs only, as in the official code, except while
-    it warms up.
+    It changes between epochs only, as in the official code, except while it warms up.
 
     Args:
-      spec: Names the schedule and its peak.
+      spec: Names the schedule.
       epochs: Epochs of the whole training.
       steps_per_epoch: Optimizer steps in one epoch.
 
     Returns:
       A function of the step, an integer or an integer array.
     """
-    assert spec.learning_rate is not None
-    peak, warmup = spec.learning_rate, spec.warmup_epochs
+    warmup = spec.warmup_epochs
     if spec.schedule == "warmup_constant" and not warmup:
         # warmup_factor of the schedule-free authors' AlgoPerf submission, 0.02.
         warmup = -(-epochs // 50)
     if spec.schedule == "step":
         # Milestones and factor of the official evaluator.
         milestones = (2 * epochs // 3, 5 * epochs // 6)
-        rate = optax.join_schedules(
-            [optax.constant_schedule(peak * 0.2**i) for i in range(3)],
+        factor = optax.join_schedules(
+            [optax.constant_schedule(0.2**i) for i in range(3)],
             [steps_per_epoch * milestone for milestone in milestones],
         )
     elif spec.schedule == "cosine":
-        by_epoch = optax.cosine_decay_schedule(peak, max(epochs - warmup, 1))
+        by_epoch = optax.cosine_decay_schedule(1.0, max(epochs - warmup, 1))
 
-        def rate(step: int) -> float:
+        def factor(step: int) -> float:
             return by_epoch(step // steps_per_epoch - warmup)
 
     else:
-        rate = optax.constant_schedule(peak)
+        factor = optax.constant_schedule(1.0)
     if not warmup:
-        return rate
-    ramp = optax.linear_schedule(0.0, peak, warmup * steps_per_epoch)
+        return factor
+    ramp = optax.linear_schedule(0.0, 1.0, warmup * steps_per_epoch)
     return lambda step: jnp.where(
-        step < warmup * steps_per_epoch, ramp(step), rate(step)
+        step < warmup * steps_per_epoch, ramp(step), factor(step)
     )
 
 
-@functools.lru_cache(maxsize=256)
 def build_optimizer(
     spec: OptimizerSpec, *, epochs: int, steps_per_epoch: int
 ) -> optax.GradientTransformation:
     """The optimizer with its schedule.
 
-    Equal arguments give the same object, so that functions compiled for one
-    student serve the next.
+    The peak learning rate is a value in its state: the optimizer's default, until
+    `with_learning_rate` sets another. Specs that differ in nothing else give the same
+    object, so that what was compiled for one learning rate serves all.
     """
-    schedule = learning_rate_schedule(
-        spec, epochs=epochs, steps_per_epoch=steps_per_epoch
+    return _build(
+        dataclasses.replace(spec, learning_rate=None), epochs, steps_per_epoch
     )
-    return OPTIMIZERS[spec.name].build(spec, schedule)
+
+
+@functools.lru_cache(maxsize=256)
+def _build(
+    spec: OptimizerSpec, epochs: int, steps_per_epoch: int
+) -> optax.GradientTransformation:
+    factor = schedule_factor(spec, epochs=epochs, steps_per_epoch=steps_per_epoch)
+
+    def with_peak(learning_rate: Any) -> optax.GradientTransformation:
+        return OPTIMIZERS[spec.name].build(
+            spec, lambda step: learning_rate * factor(step)
+        )
+
+    return optax.inject_hyperparams(with_peak)(learning_rate=spec.learning_rate)
+
+
+def with_learning_rate(opt_state: Any, learning_rate: Any) -> Any:
+    """The state of a `build_optimizer` with another peak learning rate."""
+    peak = jnp.asarray(learning_rate, jnp.float32)
+    return opt_state._replace(hyperparams={"learning_rate": peak})
+
+
+def peak_learning_rate(opt_state: Any) -> Any:
+    """The peak learning rate in the state of a `build_optimizer`."""
+    return opt_state.hyperparams["learning_rate"]
 
 
 def evaluation_params(opt_state: optax.OptState, params: optax.Params) -> optax.Params:

@@ -1,17 +1,22 @@
 """Progress bars, and the record of metrics of a run."""
 
 import json
+import os
 import pathlib
 from types import TracebackType
 
 import tqdm
 from tensorboardX import SummaryWriter
 
+from gift_jax import hosts, workdir
+
 METRICS_FILE = "metrics.jsonl"
 
 
 class ProgressBar:
     """A bar with rate, time left and the latest metrics, on standard error.
+
+    Of several hosts the primary shows it.
 
     Args:
       name: What is going on.
@@ -28,6 +33,7 @@ class ProgressBar:
             unit=unit,
             dynamic_ncols=True,
             mininterval=0.5,
+            disable=not hosts.is_primary(),
         )
 
     def __enter__(self) -> "ProgressBar":
@@ -51,6 +57,8 @@ class ProgressBar:
 class MetricsWriter:
     """Writes the metrics of a run as JSON lines and as TensorBoard events.
 
+    Of several hosts the primary writes; the others leave the file alone.
+
     Args:
       directory: The run's directory.
       finished_epochs: Lines of later epochs, written before an interruption,
@@ -58,15 +66,16 @@ class MetricsWriter:
     """
 
     def __init__(self, directory: pathlib.Path, *, finished_epochs: int = 0) -> None:
-        path = directory / METRICS_FILE
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if _epoch(line) < finished_epochs]
-        rewritten = path.with_suffix(".tmp")
-        rewritten.write_text("".join(f"{line}\n" for line in kept))
-        rewritten.replace(path)
+        path = pathlib.Path(os.devnull)
+        if hosts.is_primary():
+            path = directory / METRICS_FILE
+            _drop_lines(path, from_epoch=finished_epochs)
         self._file = path.open("a")
         self._events = SummaryWriter(
-            str(directory), purge_step=finished_epochs, flush_secs=10
+            str(directory),
+            purge_step=finished_epochs,
+            flush_secs=10,
+            write_to_disk=hosts.is_primary(),
         )
 
     def __enter__(self) -> "MetricsWriter":
@@ -82,11 +91,25 @@ class MetricsWriter:
         self._events.close()
 
     def write(self, epoch: int, **metrics: float) -> None:
-        """Writes the metrics of one epoch."""
-        self._file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
-        self._file.flush()
+        """Writes the metrics of one epoch.
+
+        Raises:
+          OSError: they could not be written, such as to a full disk.
+        """
+        try:
+            self._file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
+            self._file.flush()
+        except OSError as error:  # tells no path
+            raise OSError(error.errno, error.strerror, self._file.name) from error
         for name, value in metrics.items():
             self._events.add_scalar(name, value, epoch)
+
+
+def _drop_lines(path: pathlib.Path, *, from_epoch: int) -> None:
+    lines = path.read_text().splitlines() if path.exists() else []
+    kept = [line for line in lines if _epoch(line) < from_epoch]
+    with workdir.replacing(path) as rewritten:
+        rewritten.write_text("".join(f"{line}\n" for line in kept))
 
 
 def _epoch(line: str) -> float:

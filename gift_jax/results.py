@@ -6,7 +6,11 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gift_jax import hosts
+
 RESULTS_FILE = "results.jsonl"
+# Which learning rates were chosen, one setup a line; see gift_jax/tuning.py.
+TUNING_FILE = "tuning.jsonl"
 _COLUMNS = {
     "distill": "distilled",
     "ipc": "ipc",
@@ -25,18 +29,35 @@ Row = Mapping[str, Any]
 
 
 def append_result(workdir: pathlib.Path, row: Row) -> None:
-    """Appends a finished run, unless its row is there already.
-
-    A line is written in one system call, so that processes that share a work
-    directory do not mix their lines.
+    """Appends a finished run to the results, unless its row is there already.
 
     Raises:
       OSError: the line could not be written in full.
     """
-    line = json.dumps(row) + "\n"
-    if json.loads(line) in read_results(workdir):
+    if json.loads(json.dumps(row)) not in read_results(workdir):
+        _append_line(workdir / RESULTS_FILE, row)
+
+
+def append_tuning(workdir: pathlib.Path, row: Row) -> None:
+    """Appends a chosen learning rate, unless its row is there already.
+
+    Raises:
+      OSError: the line could not be written in full.
+    """
+    path = workdir / TUNING_FILE
+    lines = path.read_text().splitlines() if path.exists() else []
+    if json.dumps(row) not in lines:
+        _append_line(path, row)
+
+
+def _append_line(path: pathlib.Path, row: Row) -> None:
+    """Appends a line in one system call.
+
+    Processes that share a work directory therefore do not mix their lines.
+    """
+    if not hosts.is_primary():
         return
-    path = workdir / RESULTS_FILE
+    line = json.dumps(row) + "\n"
     # The last line of a writer that was killed may be half there.
     if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
         line = "\n" + line

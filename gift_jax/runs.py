@@ -1,12 +1,13 @@
-"""Runs: one student, trained, evaluated and recorded."""
+"""Runs: students trained, evaluated and recorded."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import logging
 import pathlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,8 +16,10 @@ import gift_jax
 from gift_jax import (
     checkpoint,
     evaluate,
+    hosts,
     losses,
     optimizers,
+    preemption,
     progress,
     settings,
     train,
@@ -24,6 +27,7 @@ from gift_jax import (
 from gift_jax.labelling import LabelledDataset
 from gift_jax.stages import Job
 from gift_jax.streams import Purpose, stream_key
+from gift_jax.students import StudentSpec
 from gift_jax.workdir import Product, file_fingerprint, fingerprint
 
 _log = logging.getLogger(__name__)
@@ -31,153 +35,174 @@ _log = logging.getLogger(__name__)
 # One object for equal arguments, so that students share compiled functions.
 _get_loss = functools.lru_cache(maxsize=None)(losses.get_loss)
 
+# Where runs lie that are measured on a split.
+_DIRECTORIES = {"test": "runs", "validation": "tuning"}
+# Students that train at once on an accelerator, unless the config says otherwise.
+_MOST_AT_ONCE = 8
+
 
 @dataclasses.dataclass(frozen=True)
-class StudentSpec:
-    """What tells one student of a job from another.
+class Batching:
+    """The batch size over all devices, and the devices it is spread over."""
+
+    size: int
+    devices: tuple[jax.Device, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """One student of a job, and its place in the work directory.
 
     Attributes:
-      network: Model name.
-      loss: Name of the loss.
-      loss_options: Its hyperparameters, as sorted items.
-      optimizer: With its schedule.
-      seed: Of initialisation, order and dropout.
+      job: The job.
+      labelled: What it is trained on.
+      spec: The student.
+      split: The split it is measured on, "test" or "validation".
+      batching: Of its training.
     """
 
-    network: str
-    loss: str
-    loss_options: tuple[tuple[str, Any], ...]
-    optimizer: optimizers.OptimizerSpec
-    seed: int
+    job: Job
+    labelled: LabelledDataset
+    spec: StudentSpec
+    split: str
+    batching: Batching
+
+    @functools.cached_property
+    def title(self) -> str:
+        """Its name in the work directory, other for every other student."""
+        spec, section = self.spec, self.job.config.train
+        parts = [
+            self.labelled.title,
+            settings.network_label(self.job.config.student, spec.network),
+            spec.loss_label,
+            spec.optimizer_label,
+            f"lr{spec.optimizer.learning_rate:g}",
+            f"e{section.epochs}",
+            f"b{section.batch_size}" if section.batch_size else "",
+            f"from{self._init_from[:8]}" if self._init_from else "",
+            f"s{spec.seed}",
+        ]
+        return "_".join(filter(None, parts))
+
+    @functools.cached_property
+    def _init_from(self) -> str | None:
+        directory = self.job.config.train.init_from
+        if not directory:
+            return None
+        return file_fingerprint(checkpoint.latest_weights(pathlib.Path(directory)))
+
+    @functools.cached_property
+    def recipe(self) -> dict[str, Any]:
+        """What it is made from."""
+        config = self.job.config
+        return {
+            "labelled": self.labelled.fingerprint,
+            "student": dataclasses.asdict(self.spec),
+            "network": settings.network_recipe(config.student, self.spec.network),
+            "epochs": config.train.epochs,
+            "batch_size": self.batching.size,
+            "eval_every": self.eval_every,
+            "init_from": self._init_from,
+            "split": self.split,
+        }
 
     @property
-    def loss_label(self) -> str:
-        """The loss with those of its hyperparameters that are not the default.
+    def product(self) -> Product:
+        """Its directory."""
+        directory = self.job.workdir / _DIRECTORIES[self.split] / self.title
+        return Product(directory, self.recipe)
 
-        >>> StudentSpec("conv3", "kl", (("t_squared", True),), None, 0).loss_label
-        'kl-t_squared=True'
-        """
-        defaults = losses.hyperparameters(self.loss)
-        changed = [f"-{k}={v}" for k, v in self.loss_options if v != defaults[k]]
-        return self.loss + "".join(changed)
+    @property
+    def eval_every(self) -> int:
+        """Epochs between evaluations."""
+        section = self.job.config.train
+        if self.split == "validation":
+            return section.epochs
+        return section.eval_every or max(section.epochs // 4, 1)
 
-
-def students(config: settings.Config) -> list[StudentSpec]:
-    """All students of a config: every combination of the names and seeds in it."""
-    combinations = itertools.product(
-        settings.names(config.student.name),
-        settings.names(config.loss.name),
-        settings.names(config.optimizer.name),
-        config.train.seeds,
-    )
-    return [
-        StudentSpec(
-            network=network,
-            loss=loss,
-            loss_options=tuple(
-                sorted(settings.loss_options(config.loss, loss).items())
-            ),
-            optimizer=settings.optimizer_spec(config.optimizer, optimizer),
-            seed=seed,
-        )
-        for network, loss, optimizer, seed in combinations
-    ]
-
-
-def run_id(labelled: LabelledDataset, spec: StudentSpec) -> str:
-    """The name of a run in its work directory."""
-    return (
-        f"{labelled.name}_ipc{labelled.facts['ipc']}_{spec.network}_{spec.loss_label}_"
-        f"{spec.optimizer.name}_lr{spec.optimizer.learning_rate:g}_s{spec.seed}"
-    )
-
-
-def run_student(job: Job, labelled: LabelledDataset, spec: StudentSpec) -> dict:
-    """Trains a student, or goes on where it was, or finds it finished.
-
-    Args:
-      job: The job.
-      labelled: What to train on.
-      spec: The student.
-
-    Returns:
-      The row for the results file.
-    """
-    section = job.config.train
-    batch_size, devices = _batch_size_and_devices(job, len(labelled.data.labels))
-    recipe: dict[str, Any] = {
-        "labelled": labelled.fingerprint,
-        "student": dataclasses.asdict(spec),
-        "network": settings.network_recipe(job.config.student, spec.network),
-        "epochs": section.epochs,
-        "batch_size": batch_size,
-        "eval_every": _eval_every(section),
-        "init_from": _weights_fingerprint(section.init_from),
-    }
-    name = run_id(labelled, spec)
-    product = Product(job.workdir / "runs" / name, recipe)
-    if product.is_finished():
-        return product.facts()
-    with product.making(resumable=True) as directory:
-        _log.info("run %s", name)
-        outcome = _train(job, labelled, spec, directory, batch_size, devices)
-        row = {
-            "run_id": name,
-            "dataset": job.data.info.name,
-            "distill": labelled.name,
-            **labelled.facts,
-            "student": spec.network,
+    def row(self, **outcome: Any) -> dict[str, Any]:
+        """Its row for the results file."""
+        config, spec = self.job.config, self.spec
+        devices = self.batching.devices
+        return {
+            "run_id": self.title,
+            "dataset": self.job.data.info.name,
+            **self.labelled.facts,
+            "student": settings.network_label(config.student, spec.network),
             "loss": spec.loss_label,
-            "optimizer": spec.optimizer.name,
+            "optimizer": spec.optimizer_label,
             "learning_rate": spec.optimizer.learning_rate,
             "weight_decay": spec.optimizer.weight_decay,
             "schedule": spec.optimizer.schedule,
             "seed": spec.seed,
-            "epochs": section.epochs,
-            "batch_size": batch_size,
+            "epochs": config.train.epochs,
+            "batch_size": self.batching.size,
             **outcome,
             "devices": f"{len(devices)} {devices[0].platform}",
             "version": gift_jax.__version__,
             "jax_version": jax.__version__,
-            "config_hash": fingerprint(recipe),
+            "config_hash": fingerprint(self.recipe),
         }
-        product.finish(**row)
-    return row
 
 
-def _batch_size_and_devices(
-    job: Job, num_images: int
-) -> tuple[int, tuple[jax.Device, ...]]:
+def run_students(
+    job: Job,
+    labelled: LabelledDataset,
+    specs: Sequence[StudentSpec],
+    *,
+    split: str = "test",
+) -> Iterator[dict[str, Any]]:
+    """Trains students, goes on where they were, or finds them finished.
+
+    Args:
+      job: The job.
+      labelled: What to train on.
+      specs: Students that differ in seed and learning rate only, so that several can
+        train at once.
+      split: The split to measure them on, "test" or "validation".
+
+    Yields:
+      Their rows for the results file, each as soon as it is there.
+    """
+    batching = _batching(job, len(labelled.data.labels))
+    runs = [Run(job, labelled, spec, split, batching) for spec in specs]
+    at_once = _students_at_once(job.config.train, batching.devices)
+    for start in range(0, len(runs), at_once):
+        some = runs[start : start + at_once]
+        unfinished = [run for run in some if not run.product.is_finished()]
+        _train_together(unfinished)
+        for run in some:
+            yield run.product.facts()
+
+
+def _batching(job: Job, num_images: int) -> Batching:
     """The batch size of a config, and the devices to spread it over.
 
     The official batch sizes do not divide over 4 or 8 devices; of these as many are
     used as it does divide over. A batch size that was asked for must divide.
     """
     asked = job.config.train.batch_size
+    all_devices = hosts.devices(job.devices)
     if asked:
-        train.check_batch_size(asked, len(job.devices))
-        return asked, job.devices
+        train.check_batch_size(asked, len(all_devices))
+        return Batching(asked, all_devices)
     batch_size = train.official_batch_size(num_images)
     devices = train.devices_for(batch_size, job.devices)
-    if len(devices) < len(job.devices):
+    if len(devices) < len(all_devices):
         _log.warning(
             "the official batch of %d is spread over %d of %d devices; set "
             "train.batch_size to use all",
             batch_size,
             len(devices),
-            len(job.devices),
+            len(all_devices),
         )
-    return batch_size, devices
+    return Batching(batch_size, devices)
 
 
-def _eval_every(section: settings.Config) -> int:
-    return section.eval_every or max(section.epochs // 4, 1)
-
-
-def _weights_fingerprint(run_directory: str) -> str | None:
-    if not run_directory:
-        return None
-    return file_fingerprint(checkpoint.latest_weights(pathlib.Path(run_directory)))
+def _students_at_once(section: settings.Config, devices: Sequence[jax.Device]) -> int:
+    if section.students_at_once:
+        return section.students_at_once
+    return 1 if devices[0].platform == "cpu" else _MOST_AT_ONCE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,6 +215,8 @@ class Outcome:
       top1_best: The highest top-1 of all evaluations. It is chosen on the test
         split, as the official tables are, and therefore optimistic.
       top5_last: Top-5 of the latest evaluation, in percent.
+      gradient_norm_first: Global norm of the gradient in the first step, at
+        initialisation.
       train_seconds: Time spent training, compilation included and evaluation not.
     """
 
@@ -197,6 +224,7 @@ class Outcome:
     top1_last: float | None = None
     top1_best: float | None = None
     top5_last: float | None = None
+    gradient_norm_first: float | None = None
     train_seconds: float = 0.0
 
     def evaluated(self, accuracy: evaluate.Accuracy) -> "Outcome":
@@ -209,143 +237,225 @@ class Outcome:
         )
 
 
-def _train(
-    job: Job,
-    labelled: LabelledDataset,
-    spec: StudentSpec,
-    directory: pathlib.Path,
-    batch_size: int,
-    devices: tuple[jax.Device, ...],
-) -> dict[str, Any]:
-    """Trains from the latest checkpoint to the end; the row's fields on the outcome."""
-    section = job.config.train
-    model = settings.network(job.config.student, spec.network, job.data.info)
-    optimizer = optimizers.build_optimizer(
-        spec.optimizer,
-        epochs=section.epochs,
-        steps_per_epoch=-(-len(labelled.data.labels) // batch_size),
+def _train_together(runs: Sequence[Run]) -> None:
+    """Trains runs of one shape to their ends, those that stand equally far at once."""
+    with contextlib.ExitStack() as stack:
+        trainings = [_Training(run, stack) for run in runs]
+        by_progress = sorted(trainings, key=_finished_epochs)
+        for _, group in itertools.groupby(by_progress, key=_finished_epochs):
+            _train_to_the_end(list(group))
+        for training in trainings:
+            training.finish()
+
+
+def _finished_epochs(training: "_Training") -> int:
+    return training.outcome.finished_epochs
+
+
+def _train_to_the_end(trainings: Sequence["_Training"]) -> None:
+    first, several = trainings[0], len(trainings) > 1
+    run, done = first.run, first.outcome.finished_epochs
+    total = run.job.config.train.epochs
+    state = first.state
+    if several:
+        state = train.stack_states([training.state for training in trainings])
+    epochs = train.train_epochs(
+        state,
+        run.labelled.data,
+        run.labelled.soft_labels,
+        train.make_run_epoch(
+            loss=_get_loss(run.spec.loss, **dict(run.spec.loss_options)),
+            view_images=run.labelled.view_images,
+            devices=run.batching.devices,
+            students=len(trainings) if several else None,
+        ),
+        first_epoch=done,
+        epochs=total,
+        batch_size=run.batching.size,
+        order_keys=[
+            stream_key(training.run.spec.seed, Purpose.STUDENT_ORDER)
+            for training in trainings
+        ],
+        devices=run.batching.devices,
     )
-    state = train.create_train_state(
-        model,
-        optimizer,
-        stream_key(spec.seed, Purpose.STUDENT_INIT),
-        labelled.data.images.shape[1:],
-    )
-    identity = {
-        "network": spec.network,
-        "optimizer": dataclasses.asdict(spec.optimizer),
-    }
-    with checkpoint.Checkpoints(
-        directory / "checkpoints", keep=section.keep_checkpoints, identity=identity
-    ) as checkpoints:
-        state, outcome = _starting_point(section, state, checkpoints)
-        epochs = train.train_epochs(
-            state,
-            labelled.data.replace(
-                dropout_key=stream_key(spec.seed, Purpose.STUDENT_DROPOUT)
-            ),
-            labelled.soft_labels,
-            train.make_run_epoch(
-                loss=_get_loss(spec.loss, **dict(spec.loss_options)),
-                view_images=labelled.view_images,
-                devices=devices,
-            ),
-            first_epoch=outcome.finished_epochs,
-            epochs=section.epochs,
-            batch_size=batch_size,
-            order_key=stream_key(spec.seed, Purpose.STUDENT_ORDER),
-            devices=devices,
-        )
-        recorder = _Recorder(
-            evaluate=functools.partial(job.evaluator(labelled.transform), model),
-            checkpoints=checkpoints,
-            outcome=outcome,
-            section=section,
-        )
-        try:
-            recorder.record(epochs, directory)
-        except train.DivergedError as error:
-            _log.warning("%s: %s", directory.name, error)
-            return {"status": "diverged", "diverged_epoch": error.epoch} | _measured(
-                recorder.outcome
-            )
-    return {"status": "finished"} | _measured(recorder.outcome)
-
-
-def _measured(outcome: Outcome) -> dict[str, Any]:
-    fields = dataclasses.asdict(outcome)
-    del fields["finished_epochs"]
-    return fields
-
-
-def _starting_point(
-    section: settings.Config,
-    state: train.TrainState,
-    checkpoints: checkpoint.Checkpoints,
-) -> tuple[train.TrainState, Outcome]:
-    """The latest checkpoint, or another run's weights, or the fresh state."""
-    restored = checkpoints.restore_latest(state)
-    if restored is not None:
-        state, progress_made = restored
-        outcome = Outcome(**progress_made)
-        _log.info("resumed after epoch %d", outcome.finished_epochs)
-        return state, outcome
-    if section.init_from:
-        state = checkpoint.restore_weights(pathlib.Path(section.init_from), state)
-        _log.info(
-            "started from the weights of %s, with a fresh optimizer state",
-            section.init_from,
-        )
-    return state, Outcome()
-
-
-@dataclasses.dataclass
-class _Recorder:
-    """Evaluates, logs and saves a training as it goes."""
-
-    evaluate: Callable[[Any], evaluate.Accuracy]
-    checkpoints: checkpoint.Checkpoints
-    outcome: Outcome
-    section: settings.Config
-
-    def record(
-        self,
-        epochs: Iterable[tuple[int, train.TrainState, train.Metrics]],
-        directory: pathlib.Path,
-    ) -> None:
-        done = self.outcome.finished_epochs
-        last = self.section.epochs
-        eval_every = _eval_every(self.section)
-        save_every = self.section.checkpoint_every or eval_every
-        with (
-            progress.MetricsWriter(directory, finished_epochs=done) as writer,
-            progress.ProgressBar(
-                directory.name, total=last, unit="epoch", done=done
-            ) as bar,
-        ):
-            started = time.perf_counter()
-            for epoch, state, metrics in epochs:
-                seconds = self.outcome.train_seconds + time.perf_counter() - started
-                self.outcome = dataclasses.replace(
-                    self.outcome, finished_epochs=epoch + 1, train_seconds=seconds
+    title = run.title + (f" and {len(trainings) - 1} more" if several else "")
+    with progress.ProgressBar(title, total=total, unit="epoch", done=done) as bar:
+        started = time.perf_counter()
+        for epoch, state, metrics in epochs:
+            seconds = (time.perf_counter() - started) / len(trainings)
+            is_preempted = preemption.agreed()
+            for index, training in enumerate(trainings):
+                training.epoch_done(
+                    epoch,
+                    state,
+                    metrics,
+                    seconds,
+                    index=index if several else None,
+                    save=is_preempted,
                 )
-                is_evaluated = is_due(epoch + 1, every=eval_every, last=last)
-                if is_evaluated:
-                    # From the host, as the test split may lie on more devices.
-                    variables = jax.device_get(state.evaluation_variables)
-                    accuracy = self.evaluate(variables)
-                    self.outcome = self.outcome.evaluated(accuracy)
-                    metrics |= {"test_top1": accuracy.top1, "test_top5": accuracy.top5}
-                if is_evaluated or is_due(epoch + 1, every=save_every, last=last):
-                    self.checkpoints.save(
-                        epoch + 1,
-                        state,
-                        dataclasses.asdict(self.outcome),
-                        top1=self.outcome.top1_last if is_evaluated else None,
-                    )
-                writer.write(epoch, **metrics)
-                bar.update(1, **metrics)
-                started = time.perf_counter()
+            bar.update(1, **first.shown)
+            if is_preempted:
+                raise preemption.PreemptedError
+            if all(training.diverged for training in trainings):
+                break
+            started = time.perf_counter()
+
+
+class _Training:
+    """A run while it trains: evaluated, logged and saved as it goes.
+
+    Args:
+      run: The run; its directory is locked.
+      stack: Closes what is opened here.
+    """
+
+    def __init__(self, run: Run, stack: contextlib.ExitStack) -> None:
+        _log.info("run %s", run.title)
+        self.run = run
+        self.diverged: train.DivergedError | None = None
+        self.shown: dict[str, float] = {}
+        self._section = run.job.config.train
+        directory = stack.enter_context(run.product.making(resumable=True))
+        self._model = settings.network(
+            run.job.config.student, run.spec.network, run.job.data.info
+        )
+        self._checkpoints = stack.enter_context(
+            checkpoint.Checkpoints(
+                directory / "checkpoints",
+                keep=self._section.keep_checkpoints,
+                identity={
+                    "network": run.spec.network,
+                    "optimizer": dataclasses.asdict(run.spec.optimizer),
+                },
+            )
+        )
+        self.state, self.outcome = self._starting_point()
+        self._writer = stack.enter_context(
+            progress.MetricsWriter(
+                directory, finished_epochs=self.outcome.finished_epochs
+            )
+        )
+
+    def _starting_point(self) -> tuple[train.TrainState, Outcome]:
+        """The latest checkpoint, or another run's weights, or a fresh state."""
+        state = self._fresh_state()
+        restored = self._checkpoints.restore_latest(state)
+        if restored is not None:
+            state, progress_made = restored
+            outcome = Outcome(**progress_made)
+            _log.info("resumed after epoch %d", outcome.finished_epochs)
+            return state, outcome
+        if self._section.init_from:
+            directory = pathlib.Path(self._section.init_from)
+            state = checkpoint.restore_weights(directory, state)
+            _log.info(
+                "started from the weights of %s, with a fresh optimizer state",
+                directory,
+            )
+        return state, Outcome()
+
+    def _fresh_state(self) -> train.TrainState:
+        spec, data = self.run.spec, self.run.labelled.data
+        assert spec.optimizer.learning_rate is not None
+        return train.create_train_state(
+            self._model,
+            optimizers.build_optimizer(
+                spec.optimizer,
+                epochs=self._section.epochs,
+                steps_per_epoch=-(-len(data.labels) // self.run.batching.size),
+            ),
+            data.images.shape[1:],
+            learning_rate=spec.optimizer.learning_rate,
+            init_key=stream_key(spec.seed, Purpose.STUDENT_INIT),
+            dropout_key=stream_key(spec.seed, Purpose.STUDENT_DROPOUT),
+        )
+
+    def epoch_done(
+        self,
+        epoch: int,
+        state: train.TrainState,
+        metrics: train.EpochMetrics,
+        seconds: float,
+        *,
+        index: int | None,
+        save: bool,
+    ) -> None:
+        """Takes note of an epoch, unless the run has diverged.
+
+        Args:
+          epoch: Its number.
+          state: At its end, of all students that train at once.
+          metrics: Likewise.
+          seconds: This student's share of the time it took.
+          index: Which of several students this one is; None where it is alone.
+          save: Whether to save even where it is not due.
+        """
+        if self.diverged:
+            return
+        if index is not None:
+            metrics = metrics.of_student(index)
+        try:
+            train.check_finite(epoch, metrics)
+        except train.DivergedError as error:
+            _log.warning("%s: %s", self.run.title, error)
+            self.diverged = error
+            return
+        first_norm = self.outcome.gradient_norm_first
+        if first_norm is None:
+            first_norm = float(metrics.values["gradient_norm"][0])
+        self.outcome = dataclasses.replace(
+            self.outcome,
+            finished_epochs=epoch + 1,
+            gradient_norm_first=first_norm,
+            train_seconds=self.outcome.train_seconds + seconds,
+        )
+        self.shown = metrics.means()
+        last, eval_every = self._section.epochs, self.run.eval_every
+        save_every = self._section.checkpoint_every or eval_every
+        is_evaluated = is_due(epoch + 1, every=eval_every, last=last)
+        is_saved = (
+            save or is_evaluated or is_due(epoch + 1, every=save_every, last=last)
+        )
+        if is_saved and index is not None:
+            state = train.unstack_state(state, index)
+        if is_evaluated:
+            self._evaluate(state)
+        # Before the checkpoint: a resumed run drops lines of later epochs, and would
+        # miss this one.
+        self._writer.write(epoch, **self.shown)
+        if is_saved:
+            self._save(state, is_evaluated)
+
+    def _evaluate(self, state: train.TrainState) -> None:
+        run = self.run
+        evaluator = run.job.evaluator(run.labelled.transform, run.split)
+        # From the host, as the split may lie on more devices.
+        accuracy = evaluator(self._model, jax.device_get(state.evaluation_variables))
+        self.outcome = self.outcome.evaluated(accuracy)
+        self.shown |= {
+            f"{run.split}_top1": accuracy.top1,
+            f"{run.split}_top5": accuracy.top5,
+        }
+
+    def _save(self, state: train.TrainState, is_evaluated: bool) -> None:
+        self._checkpoints.save(
+            self.outcome.finished_epochs,
+            state,
+            dataclasses.asdict(self.outcome),
+            top1=self.outcome.top1_last if is_evaluated else None,
+        )
+
+    def finish(self) -> None:
+        """Records the outcome."""
+        fields = dataclasses.asdict(self.outcome)
+        del fields["finished_epochs"]
+        if self.diverged:
+            fields["status"] = "diverged"
+            fields["diverged_epoch"] = self.diverged.epoch
+            fields["diverged_step"] = self.diverged.step
+        else:
+            fields["status"] = "finished"
+        self.run.product.finish(**self.run.row(**fields))
 
 
 def is_due(finished_epochs: int, *, every: int, last: int) -> bool:

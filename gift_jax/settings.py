@@ -1,8 +1,12 @@
 """From config sections to the objects that they describe."""
 
+import copy
 import dataclasses
 import functools
+import itertools
 import pathlib
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import flax.linen as nn
@@ -15,6 +19,7 @@ from gift_jax import (
     models,
     naming,
     optimizers,
+    options,
     teacher,
     train,
 )
@@ -25,6 +30,7 @@ Config: TypeAlias = ConfigDict
 # The value of `teacher.checkpoint` that stands for torchvision's weights.
 TORCHVISION = "torchvision"
 _LEAST_VALUES = {
+    "dataset.workers": 0,
     "teacher.width": 1,
     "teacher.epochs": 1,
     "teacher.batch_size": 1,
@@ -44,6 +50,8 @@ _LEAST_VALUES = {
     "train.checkpoint_every": 0,
     "train.keep_checkpoints": 1,
     "train.eval_batch_size": 1,
+    "train.students_at_once": 0,
+    "tuning.validation_images": 1,
 }
 SOFT_LABEL_SOURCES = ("store", "online", "dataset", "fkd")
 
@@ -57,6 +65,45 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split("+")]
 
 
+def expand(config: Config) -> Iterator[Config]:
+    """The configs of a grid that have one teacher and one distilled dataset each.
+
+    They are those of every variant, teacher and distilled dataset.
+
+    Raises:
+      ValueError: a variant names an unknown field or a value of another type, or
+        one published dataset has several names.
+    """
+    for variant in config.variants or ("",):
+        of_variant = options.with_options(copy.deepcopy(config), variant)
+        if of_variant.distilled.path and "+" in of_variant.distilled.name:
+            raise ValueError(
+                f"distilled.path is one dataset, but distilled.name is "
+                f"{of_variant.distilled.name!r}: give it one name"
+            )
+        for teacher_name, distilled_name in itertools.product(
+            names(of_variant.teacher.name), names(of_variant.distilled.name)
+        ):
+            single = copy.deepcopy(of_variant)
+            single.teacher.name = teacher_name
+            single.distilled.name = distilled_name
+            yield single
+
+
+def label(name: str, fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """A name with those of its fields that are not the default.
+
+    >>> label(
+    ...     "kl",
+    ...     {"t_squared": True, "temperature": 20.0},
+    ...     {"t_squared": False, "temperature": 20.0},
+    ... )
+    'kl-t_squared=True'
+    """
+    changed = [f"-{k}={v}" for k, v in fields.items() if v != defaults[k]]
+    return name + "".join(changed)
+
+
 def real_dataset(config: Config) -> real.RealDataset:
     """Opens the real dataset of a config."""
     section = config.dataset
@@ -67,7 +114,13 @@ def real_dataset(config: Config) -> real.RealDataset:
         normalization=normalization(section),
         train_split=section.train_split or None,
         test_split=section.test_split or None,
+        validation_images=validation_images(config),
     )
+
+
+def validation_images(config: Config) -> int:
+    """How many images are held out of the train split."""
+    return config.tuning.validation_images if config.tuning.enabled else 0
 
 
 def normalization(section: Config) -> preprocess.Normalization | None:
@@ -105,19 +158,75 @@ def network_recipe(section: Config, name: str) -> dict[str, Any]:
     return {"name": name, "dtype": section.dtype, **network_options(section, name)}
 
 
+# Official; what is left out of the names of networks.
+_NETWORK_DEFAULTS = {"width": 128, "norm": "batch", "dtype": "float32"}
+
+
+def network_label(section: Config, name: str) -> str:
+    """The name of a model with those of its options that are not the default."""
+    fields = {"dtype": section.dtype, **network_options(section, name)}
+    return label(name, fields, _NETWORK_DEFAULTS)
+
+
 def augment_spec(section: Config) -> augment.AugmentSpec:
     """The augmentation of a section."""
     return augment.AugmentSpec(**section.to_dict())
 
 
 def optimizer_spec(section: Config, name: str) -> optimizers.OptimizerSpec:
-    """An optimizer of a section, complete with its defaults."""
-    return optimizers.OptimizerSpec(**{**section.to_dict(), "name": name})
+    """An optimizer of a section, complete with its defaults.
+
+    Args:
+      section: Holds the options that the name does not give.
+      name: Of an optimizer, with options of its own: "sgd-weight_decay=0.0".
+
+    Raises:
+      ValueError: an unknown optimizer or option.
+    """
+    optimizer, given = _name_and_options(name)
+    fields = {**section.to_dict(), "name": optimizer}
+    kinds = {option: section.get_type(option) for option in section}
+    # The name is none of its options, and learning rates are told apart without.
+    del kinds["name"], kinds["learning_rate"]
+    return optimizers.OptimizerSpec(
+        **{**fields, **_parsed(given, kinds, f"option of {optimizer}")}
+    )
 
 
-def loss_options(section: Config, name: str) -> dict[str, Any]:
-    """The hyperparameters of a section that the loss of that name takes."""
-    return {option: section[option] for option in losses.hyperparameters(name)}
+def loss_options(section: Config, name: str) -> tuple[str, dict[str, Any]]:
+    """A loss of the `loss` section, and all its hyperparameters.
+
+    Args:
+      section: Holds the hyperparameters that the name does not give.
+      name: Of a loss, with hyperparameters of its own: "kl-t_squared=True".
+
+    Returns:
+      The name of the loss proper, and its hyperparameters.
+
+    Raises:
+      ValueError: an unknown loss or hyperparameter.
+    """
+    loss, given = _name_and_options(name)
+    kinds = {option: type(v) for option, v in losses.hyperparameters(loss).items()}
+    chosen = {option: section[option] for option in kinds}
+    return loss, chosen | _parsed(given, kinds, f"hyperparameter of {loss}")
+
+
+def _name_and_options(text: str) -> tuple[str, list[str]]:
+    """Splits "NAME-OPTION=VALUE-OPTION=VALUE"."""
+    # Before "OPTION=": the minus of 1e-3 is part of a value.
+    name, *given = re.split(r"-(?=\w+=)", text)
+    return name, given
+
+
+def _parsed(given: list[str], kinds: Mapping[str, type], what: str) -> dict[str, Any]:
+    parsed = {}
+    for text in given:
+        option, _, value = text.partition("=")
+        if option not in kinds:
+            raise naming.unknown_name(what, option, kinds)
+        parsed[option] = options.parse_value(value, kinds[option], option)
+    return parsed
 
 
 def teacher_training(config: Config) -> teacher.TrainingSpec:
@@ -152,11 +261,15 @@ def _is_hub_id(section: Config) -> bool:
 def check(config: Config) -> None:
     """Refuses what no run can be made of, before any work is done.
 
+    Args:
+      config: One of those of `expand`.
+
     Raises:
       ValueError: names the field, its value and what it can be.
     """
     for name in names(config.loss.name):
-        losses.get_loss(name, **loss_options(config.loss, name))
+        loss, hyperparameters = loss_options(config.loss, name)
+        losses.get_loss(loss, **hyperparameters)
     for name in names(config.optimizer.name):
         optimizer_spec(config.optimizer, name)
     teacher_training(config)
@@ -165,8 +278,7 @@ def check(config: Config) -> None:
         if name not in models.MODELS:
             raise naming.unknown_name("model", name, models.MODELS)
     if not config.distilled.path:
-        for name in names(config.distilled.name):
-            distill.get_method(name)
+        distill.get_method(config.distilled.name)
     if config.relabel.source not in SOFT_LABEL_SOURCES:
         raise naming.unknown_name(
             "relabel.source", config.relabel.source, SOFT_LABEL_SOURCES
@@ -178,16 +290,18 @@ def check(config: Config) -> None:
             raise ValueError(f"{field} is {value}, expected at least {least}")
     if config.seed < 0:
         raise ValueError(f"seed is {config.seed}, expected at least 0")
-    for field in ("loss", "optimizer", "student", "distilled"):
+    for field in ("loss", "optimizer", "student"):
         chosen = names(config[field].name)
         if len(set(chosen)) < len(chosen):
             raise ValueError(f"{field}.name is {config[field].name!r}: one name twice")
-    seeds = config.train.seeds
-    are_seeds = all(type(seed) is int and seed >= 0 for seed in seeds)
-    if not seeds or not are_seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(
-            f"train.seeds is {seeds}, expected different whole numbers, as (0, 1)"
-        )
+    for field in ("train", "tuning"):
+        seeds = config[field].seeds
+        are_seeds = all(type(seed) is int and seed >= 0 for seed in seeds)
+        if not seeds or not are_seeds or len(set(seeds)) < len(seeds):
+            raise ValueError(
+                f"{field}.seeds is {seeds}, expected different whole numbers, as (0, 1)"
+            )
+    _check_tuning(config)
     if (config.relabel.source == "fkd") != bool(config.relabel.path):
         raise ValueError(
             f"relabel.source is {config.relabel.source!r} and relabel.path is "
@@ -207,8 +321,19 @@ def check(config: Config) -> None:
     source = config.distilled.source
     if source and source not in readers.READERS:
         raise naming.unknown_name("distilled.source", source, readers.READERS)
-    if config.distilled.path and "+" in config.distilled.name:
+
+
+def _check_tuning(config: Config) -> None:
+    factors = config.tuning.factors
+    if len(set(factors)) < 3 or min(factors) <= 0:
         raise ValueError(
-            f"distilled.path is one dataset, but distilled.name is "
-            f"{config.distilled.name!r}: give it one name"
+            f"tuning.factors is {factors}, expected three or more different positive "
+            "factors of the default learning rate"
+        )
+    if not config.tuning.enabled:
+        return
+    if config.optimizer.learning_rate is not None:
+        raise ValueError(
+            f"tuning.enabled is set, and optimizer.learning_rate is "
+            f"{config.optimizer.learning_rate}: leave one of them out"
         )

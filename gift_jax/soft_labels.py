@@ -1,22 +1,33 @@
 """The soft-label store: teacher logits of every view, as one array on disk.
 
-The array has shape (views, N, C) in float16, as zarr3 with a checksum on every
-chunk, written through TensorStore. A chunk appears under its name only when it
-is complete, so a store that was interrupted is continued at its missing chunks.
+The array has a row for every (view, image), as zarr3 with a checksum on every
+chunk, written through TensorStore to a local directory or a cloud. A row holds
+logits as a codec of `label_codecs` stores them: by default (views, N, C) float16. A
+chunk appears under its name only when it is complete, so a store that was
+interrupted is continued at its missing chunks.
 """
 
 import dataclasses
-import pathlib
+import os
 from collections.abc import Iterable, Iterator
+from concurrent import futures
 from typing import Any, Protocol
 
 import numpy as np
 import tensorstore
 
+from gift_jax import storage
+from gift_jax.label_codecs import (
+    FLOAT16,
+    LabelCodec,
+    UnstorableLogitError,
+    stored_bytes,
+)
 from gift_jax.views import View
 
 # Large enough that a file system is not littered, small enough that a chunk is a
-# small part of a machine's memory.
+# small part of a machine's memory. Counted in float16 whatever the codec, as whole
+# chunks of logits are held before they are stored.
 _CHUNK_BYTES = 16 * 2**20
 
 
@@ -44,58 +55,99 @@ class DamagedStoreError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class SoftLabelStore:
-    """Teacher logits on disk.
+    """Teacher logits on disk, or in a cloud.
 
     Attributes:
-      path: Directory of the zarr array.
-      array: (views, N, C) float16; chunks hold rows of a single view.
+      location: Of the zarr array: a local path or a URL.
+      array: (views, N, columns) of the codec; chunks hold rows of a single view.
       chunk_rows: Images in a chunk.
+      num_classes: C.
+      codec: How rows are stored.
     """
 
-    path: pathlib.Path
+    location: str
     array: tensorstore.TensorStore
     chunk_rows: int
+    num_classes: int
+    codec: LabelCodec
 
     @property
     def views(self) -> int:
         """How many views of every image there are labels of."""
         return self.array.shape[0]
 
+    @property
+    def num_images(self) -> int:
+        """N."""
+        return self.array.shape[1]
+
+    @property
+    def total_bytes(self) -> int:
+        """What all soft labels take on disk, without checksums."""
+        return stored_bytes(
+            self.codec,
+            views=self.views,
+            num_images=self.num_images,
+            num_classes=self.num_classes,
+        )
+
+    @property
+    def chunk_bytes(self) -> int:
+        """What a chunk takes on disk, without its checksum."""
+        return self.chunk_rows * self.codec.row_bytes(self.num_classes)
+
+    def chunk_number(self, view: int, start: int) -> int:
+        """The place of a chunk among all chunks, written or not."""
+        chunks_of_view = -(-self.num_images // self.chunk_rows)
+        return view * chunks_of_view + start // self.chunk_rows
+
     def missing_chunks(self) -> list[tuple[int, int, int]]:
-        """The chunks not yet written, as (view, first row, row after the last)."""
+        """The chunks not yet written, as (view, first row, row after the last).
+
+        Raises:
+          StorageError: the store cannot be reached.
+        """
         files = self.array.kvstore
         assert files is not None  # a zarr array has one
-        written = {key.decode() for key in files.list().result()}
-        views, rows, _ = self.array.shape
+        try:
+            written = {key.decode() for key in files.list().result()}
+        except ValueError as error:
+            raise storage.StorageError(
+                f"{self.location} cannot be listed: {storage.reason(error)}"
+            ) from error
         return [
-            (view, start, min(start + self.chunk_rows, rows))
-            for view in range(views)
-            for start in range(0, rows, self.chunk_rows)
+            (view, start, min(start + self.chunk_rows, self.num_images))
+            for view in range(self.views)
+            for start in range(0, self.num_images, self.chunk_rows)
             if f"c/{view}/{start // self.chunk_rows}/0" not in written
         ]
 
     def write(self, view: int, start: int, logits: np.ndarray) -> None:
-        """Writes one chunk.
+        """Writes one chunk, as `start_writing`, and waits until it is there."""
+        self.start_writing(view, start, logits).result()
+
+    def start_writing(self, view: int, start: int, logits: np.ndarray) -> "Writing":
+        """Starts to write one chunk.
 
         Args:
           view: View number.
           start: First row, a multiple of `chunk_rows`.
-          logits: (rows, C) float; stored as float16.
+          logits: (rows, C) float.
 
         Raises:
           ValueError: a logit is NaN, infinite or too large for float16, or the
             logits are not those of one whole chunk.
         """
-        _, rows, classes = self.array.shape
-        expected = (min(self.chunk_rows, rows - start), classes)
+        expected = (min(self.chunk_rows, self.num_images - start), self.num_classes)
         if start % self.chunk_rows or logits.shape != expected:
             raise ValueError(
                 f"logits of shape {logits.shape} at row {start} are no whole chunk of "
-                f"{self.path}: expected shape {expected} at a multiple of "
+                f"{self.location}: expected shape {expected} at a multiple of "
                 f"{self.chunk_rows}"
             )
-        stored = to_float16(logits, view, start)
-        self.array[view, start : start + len(stored)].write(stored).result()
+        stored = encode(self.codec, logits, view, start)
+        rows = self.array[view, start : start + len(stored)]
+        return Writing(self.location, rows.write(stored))
 
     def start_reading(self, view: int) -> "_ChunksOfView":
         """Starts to read the chunks of a view.
@@ -109,14 +161,16 @@ class SoftLabelStore:
 
         Raises:
           DamagedStoreError: a chunk is missing or damaged.
+          StorageError: the store cannot be read.
         """
         return self.start_reading(view).logits()
 
 
-def to_float16(logits: np.ndarray, view: int, start: int) -> np.ndarray:
-    """Rounds logits to float16.
+def encode(codec: LabelCodec, logits: np.ndarray, view: int, start: int) -> np.ndarray:
+    """What is stored of logits.
 
     Args:
+      codec: How.
       logits: (rows, C) float.
       view: View number, for the error.
       start: Image number of the first row, for the error.
@@ -124,17 +178,42 @@ def to_float16(logits: np.ndarray, view: int, start: int) -> np.ndarray:
     Raises:
       ValueError: a logit is NaN, infinite or too large.
     """
-    with np.errstate(over="ignore"):
-        stored = logits.astype(np.float16)
-    bad = np.argwhere(~np.isfinite(stored))
-    if len(bad):
-        row, column = bad[0]
+    try:
+        return codec.encode(np.asarray(logits))
+    except UnstorableLogitError as error:
         raise ValueError(
-            f"teacher logits of view {view} hold {logits[row, column]} (image "
-            f"{start + row}, class {column}), which float16 cannot store: the "
-            "teacher is broken or diverged; check its accuracy and its weights"
-        )
-    return stored
+            f"teacher logits of view {view} hold {error.value} (image "
+            f"{start + error.row}, class {error.column}), which float16 cannot store: "
+            "the teacher is broken or diverged; check its accuracy and its weights"
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Writing:
+    """A chunk that is being written.
+
+    Attributes:
+      location: Of the store, for errors.
+      future: Of TensorStore.
+    """
+
+    location: str
+    future: Any
+
+    def result(self) -> None:
+        """Waits until the chunk is there.
+
+        Raises:
+          StorageError: it cannot be written; no part of it is there.
+        """
+        try:
+            self.future.result()
+        except ValueError as error:
+            raise storage.StorageError(
+                f"soft labels cannot be written to {self.location}: "
+                f"{storage.reason(error)}. What is written stays good: run the same "
+                "command again to go on"
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -149,66 +228,81 @@ class _ChunksOfView:
         return View(np.int32(self.number), self.logits())
 
     def logits(self) -> np.ndarray:
+        name = f"soft labels of view {self.number} in {self.store.location}"
         try:
-            logits = np.asarray(self.future.result())
+            stored = np.asarray(self.future.result())
         except ValueError as error:
+            reason = storage.reason(error)
+            if not storage.is_damage(error):
+                raise storage.StorageError(
+                    f"{name} cannot be read: {reason}"
+                ) from error
             raise DamagedStoreError(
-                f"soft labels of view {self.number} in {self.store.path} cannot be "
-                f"read ({error}); delete the chunk to have it made again"
+                f"{name} cannot be read ({reason}); delete the chunk to have it made "
+                "again"
             ) from error
+        logits = self.store.codec.decode(stored, self.store.num_classes)
         if np.isnan(logits).any():
             raise DamagedStoreError(
-                f"soft labels of view {self.number} in {self.store.path} are "
-                "incomplete; run the same command again to finish them"
+                f"{name} are incomplete; run the same command again to finish them"
             )
         return logits
 
 
 def open_store(
-    path: pathlib.Path, *, views: int, num_images: int, num_classes: int
+    location: str | os.PathLike,
+    *,
+    views: int,
+    num_images: int,
+    num_classes: int,
+    codec: LabelCodec = FLOAT16,
 ) -> SoftLabelStore:
     """Opens a store, or creates it where there is none.
 
     Args:
-      path: Directory of the zarr array.
+      location: Of the zarr array: a local path, "gs://BUCKET/PATH" or
+        "s3://BUCKET/PATH".
       views: Views of every image.
       num_images: N.
       num_classes: C.
+      codec: How rows are stored.
 
     Raises:
-      ValueError: a store of another shape lies there.
+      StorageError: the location cannot be reached or written.
+      ValueError: a store of another shape lies there, or the codec is not for so
+        many classes.
     """
-    shape = (views, num_images, num_classes)
-    most_rows = max(1, _CHUNK_BYTES // (2 * num_classes))
+    row_bytes = codec.row_bytes(num_classes)
+    columns = row_bytes // codec.dtype.itemsize
+    most_rows = max(1, _CHUNK_BYTES // FLOAT16.row_bytes(num_classes))
     # Chunks are stored whole: equal ones waste least.
     rows = -(-num_images // -(-num_images // most_rows))
+    codecs: list[dict[str, Any]] = [{"name": "bytes"}, {"name": "crc32c"}]
+    if codec.dtype.itemsize > 1:
+        codecs[0]["configuration"] = {"endian": "little"}
     spec = {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": f"{path.resolve()}/"},
         "metadata": {
-            "shape": shape,
-            "data_type": "float16",
+            "shape": (views, num_images, columns),
+            "data_type": codec.dtype.name,
             # What is not written reads as NaN, which no written chunk holds.
-            "fill_value": "NaN",
+            "fill_value": "NaN" if codec.dtype.kind == "f" else 255,
             "chunk_grid": {
                 "name": "regular",
-                "configuration": {"chunk_shape": (1, rows, num_classes)},
+                "configuration": {"chunk_shape": (1, rows, columns)},
             },
-            "codecs": [
-                {"name": "bytes", "configuration": {"endian": "little"}},
-                {"name": "crc32c"},
-            ],
+            "codecs": codecs,
         },
     }
     try:
-        array = tensorstore.open(spec, open=True, create=True).result()
+        array = storage.open_array(spec, location)
     except ValueError as error:
-        reason, *_ = str(error).split(" [tensorstore_spec=")
         raise ValueError(
-            f"{path} holds no soft labels of shape {shape} (views, images, classes): "
-            f"{reason}"
+            f"{location} holds no soft labels of shape "
+            f"{(views, num_images, num_classes)} (views, images, classes) in "
+            f"{codec.name}: {error}"
         ) from error
-    return SoftLabelStore(path=path, array=array, chunk_rows=rows)
+    return SoftLabelStore(str(location), array, rows, num_classes, codec)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -242,13 +336,20 @@ class FixedSoftLabels:
 def prefetched(soft_labels: SoftLabels, views: Iterable[int]) -> Iterator[Any]:
     """Reads views in order, each while the one before is in use.
 
+    A thread waits for what is read, checks and decodes it.
+
     Yields:
       What `Reading.result` returns.
     """
-    pending: list[Reading] = []
-    for view in views:
-        pending.append(soft_labels.start_reading(view))
-        if len(pending) == 2:
-            yield pending.pop(0).result()
-    for reading in pending:
-        yield reading.result()
+    thread = futures.ThreadPoolExecutor(1, thread_name_prefix="soft labels")
+    try:
+        pending: futures.Future | None = None
+        for view in views:
+            current = pending
+            pending = thread.submit(soft_labels.start_reading(view).result)
+            if current is not None:
+                yield current.result()
+        if pending is not None:
+            yield pending.result()
+    finally:
+        thread.shutdown(wait=False)

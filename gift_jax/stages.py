@@ -3,18 +3,23 @@
 Every stage makes its product in the work directory, or finds it there.
 """
 
+import contextlib
 import dataclasses
 import functools
 import logging
 import pathlib
+import shutil
 from typing import Any
 
+import flax.linen as nn
 import jax
 
 from gift_jax import (
     checkpoint,
     distill,
     evaluate,
+    hosts,
+    preemption,
     progress,
     settings,
     teacher_check,
@@ -30,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 # The teachers of RDED and GIFT on ImageNet-1k.
 _TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
+# Of a teacher in training.
+_CHECKPOINTS = "checkpoints"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,21 +54,38 @@ class Job:
     workdir: pathlib.Path
     data: real.RealDataset
     devices: tuple[jax.Device, ...]
+    _evaluators: dict[Any, evaluate.Evaluator] = dataclasses.field(
+        default_factory=dict, repr=False
+    )
 
-    @functools.cached_property
-    def _evaluators(self) -> dict[preprocess.Preprocess, evaluate.Evaluator]:
-        return {}
+    def with_config(self, config: settings.Config) -> "Job":
+        """The job of another config on the same data, which shares its evaluators."""
+        return dataclasses.replace(self, config=config)
 
-    def evaluator(self, transform: preprocess.Preprocess) -> evaluate.Evaluator:
-        """Measures accuracies on the test split under some preprocessing."""
-        if transform not in self._evaluators:
-            self._evaluators[transform] = evaluate.Evaluator(
-                self.data.test,
-                transform,
-                devices=self.devices,
-                batch_size=self.config.train.eval_batch_size,
+    def evaluator(
+        self, transform: preprocess.Preprocess, split: str = "test"
+    ) -> evaluate.Evaluator:
+        """Measures accuracies on a split under some preprocessing.
+
+        Args:
+          transform: From pixels to network inputs.
+          split: "test" or "validation".
+        """
+        images = self.data.test if split == "test" else self.data.validation
+        if images is None:
+            raise ValueError(
+                "no images are held out to validate on: set tuning.enabled"
             )
-        return self._evaluators[transform]
+        key = (transform, split, self.config.train.eval_batch_size)
+        if key not in self._evaluators:
+            self._evaluators[key] = evaluate.Evaluator(
+                images,
+                transform,
+                devices=hosts.devices(self.devices),
+                batch_size=self.config.train.eval_batch_size,
+                workers=self.config.dataset.workers,
+            )
+        return self._evaluators[key]
 
 
 def make_teacher(job: Job) -> teacher_lib.Teacher:
@@ -81,35 +105,57 @@ def make_teacher(job: Job) -> teacher_lib.Teacher:
         "training": dataclasses.asdict(training) if training else None,
         "checkpoint": _checkpoint_recipe(section.checkpoint),
     }
-    product = Product(job.workdir / "teacher" / section.name, recipe)
+    name = settings.network_label(section, section.name)
+    product = Product(job.workdir / "teacher" / name, recipe)
     complete = functools.partial(
         teacher_lib.Teacher,
-        name=section.name,
+        name=name,
         model=model,
         transform=transform,
         fingerprint=product.fingerprint,
     )
-    if product.is_finished():
-        shape = (info.image_size, info.image_size, info.channels)
-        variables = teacher_lib.load_teacher(product.directory, model, shape)
-        return complete(variables=variables, top1=product.facts()["top1"])
-    with product.making() as directory:
-        if training:
-            variables = teacher_lib.train_teacher(
-                model, job.data, training, transform, devices=job.devices
-            )
-        else:
-            variables = _import_teacher(job)
-        accuracy = job.evaluator(transform)(model, variables)
-        teacher = complete(variables=variables, top1=accuracy.top1)
-        if not training:
-            teacher_check.check_on_real(
-                teacher, job.data, min_accuracy=section.min_accuracy
-            )
-        teacher_lib.save_teacher(directory, variables)
-        product.finish(**dataclasses.asdict(accuracy))
-    _log.info("teacher %s: top-1 %.2f%% on the test split", teacher.name, teacher.top1)
-    return teacher
+    with product.making_if_absent(resumable=training is not None) as directory:
+        if directory is not None:
+            if training:
+                variables = _train_teacher(job, model, training, transform, directory)
+            else:
+                variables = _import_teacher(job)
+            accuracy = job.evaluator(transform)(model, variables)
+            teacher = complete(variables=variables, top1=accuracy.top1)
+            if not training:
+                teacher_check.check_on_real(
+                    teacher, job.data, min_accuracy=section.min_accuracy
+                )
+            teacher_lib.save_teacher(directory, variables)
+            product.finish(**dataclasses.asdict(accuracy))
+            if hosts.is_primary():
+                shutil.rmtree(directory / _CHECKPOINTS, ignore_errors=True)
+            _log.info("teacher %s: top-1 %.2f%% on the test split", name, teacher.top1)
+    shape = (info.image_size, info.image_size, info.channels)
+    variables = teacher_lib.load_teacher(product.directory, model, shape)
+    return complete(variables=variables, top1=product.facts()["top1"])
+
+
+def _train_teacher(
+    job: Job,
+    model: nn.Module,
+    training: teacher_lib.TrainingSpec,
+    transform: preprocess.Normalization,
+    directory: pathlib.Path,
+) -> dict[str, Any]:
+    try:
+        return teacher_lib.train_teacher(
+            model,
+            job.data,
+            training,
+            transform,
+            checkpoints_directory=directory / _CHECKPOINTS,
+            devices=hosts.devices(job.devices),
+        )
+    except teacher_lib.TeacherError:  # which going on would not change
+        if hosts.is_primary():
+            shutil.rmtree(directory)
+        raise
 
 
 def _checkpoint_recipe(path: str) -> str | None:
@@ -146,23 +192,34 @@ def _import_teacher(job: Job) -> dict[str, Any]:
     )
 
 
-def make_distilled(
-    job: Job, name: str, teacher: teacher_lib.Teacher | None
-) -> tuple[distilled_lib.DistilledDataset, str]:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Distilled:
+    """A distilled dataset as a product.
+
+    Attributes:
+      title: Name of its directory.
+      dataset: The distilled dataset.
+      fingerprint: Of the product.
+    """
+
+    title: str
+    dataset: distilled_lib.DistilledDataset
+    fingerprint: str
+
+
+def make_distilled(job: Job, teacher: teacher_lib.Teacher | None) -> Distilled:
     """Makes or reads a distilled dataset, or loads it from the work directory.
 
     Args:
-      job: The job.
-      name: Method, or what a published dataset is called.
+      job: Its config names one method, or what a published dataset is called.
       teacher: Scores crops for RDED.
-
-    Returns:
-      The dataset and the fingerprint of its product.
 
     Raises:
       ValueError: the distilled dataset does not belong to the real dataset.
     """
     section, info = job.config.distilled, job.data.info
+    name = section.name
+    title = f"{name}_ipc{section.ipc}"
     recipe: dict[str, Any] = {
         "dataset": settings.dataset_recipe(info),
         "ipc": section.ipc,
@@ -178,18 +235,24 @@ def make_distilled(
         recipe["images_per_class"] = section.images_per_class
         recipe["crops_per_image"] = section.crops_per_image
         recipe["teacher"] = teacher.fingerprint if teacher else None
-    product = Product(job.workdir / "distilled" / f"{name}_ipc{section.ipc}", recipe)
-    if not product.is_finished():
-        with product.making() as directory:
-            dataset = _new_distilled(job, name, teacher)
-            _check_belongs(dataset, job.data)
-            distilled_lib.save_distilled(dataset, directory)
-            product.finish(images=len(dataset), ipc=dataset.ipc)
-    return distilled_lib.load_distilled(product.directory), product.fingerprint
+        title += f"_{teacher.name}" if teacher else ""
+    product = Product(job.workdir / "distilled" / title, recipe)
+    with product.making_if_absent() as directory:
+        if directory is not None:
+            if hosts.is_primary():
+                with contextlib.suppress(preemption.PreemptedError):
+                    dataset = _new_distilled(job, teacher)
+                    _check_belongs(dataset, job.data)
+                    distilled_lib.save_distilled(dataset, directory)
+                    product.finish(images=len(dataset), ipc=dataset.ipc)
+            if not product.is_finished():
+                raise preemption.PreemptedError
+    dataset = distilled_lib.load_distilled(product.directory)
+    return Distilled(title, dataset, product.fingerprint)
 
 
 def _new_distilled(
-    job: Job, name: str, teacher: teacher_lib.Teacher | None
+    job: Job, teacher: teacher_lib.Teacher | None
 ) -> distilled_lib.DistilledDataset:
     section = job.config.distilled
     if section.path:
@@ -201,7 +264,7 @@ def _new_distilled(
             ipc=section.ipc if source == "folders" else None,
             train_images=job.data.train.all_images,
         )
-    if name == "random":
+    if section.name == "random":
         return distill.make_random(job.data, ipc=section.ipc, seed=job.config.seed)
     if teacher is None:
         raise ValueError(
@@ -210,6 +273,12 @@ def _new_distilled(
         )
     classes = job.data.info.num_classes
     with progress.ProgressBar("rded", total=classes, unit="class") as bar:
+
+        def on_class_done(label: int) -> None:
+            bar.update(1)
+            if preemption.requested() and label < classes - 1:
+                raise preemption.PreemptedError
+
         return distill.make_rded(
             job.data,
             teacher_lib.make_score(teacher),
@@ -218,7 +287,7 @@ def _new_distilled(
             images_per_class=section.images_per_class,
             crops_per_image=section.crops_per_image,
             seed=job.config.seed,
-            on_class_done=lambda label: bar.update(1),
+            on_class_done=on_class_done,
         )
 
 

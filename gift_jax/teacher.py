@@ -1,6 +1,7 @@
 """The teacher: trained here or imported, and stored."""
 
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,13 +11,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gift_jax import augment, checkpoint, losses, optimizers, train, views
+from gift_jax import (
+    augment,
+    checkpoint,
+    hosts,
+    losses,
+    optimizers,
+    preemption,
+    train,
+    views,
+)
 from gift_jax.data import preprocess, real
 from gift_jax.progress import ProgressBar
 from gift_jax.soft_labels import FixedSoftLabels
 from gift_jax.streams import Purpose, stream_key
 
+_log = logging.getLogger(__name__)
+
 VARIABLES_DIRECTORY = "variables"
+# A training is saved so many times.
+_SAVES = 10
 # Images and labels of the train split must fit beside the network.
 _LARGEST_TRAIN_SPLIT_BYTES = 8 * 2**30
 
@@ -90,9 +104,10 @@ def train_teacher(
     spec: TrainingSpec,
     normalization: preprocess.Normalization,
     *,
+    checkpoints_directory: pathlib.Path,
     devices: Sequence[jax.Device],
 ) -> Any:
-    """Trains a teacher on the hard labels of a real train split.
+    """Trains a teacher on the hard labels of a real train split, or goes on with it.
 
     The weights after the last epoch are returned; no test image takes part.
 
@@ -101,7 +116,8 @@ def train_teacher(
       data: The real dataset; its train split must fit into memory.
       spec: Optimizer, epochs and augmentation.
       normalization: From pixels to its inputs.
-      devices: Local devices.
+      checkpoints_directory: Where an interrupted training is found.
+      devices: Devices of all hosts, see `hosts.devices`.
 
     Returns:
       Variables, on the host.
@@ -109,49 +125,80 @@ def train_teacher(
     Raises:
       TeacherError: the train split is too large to be held in memory, or the loss
         became NaN or infinite.
+      PreemptedError: the job was asked to stop.
     """
     train.check_batch_size(spec.batch_size, len(devices))
-    split, images = data.train, _train_images(data.train)
+    images = _train_images(data.train)
+    state = _initial_state(model, spec, images)
+    checkpoints = checkpoint.Checkpoints(
+        checkpoints_directory, keep=2, identity={"optimizer": spec.optimizer.name}
+    )
+    with checkpoints:
+        done = 0
+        if (restored := checkpoints.restore_latest(state)) is not None:
+            state, progress = restored
+            done = progress["finished_epochs"]
+            _log.info("resumed the teacher after epoch %d", done)
+        # Cross-entropy with hard labels reads no soft label.
+        unused_logits = np.zeros((len(images), data.info.num_classes), np.float16)
+        epochs = train.train_epochs(
+            state,
+            views.TrainData(
+                images=jnp.asarray(images),
+                labels=jnp.asarray(data.train.labels),
+                view_key=stream_key(spec.seed, Purpose.TEACHER_VIEWS),
+            ),
+            FixedSoftLabels(unused_logits, views=spec.epochs),
+            train.make_run_epoch(
+                loss=losses.get_loss("ce"),
+                view_images=views.AugmentedViews(spec.augmentation, normalization),
+                devices=tuple(devices),
+            ),
+            first_epoch=done,
+            epochs=spec.epochs,
+            batch_size=spec.batch_size,
+            order_keys=[stream_key(spec.seed, Purpose.TEACHER_ORDER)],
+            devices=devices,
+        )
+        with ProgressBar("teacher", total=spec.epochs, unit="epoch", done=done) as bar:
+            for epoch, state, metrics in epochs:
+                _check_finite(epoch, metrics, spec)
+                bar.update(1, **metrics.means())
+                is_preempted = preemption.agreed()
+                if is_preempted or (epoch + 1) % max(spec.epochs // _SAVES, 1) == 0:
+                    checkpoints.save(epoch + 1, state, {"finished_epochs": epoch + 1})
+                if is_preempted:
+                    raise preemption.PreemptedError
+    return jax.device_get(state.evaluation_variables)
+
+
+def _initial_state(
+    model: nn.Module, spec: TrainingSpec, images: np.ndarray
+) -> train.TrainState:
     optimizer = optimizers.build_optimizer(
         spec.optimizer,
         epochs=spec.epochs,
-        steps_per_epoch=-(-len(split) // spec.batch_size),
+        steps_per_epoch=-(-len(images) // spec.batch_size),
     )
-    init_key = stream_key(spec.seed, Purpose.TEACHER_INIT)
-    state = train.create_train_state(model, optimizer, init_key, images.shape[1:])
-    run_epoch = train.make_run_epoch(
-        loss=losses.get_loss("ce"),
-        view_images=views.AugmentedViews(spec.augmentation, normalization),
-        devices=tuple(devices),
+    assert spec.optimizer.learning_rate is not None
+    return train.create_train_state(
+        model,
+        optimizer,
+        images.shape[1:],
+        learning_rate=spec.optimizer.learning_rate,
+        init_key=stream_key(spec.seed, Purpose.TEACHER_INIT),
+        dropout_key=stream_key(spec.seed, Purpose.TEACHER_DROPOUT),
     )
-    # Cross-entropy with hard labels reads no soft label.
-    unused_logits = np.zeros((len(split), data.info.num_classes), np.float16)
-    epochs = train.train_epochs(
-        state,
-        views.TrainData(
-            images=jnp.asarray(images),
-            labels=jnp.asarray(split.labels),
-            view_key=stream_key(spec.seed, Purpose.TEACHER_VIEWS),
-            dropout_key=stream_key(spec.seed, Purpose.TEACHER_DROPOUT),
-        ),
-        FixedSoftLabels(unused_logits, views=spec.epochs),
-        run_epoch,
-        first_epoch=0,
-        epochs=spec.epochs,
-        batch_size=spec.batch_size,
-        order_key=stream_key(spec.seed, Purpose.TEACHER_ORDER),
-        devices=devices,
-    )
-    with ProgressBar("teacher", total=spec.epochs, unit="epoch") as bar:
-        try:
-            for _, state, metrics in epochs:
-                bar.update(1, **metrics)
-        except train.DivergedError as error:
-            raise TeacherError(
-                f"the teacher's training diverged: {error}; lower its learning rate, "
-                f"{spec.optimizer.learning_rate:g} (teacher.optimizer.learning_rate)"
-            ) from error
-    return jax.device_get(state.evaluation_variables)
+
+
+def _check_finite(epoch: int, metrics: train.EpochMetrics, spec: TrainingSpec) -> None:
+    try:
+        train.check_finite(epoch, metrics)
+    except train.DivergedError as error:
+        raise TeacherError(
+            f"the teacher's training diverged: {error}; lower its learning rate, "
+            f"{spec.optimizer.learning_rate:g} (teacher.optimizer.learning_rate)"
+        ) from error
 
 
 def _train_images(split: real.ImageSplit) -> np.ndarray:
@@ -184,8 +231,9 @@ def make_score(teacher: Teacher) -> Callable[[np.ndarray, np.ndarray], np.ndarra
 
 
 def save_teacher(directory: pathlib.Path, variables: Any) -> None:
-    """Writes a teacher's variables with Orbax."""
-    checkpoint.save_variables(directory / VARIABLES_DIRECTORY, variables)
+    """Writes a teacher's variables with Orbax, on the primary host."""
+    if hosts.is_primary():
+        checkpoint.save_variables(directory / VARIABLES_DIRECTORY, variables)
 
 
 def load_teacher(

@@ -79,7 +79,7 @@ def check_on_real(
     chosen = np.linspace(0, len(split) - 1, min(num_images, len(split))).astype(int)
     inputs = teacher.transform.apply(split.images(chosen).astype(np.float32) / 255)
     logits = _logits(teacher, inputs, teacher.transform)
-    labels, num_classes = split.labels[chosen], data.info.num_classes
+    labels, num_classes = split.labels_of(chosen), data.info.num_classes
     return _check(
         teacher, logits, labels, num_classes, "real test images", min_accuracy
     )

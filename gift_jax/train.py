@@ -11,30 +11,24 @@ import numpy as np
 import optax
 from flax.training import train_state
 
-from gift_jax import losses, optimizers, views
+from gift_jax import hosts, losses, optimizers, views
 from gift_jax import soft_labels as soft_labels_lib
 
 AXIS = "batch"
 
-Metrics = dict[str, float]
-
-
-class DivergedError(ArithmeticError):
-    """The training loss is no longer finite.
-
-    Attributes:
-      epoch: The epoch it happened in, counted from zero.
-    """
-
-    def __init__(self, epoch: int, loss: float) -> None:
-        super().__init__(f"the training loss is {loss} in epoch {epoch}")
-        self.epoch = epoch
-
 
 class TrainState(train_state.TrainState):
-    """Parameters, optimizer state and batch-norm statistics of one student."""
+    """Parameters, optimizer state and batch-norm statistics of one student.
+
+    The learning rate is in the optimizer state, see `optimizers.build_optimizer`.
+
+    Attributes:
+      batch_stats: Running statistics of batch norm.
+      dropout_key: Typed key of the student's own randomness.
+    """
 
     batch_stats: Any
+    dropout_key: jax.Array
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -51,24 +45,33 @@ class TrainState(train_state.TrainState):
 def create_train_state(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    key: jax.Array,
     image_shape: Sequence[int],
+    *,
+    learning_rate: float,
+    init_key: jax.Array,
+    dropout_key: jax.Array,
 ) -> TrainState:
     """A freshly initialised student.
 
     Args:
       model: A network of `gift_jax.models`.
-      optimizer: With its schedule.
-      key: Typed key of the initialisation.
+      optimizer: From `optimizers.build_optimizer`.
       image_shape: (H, W, C).
+      learning_rate: Peak of the optimizer's schedule.
+      init_key: Typed key of the initialisation.
+      dropout_key: Typed key of the student's own randomness.
     """
     images = jnp.zeros((1, *image_shape), jnp.float32)
-    variables = _init(model, key, images)
-    return TrainState.create(
+    variables = _init(model, init_key, images)
+    opt_state = optimizer.init(variables["params"])
+    return TrainState(
+        step=0,
         apply_fn=model.apply,
         params=variables["params"],
         batch_stats=variables.get("batch_stats", {}),
         tx=optimizer,
+        opt_state=optimizers.with_learning_rate(opt_state, learning_rate),
+        dropout_key=dropout_key,
     )
 
 
@@ -100,12 +103,12 @@ def train_step(
       view_images: Makes the images of the view.
 
     Returns:
-      The new state, and the batch's mean loss and top-1 agreement with the hard
-      labels, in [0, 1].
+      The new state, and scalars of the batch: mean loss, top-1 agreement with the
+      hard labels in [0, 1], and the global norm of the gradient.
     """
     images = view_images(data, view, indices)
     labels = data.labels[indices]
-    step_key = jax.random.fold_in(data.dropout_key, state.step)
+    step_key = jax.random.fold_in(state.dropout_key, state.step)
     rngs = {"dropout": jax.random.fold_in(step_key, jax.lax.axis_index(AXIS))}
 
     def mean_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
@@ -126,6 +129,7 @@ def train_step(
     gradients, batch_stats, metrics = jax.lax.pmean(
         (gradients, batch_stats, {"loss": value, "top1": top1}), AXIS
     )
+    metrics["gradient_norm"] = optax.tree.norm(gradients)
     return state.apply_gradients(grads=gradients, batch_stats=batch_stats), metrics
 
 
@@ -141,6 +145,11 @@ class EpochBatches(NamedTuple):
 
     full: np.ndarray
     rest: np.ndarray | None
+
+    @property
+    def students(self) -> tuple[int, ...]:
+        """(students,) of stacked batches, () of those of one student."""
+        return self.full.shape[2:-1]
 
 
 def epoch_batches(
@@ -167,8 +176,62 @@ def epoch_batches(
     return EpochBatches(full, rest)
 
 
+def stack_batches(batches: Sequence[EpochBatches]) -> EpochBatches:
+    """The batches of several students, with the students as the last axis but one."""
+    full = np.stack([b.full for b in batches], axis=-2)
+    rests = [b.rest for b in batches if b.rest is not None]
+    return EpochBatches(full, np.stack(rests, axis=-2) if rests else None)
+
+
+class EpochMetrics(NamedTuple):
+    """What was measured in the steps of one epoch.
+
+    Attributes:
+      values: (steps,) float32 each, or (steps, students): what `train_step` returns.
+      sizes: (steps,) images in the batches.
+    """
+
+    values: dict[str, np.ndarray]
+    sizes: np.ndarray
+
+    def of_student(self, index: int) -> "EpochMetrics":
+        """The metrics of one of several students."""
+        values = {name: values[:, index] for name, values in self.values.items()}
+        return EpochMetrics(values, self.sizes)
+
+    def means(self) -> dict[str, float]:
+        """Means over the images of the epoch."""
+        return {
+            name: float(np.average(values, weights=self.sizes))
+            for name, values in self.values.items()
+        }
+
+
+class DivergedError(ArithmeticError):
+    """The training loss is no longer finite.
+
+    Attributes:
+      epoch: The epoch it happened in, counted from zero.
+      step: The optimizer step it happened in, counted from zero.
+    """
+
+    def __init__(self, epoch: int, step: int, loss: float) -> None:
+        super().__init__(f"the training loss is {loss} in step {step}, epoch {epoch}")
+        self.epoch = epoch
+        self.step = step
+
+
+def check_finite(epoch: int, metrics: EpochMetrics) -> None:
+    """Raises DivergedError where the loss of a step is NaN or infinite."""
+    losses = metrics.values["loss"]
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if len(bad):
+        step = epoch * len(losses) + int(bad[0])
+        raise DivergedError(epoch, step, float(losses[bad[0]]))
+
+
 RunEpoch = Callable[
-    [TrainState, views.TrainData, Any, EpochBatches], tuple[TrainState, Metrics]
+    [TrainState, views.TrainData, Any, EpochBatches], tuple[TrainState, EpochMetrics]
 ]
 
 
@@ -178,6 +241,7 @@ def make_run_epoch(
     loss: losses.Loss,
     view_images: views.ViewImages,
     devices: tuple[jax.Device, ...],
+    students: int | None = None,
     scan: bool | None = None,
 ) -> RunEpoch:
     """Compiles an epoch for some devices.
@@ -187,7 +251,10 @@ def make_run_epoch(
     Args:
       loss: Per-example loss.
       view_images: Makes the images of a view.
-      devices: Local devices to spread batches over.
+      devices: Devices of all hosts to spread batches over, see `hosts.devices`.
+      students: How many students train at once, each in its own order: every array
+        of the state has them as its first axis, batches as their last but one (see
+        `stack_batches`). None stands for one student without such an axis.
       scan: Whether an epoch is one `lax.scan`, without work on the host, or the
         host dispatches every step. None stands for a scan except on CPUs, where
         XLA (jaxlib 0.10.2) runs convolutions inside of a loop about twenty times
@@ -195,9 +262,12 @@ def make_run_epoch(
 
     Returns:
       `run_epoch(state, data, view, batches)`, which returns the new
-      state and the means of the metrics. The state that is passed in is donated.
+      state and the metrics of the steps. The state that is passed in is donated.
+      Batches are those of all devices, everything else is this host's copy.
     """
     step = functools.partial(train_step, loss=loss, view_images=view_images)
+    if students is not None:
+        step = jax.vmap(step, in_axes=(0, None, None, 0), axis_size=students)
     on_cpu = devices[0].platform == "cpu"
     scan = not on_cpu if scan is None else scan
     # Steps that run ahead of each other on virtual CPU devices can wait for one
@@ -224,38 +294,40 @@ def make_run_epoch(
         )
 
     mapped_step, mapped_scan = mapped(step, 0), mapped(scan_steps, 1)
+    here = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
 
     def run_epoch(
         state: TrainState, data: views.TrainData, view: Any, batches: EpochBatches
-    ) -> tuple[TrainState, Metrics]:
-        calls = [(mapped_step, indices) for indices in batches.full]
+    ) -> tuple[TrainState, EpochMetrics]:
+        calls = [(mapped_step, indices[here]) for indices in batches.full]
         if scan and len(batches.full):
-            calls = [(mapped_scan, batches.full)]
+            calls = [(mapped_scan, batches.full[:, here])]
         if batches.rest is not None:
-            calls.append((mapped_step, batches.rest))
+            calls.append((mapped_step, batches.rest[here]))
         collected = []
         for function, indices in calls:
             state, metrics = function(state, data, view, indices)
             collected.append(jax.block_until_ready(metrics) if wait else metrics)
-        return state, _means(collected, batches)
+        return state, _epoch_metrics(collected, batches)
 
     return run_epoch
 
 
-def _means(collected: list[dict[str, jax.Array]], batches: EpochBatches) -> Metrics:
-    """Means over the images of an epoch, of metrics that are means over a batch."""
-    sizes = [indices.size for indices in batches.full]
+def _epoch_metrics(
+    collected: list[dict[str, jax.Array]], batches: EpochBatches
+) -> EpochMetrics:
+    steps, devices = batches.full.shape[:2]
+    sizes = [devices * batches.full.shape[-1]] * steps
     if batches.rest is not None:
-        sizes.append(batches.rest.shape[1])
-    return {
-        name: float(
-            np.average(
-                np.concatenate([np.atleast_1d(m[name]) for m in collected]),
-                weights=sizes,
-            )
+        sizes.append(batches.rest.shape[-1])
+    # From (students,) of a step or (steps, students) of a scan; or () and (steps,).
+    values = {
+        name: np.concatenate(
+            [np.reshape(m[name], (-1, *batches.students)) for m in collected]
         )
         for name in collected[0]
     }
+    return EpochMetrics(values, np.asarray(sizes))
 
 
 def train_epochs(
@@ -267,45 +339,73 @@ def train_epochs(
     first_epoch: int,
     epochs: int,
     batch_size: int,
-    order_key: jax.Array,
+    order_keys: Sequence[jax.Array],
     devices: Sequence[jax.Device],
-) -> Iterator[tuple[int, TrainState, Metrics]]:
+) -> Iterator[tuple[int, TrainState, EpochMetrics]]:
     """Trains, and hands over the state after every epoch.
 
     Epoch e sees view e modulo the number of stored views. Everything random is a
     function of the keys and the epoch, so a training that is resumed with the
     state of an epoch's end goes on exactly.
 
+    Args:
+      state: Of one student, or of several (`stack_states`).
+      data: The distilled images.
+      soft_labels: Of every view.
+      run_epoch: From `make_run_epoch`, for as many students.
+      first_epoch: The first that is trained.
+      epochs: The number after the last.
+      batch_size: Images in a batch over all devices.
+      order_keys: A typed key for each student.
+      devices: Those of `run_epoch`.
+
     Yields:
       (epoch, state, metrics). The state is consumed when the next is asked for.
 
     Raises:
-      DivergedError: the loss became NaN or infinite.
       ValueError: the batch size does not divide over the devices.
     """
     check_batch_size(batch_size, len(devices))
-    data = replicate(data, devices)
+    state, data = replicate((state, data), devices)
     numbers = range(first_epoch, epochs)
     read = soft_labels_lib.prefetched(
         soft_labels, [epoch % soft_labels.views for epoch in numbers]
     )
     for epoch, view in zip(numbers, read, strict=True):
-        batches = epoch_batches(
-            order_key,
-            epoch,
-            num_images=len(data.labels),
-            batch_size=batch_size,
-            num_devices=len(devices),
-        )
+        of_students = [
+            epoch_batches(
+                key,
+                epoch,
+                num_images=len(data.labels),
+                batch_size=batch_size,
+                num_devices=len(devices),
+            )
+            for key in order_keys
+        ]
+        batches = of_students[0]
+        if len(of_students) > 1:
+            batches = stack_batches(of_students)
         state, metrics = run_epoch(state, data, replicate(view, devices), batches)
-        if not np.isfinite(metrics["loss"]):
-            raise DivergedError(epoch, metrics["loss"])
         yield epoch, state, metrics
 
 
+def stack_states(states: Sequence[TrainState]) -> TrainState:
+    """The states of students of one shape as one, with the students first."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def unstack_state(state: TrainState, index: int) -> TrainState:
+    """The state of one of several students."""
+    return jax.tree.map(lambda leaf: leaf[index], state)
+
+
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """Puts a copy of every array on every device, so that no step moves it again."""
-    mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS,))
+    """Puts a copy of every array on every device, so that no step moves it again.
+
+    Every host puts its own copies on those of the devices that are its own.
+    """
+    own = [d for d in devices if d.process_index == jax.process_index()]
+    mesh = jax.sharding.Mesh(np.asarray(own), (AXIS,))
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     return jax.device_put(tree, everywhere)
 
@@ -323,11 +423,24 @@ def check_batch_size(batch_size: int, num_devices: int) -> None:
 
 
 def devices_for(
-    batch_size: int, devices: Sequence[jax.Device]
+    batch_size: int, local_devices: Sequence[jax.Device]
 ) -> tuple[jax.Device, ...]:
-    """The most of some devices that a batch divides evenly over."""
-    usable = [n for n in range(1, len(devices) + 1) if batch_size % n == 0]
-    return tuple(devices[: max(usable)])
+    """The most devices that a batch divides evenly over, equally many of every host.
+
+    Args:
+      batch_size: Images in a batch over all devices.
+      local_devices: Those of this host.
+
+    Raises:
+      ValueError: it does not even divide over the hosts.
+    """
+    for number in range(len(local_devices), 0, -1):
+        if batch_size % (number * hosts.count()) == 0:
+            return hosts.devices(local_devices[:number])
+    raise ValueError(
+        f"a batch of {batch_size} does not divide over {hosts.count()} hosts; set "
+        "train.batch_size to a multiple of their number"
+    )
 
 
 def official_batch_size(num_images: int) -> int:

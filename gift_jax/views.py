@@ -20,13 +20,11 @@ class TrainData(flax.struct.PyTreeNode):
       images: (N, H, W, C) network inputs in float32, or pixels in uint8.
       labels: (N,) int32 hard labels.
       view_key: Typed key of the augmented views; the soft labels belong to it.
-      dropout_key: Typed key of the student's own randomness.
     """
 
     images: jax.Array
     labels: jax.Array
     view_key: jax.Array
-    dropout_key: jax.Array
 
 
 class View(flax.struct.PyTreeNode):

@@ -4,6 +4,8 @@ Every stage writes its product into a directory of its own, together with its
 recipe: the part of the config it was made from and the fingerprints of the
 products upstream. A second run finds the product and goes on; a product made
 by another recipe is an error, never silently used or overwritten.
+
+Of several hosts the primary looks, writes and removes; the others learn from it.
 """
 
 import contextlib
@@ -11,14 +13,24 @@ import dataclasses
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
+
+from gift_jax import hosts, preemption
+
+_log = logging.getLogger(__name__)
 
 RECIPE_FILE = "recipe.json"
 DONE_FILE = "done.json"
+
+_POLL_SECONDS = 1.0
+# What one host writes on a network file system others may see later.
+_VISIBLE_WITHIN_SECONDS = 60.0
 
 
 class WorkdirError(Exception):
@@ -75,6 +87,9 @@ class Product:
         Raises:
           WorkdirError: the directory holds a product of another recipe.
         """
+        return hosts.broadcast(hosts.is_primary() and self._lies_there())
+
+    def _lies_there(self) -> bool:
         made_by = _read_json(self.directory / RECIPE_FILE)
         if made_by is None:
             return False
@@ -90,47 +105,98 @@ class Product:
 
     def facts(self) -> dict[str, Any]:
         """What `finish` recorded about the finished product."""
-        facts = _read_json(self.directory / DONE_FILE)
+        facts = _read_json(self.directory / DONE_FILE) if hosts.is_primary() else {}
         if facts is None:
             raise WorkdirError(f"{self.directory} is not finished")
-        return facts
+        return hosts.broadcast(facts)
 
     @contextlib.contextmanager
     def making(self, *, resumable: bool = False) -> Iterator[pathlib.Path]:
         """Makes the directory for the block to write into.
 
         What an interrupted attempt left is removed first, and when the block
-        fails the directory is, unless it is `resumable`.
+        fails the directory is, unless it is `resumable`. All hosts run the block,
+        and wait for one another before and after it.
 
         Raises:
-          WorkdirError: the directory cannot be written, or holds other files.
+          WorkdirError: the directory cannot be written, holds other files, or is
+            being made by another process.
         """
-        make_directory(self.directory.parent)
-        with self._lock():
-            self._refuse_other_files()
-            if not resumable:
-                shutil.rmtree(self.directory, ignore_errors=True)
-            make_directory(self.directory)
-            try:
-                write_json(self.directory / RECIPE_FILE, self.recipe)
-                yield self.directory
-            except BaseException:
-                if not resumable:
-                    shutil.rmtree(self.directory, ignore_errors=True)
-                raise
+        with self._lock(wait=False), self._directory(resumable):
+            yield self.directory
 
     @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
+    def making_if_absent(
+        self,
+        *,
+        resumable: bool = False,
+        is_whole: Callable[[], bool] = lambda: True,
+    ) -> Iterator[pathlib.Path | None]:
+        """As `making`, where there is something to make.
+
+        A process that is making the product, for its own part of a grid, is waited
+        for.
+
+        Args:
+          resumable: As in `making`.
+          is_whole: Asked of a finished product, whether it still is.
+
+        Yields:
+          The directory to write into, or None: the product lies there.
+
+        Raises:
+          WorkdirError: as in `making`, or the product is of another recipe.
+          PreemptedError: the job was asked to stop while it waited.
+        """
+        if self._is_whole(is_whole):
+            yield None
+            return
+        with self._lock(wait=True):
+            if self._is_whole(is_whole):
+                yield None
+                return
+            with self._directory(resumable):
+                yield self.directory
+
+    def _is_whole(self, is_whole: Callable[[], bool]) -> bool:
+        return hosts.broadcast(hosts.is_primary() and self._lies_there() and is_whole())
+
+    @contextlib.contextmanager
+    def _directory(self, resumable: bool) -> Iterator[None]:
+        if hosts.is_primary():
+            self._refuse_other_files()
+        try:
+            if hosts.is_primary():
+                if not resumable:
+                    shutil.rmtree(self.directory, ignore_errors=True)
+                make_directory(self.directory)
+                write_json(self.directory / RECIPE_FILE, self.recipe)
+            hosts.barrier(f"{self.directory.name} is begun")
+            _wait_until_visible(self.directory / RECIPE_FILE)
+            yield
+        except BaseException:
+            if not resumable and hosts.is_primary():
+                shutil.rmtree(self.directory, ignore_errors=True)
+            raise
+        hosts.barrier(f"{self.directory.name} is made")
+
+    @contextlib.contextmanager
+    def _lock(self, *, wait: bool) -> Iterator[None]:
         """Keeps other processes from making this product; ends with the process."""
+        if hosts.is_primary():
+            make_directory(self.directory.parent)
         path = self.directory.with_name(f".{self.directory.name}.lock")
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise WorkdirError(
-                    f"another process is making {self.directory}; wait for it, or use "
-                    "another --workdir"
-                ) from error
+        with open(path if hosts.is_primary() else os.devnull, "w") as file:
+            if not _locked(file):
+                if not wait:
+                    raise WorkdirError(
+                        f"another process is making {self.directory}; wait for it, or "
+                        "use another --workdir"
+                    )
+                _log.info("waiting for the process that makes %s", self.directory)
+                while not _locked(file):
+                    preemption.check()
+                    time.sleep(_POLL_SECONDS)
             yield
 
     def _refuse_other_files(self) -> None:
@@ -145,7 +211,8 @@ class Product:
 
     def finish(self, **facts: Any) -> None:
         """Marks the product as complete and records facts about it."""
-        write_json(self.directory / DONE_FILE, facts)
+        if hosts.is_primary():
+            write_json(self.directory / DONE_FILE, facts)
 
 
 def make_directory(path: pathlib.Path) -> None:
@@ -167,9 +234,47 @@ def make_directory(path: pathlib.Path) -> None:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes JSON so that readers see the old file or the new one, never half."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Replaces a file at once: readers see the old one or the new one, never half.
+
+    Yields:
+      Where to write the new file, beside the old one; it is removed if the block
+      fails.
+    """
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _locked(file: IO[str]) -> bool:
+    """Whether the primary host has the lock on its file; asked by all hosts."""
+    if not hosts.is_primary():
+        return hosts.broadcast(None)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return hosts.broadcast(False)
+    return hosts.broadcast(True)
+
+
+def _wait_until_visible(path: pathlib.Path) -> None:
+    """Raises WorkdirError unless this host sees what the primary host has written."""
+    deadline = time.monotonic() + _VISIBLE_WITHIN_SECONDS
+    while not path.exists():
+        if hosts.is_primary() or time.monotonic() > deadline:
+            raise WorkdirError(
+                f"process {hosts.index()} does not see {path}, which process 0 wrote; "
+                "--workdir must be a directory that all hosts share"
+            )
+        time.sleep(_POLL_SECONDS)
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """Checkpoints: exact round trips, what is kept, and what is refused."""
 
 import functools
+import resource
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,14 @@ def make_state(optimizer="adamw", width=8, seed=0) -> train.TrainState:
     tx = optimizers.build_optimizer(
         optimizers.OptimizerSpec(optimizer), epochs=4, steps_per_epoch=2
     )
-    return train.create_train_state(model, tx, jax.random.key(seed), (SIDE, SIDE, 1))
+    return train.create_train_state(
+        model,
+        tx,
+        (SIDE, SIDE, 1),
+        learning_rate=1e-3,
+        init_key=jax.random.key(seed),
+        dropout_key=jax.random.key(seed),
+    )
 
 
 @jax.jit
@@ -168,3 +176,90 @@ def test_variables_round_trip(tmp_path):
     assert_trees_equal(
         checkpoint.load_variables(tmp_path / "v", like=variables), variables
     )
+
+
+# --- Damage, full disks, restarts ---------------------------------------------------
+
+
+def progress_of(path, epochs=(), keep=2):
+    """What the latest checkpoint says, after more are saved."""
+    with open_checkpoints(path, keep=keep) as checkpoints:
+        restored = checkpoints.restore_latest(make_state())
+        for epoch in epochs:
+            checkpoints.save(epoch, stepped(make_state()), {"epoch": epoch})
+    return restored and restored[1]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "variables/manifest.ocdbt",
+        "optimizer/manifest.ocdbt",
+        "progress/metadata",
+        "identity/metadata",
+        "variables/d/*",
+        "optimizer/d/*",
+    ],
+)
+@pytest.mark.parametrize("how", ["truncated", "changed", "deleted"])
+def test_a_damaged_checkpoint_is_set_aside(tmp_path, caplog, damaged, how):
+    assert progress_of(tmp_path, [1, 2]) is None
+    (file,) = (tmp_path / "2").glob(damaged)
+    content = file.read_bytes()
+    middle = len(content) // 2
+    if how == "deleted":
+        file.unlink()
+    elif how == "truncated":
+        file.write_bytes(content[:middle])
+    else:
+        changed = bytes([content[middle] ^ 255])
+        file.write_bytes(content[:middle] + changed + content[middle + 1 :])
+    # The one before is used, and the same step is saved again.
+    assert progress_of(tmp_path, [2]) == {"epoch": 1}
+    assert f"{tmp_path / '2'} cannot be read" in caplog.text
+    assert (tmp_path / "unreadable-2").is_dir()
+    assert progress_of(tmp_path) == {"epoch": 2}
+
+
+def test_if_all_are_damaged_nothing_is_touched(tmp_path):
+    progress_of(tmp_path, [1, 2])
+    for step in "12":
+        (tmp_path / step / "progress" / "metadata").write_text("{")
+    with pytest.raises(checkpoint.CheckpointError) as caught:
+        progress_of(tmp_path)
+    assert f"no checkpoint in {tmp_path} can be read:\n  2: " in str(caught.value)
+    assert f"Delete {tmp_path} to train from the start" in str(caught.value)
+    assert (tmp_path / "1").is_dir() and (tmp_path / "2").is_dir()
+
+
+def test_the_best_is_kept_after_a_restart(tmp_path):
+    state = make_state()
+    for epochs in ((1, 50.0), (2, 10.0)), ((3, 20.0), (4, 30.0)):
+        with open_checkpoints(tmp_path) as checkpoints:
+            for epoch, top1 in epochs:
+                checkpoints.save(epoch, state, {}, top1=top1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "4"]
+
+
+def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(tmp_path):
+    progress_of(tmp_path, [1])
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.raises(checkpoint.CheckpointError) as caught:
+        try:
+            # Files may not grow: what a full disk is to a writer.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, unlimited[1]))
+            progress_of(tmp_path, [2])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    message = str(caught.value)
+    assert message.startswith(f"a checkpoint could not be saved in {tmp_path}: ")
+    assert "File too large" in message and "run the same command again" in message
+    assert len(message.splitlines()) == 1 and len(message) < 600
+    assert progress_of(tmp_path, [2]) == {"epoch": 1}
+    assert progress_of(tmp_path) == {"epoch": 2}
+
+
+def test_variables_that_cannot_be_written_are_one_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(checkpoint.CheckpointError, match="weights could not be saved"):
+        checkpoint.save_variables(tmp_path / "file" / "v", make_state().variables)

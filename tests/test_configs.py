@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import common
-from gift_jax import losses, optimizers, runs, settings, train, views
+from gift_jax import losses, optimizers, settings, students, train, views
 from gift_jax.data import info
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -54,11 +54,12 @@ def test_sizes_and_steps(name):
     assert config.train.epochs == epochs
     assert dataset.image_size == side
     assert config.student.name == config.teacher.name == network
-    spec = runs.students(config)[0]
+    spec = students.setups(config)[0][0]
     steps = -(-images // batch_size)
-    rate = optimizers.learning_rate_schedule(
+    factor_at = optimizers.schedule_factor(
         spec.optimizer, epochs=epochs, steps_per_epoch=steps
     )
+    assert spec.optimizer.learning_rate == 1e-3
     # x0.2 at 2/3 and 5/6 of the epochs.
     for epoch, factor in (
         (2 * epochs // 3 - 1, 1.0),
@@ -66,7 +67,7 @@ def test_sizes_and_steps(name):
         (5 * epochs // 6 - 1, 0.2),
         (5 * epochs // 6, 0.04),
     ):
-        assert float(rate(steps * epoch)) == pytest.approx(1e-3 * factor), epoch
+        assert float(factor_at(steps * epoch)) == pytest.approx(factor), epoch
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -74,7 +75,7 @@ def test_training_step_traces(name):
     config = load(name)
     dataset = dataset_info(config)
     images, batch_size, epochs, side, _ = EXPECTED[name]
-    spec = runs.students(config)[0]
+    spec = students.setups(config)[0][0]
     model = settings.network(config.student, spec.network, dataset)
     tx = optimizers.build_optimizer(
         spec.optimizer, epochs=epochs, steps_per_epoch=-(-images // batch_size)
@@ -82,8 +83,10 @@ def test_training_step_traces(name):
     shape = (side, side, dataset.channels)
 
     def step(key, pixels, labels, soft_labels, indices):
-        state = train.create_train_state(model, tx, key, shape)
-        data = views.TrainData(pixels, labels, key, key)
+        state = train.create_train_state(
+            model, tx, shape, learning_rate=1e-3, init_key=key, dropout_key=key
+        )
+        data = views.TrainData(pixels, labels, key)
         view = views.View(jnp.int32(0), soft_labels)
         mapped = jax.vmap(
             lambda batch: train.train_step(
@@ -118,7 +121,8 @@ def test_settings_are_accepted(name):
     config = load(name)
     if config.teacher.checkpoint != "torchvision":
         assert config.teacher.checkpoint == ""
-    settings.check(config)
+    for single in settings.expand(config):
+        settings.check(single)
 
 
 def test_options_behind_the_colon():

@@ -4,6 +4,14 @@ The networks here read their logits off a pixel, so that every accuracy can be
 computed with NumPy.
 """
 
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,6 +24,7 @@ from hypothesis.extra import numpy as hnp
 from gift_jax import evaluate, train
 from gift_jax.data import preprocess
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 NORMALIZATION = preprocess.Normalization((0.5,), (0.25,))
 NOT_A_NUMBER = 255  # the pixel whose logits are NaN
 
@@ -54,8 +63,12 @@ class Split:
     def __len__(self):
         return len(self.labels)
 
-    def images(self, indices):
-        self.reads.extend(np.asarray(indices).tolist())
+    def labels_of(self, indices):
+        return self.labels[np.asarray(indices, int)]
+
+    def images(self, indices, threads=None):
+        indices = np.asarray(indices)
+        self.reads.extend(indices.tolist())
         return np.tile(self.pixels[indices][:, None, None, None], (1, 2, 2, 1))
 
 
@@ -227,14 +240,15 @@ def test_a_small_split_is_read_once_and_stays_on_the_devices():
 @pytest.mark.parametrize("num_devices", [1, 4])
 def test_a_large_split_is_streamed_with_the_same_result(monkeypatch, num_devices):
     split = random_split(37)
-    # An image has 4 bytes; padding does not count.
-    monkeypatch.setattr(evaluate, "_RESIDENT_BYTES", 37 * 4 - 1)
+    # An image has 4 bytes, and every device holds its share.
+    limit = -(-37 * 4 // num_devices)
+    monkeypatch.setattr(evaluate, "RESIDENT_BYTES", limit - 1)
     streaming = evaluator(split, num_devices=num_devices)
     for _ in range(2):
         split.reads.clear()
         assert streaming(PixelModel(), shifted(0)) == expected_accuracy(split)
         assert split.reads == list(range(37))
-    monkeypatch.setattr(evaluate, "_RESIDENT_BYTES", 37 * 4)
+    monkeypatch.setattr(evaluate, "RESIDENT_BYTES", limit)
     resident = evaluator(split, num_devices=num_devices)
     split.reads.clear()
     assert resident(PixelModel(), shifted(0)) == expected_accuracy(split)
@@ -246,3 +260,55 @@ def test_a_count_that_does_not_add_up_is_an_error():
     split.labels[3] = -1
     with pytest.raises(AssertionError, match="counted 7 of 8 test images"):
         evaluator(split)(PixelModel(), shifted(0))
+
+
+# --- Several hosts ------------------------------------------------------------------
+
+HOST = """
+    import sys
+    import jax
+    from gift_jax import evaluate, hosts
+    import tests_of_evaluate as tests
+
+    process_id, address = int(sys.argv[1]), sys.argv[2]
+    jax.config.update("jax_num_cpu_devices", 2)
+    hosts.initialize(address, 2, process_id)
+    for resident in (2**30, 0):
+        evaluate.RESIDENT_BYTES = resident
+        split = tests.random_split(37)
+        measured = evaluate.Evaluator(
+            split,
+            tests.NORMALIZATION,
+            devices=hosts.devices(jax.local_devices()),
+            batch_size=8,
+        )(tests.PixelModel(), tests.shifted(1))
+        assert measured == tests.expected_accuracy(split, shift=1), measured
+        own = hosts.share(37)
+        assert set(split.reads) == {0, *own}, (own, split.reads)
+    print("measured")
+"""
+
+
+def test_every_host_reads_its_part_and_all_get_the_accuracy_of_the_whole(tmp_path):
+    shutil.copy(__file__, tmp_path / "tests_of_evaluate.py")
+    (tmp_path / "host.py").write_text(textwrap.dedent(HOST))
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("XLA_FLAGS", None)  # the eight devices of the other tests
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "host.py", str(number), address],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    for process in processes:
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert output.endswith("measured\n")

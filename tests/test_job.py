@@ -18,11 +18,16 @@ from gift_jax import (
     runs,
     soft_labels,
     stages,
+    students,
     train,
     workdir,
 )
 from gift_jax.data import distilled
 from gift_jax.models import torch_import
+
+
+DISTILLED = "rded_ipc2_conv1-width=16"
+RUN = f"{DISTILLED}_v4_conv1-width=8_gift_adamw_lr0.001_e4_s0"
 
 
 def small_config(**fields):
@@ -42,7 +47,8 @@ def small_config(**fields):
     config.train.epochs = 4
     for field, value in fields.items():
         section, name = field.split("__")
-        config[section][name] = value
+        target = config if section == "config" else config[section]
+        target[name] = value
     return config
 
 
@@ -89,7 +95,8 @@ def test_rows_hold_what_others_build_on(finished):
     }
     row = rows[0]
     assert (row["dataset"], row["distill"], row["ipc"]) == ("digits", "rded", 2)
-    assert (row["teacher"], row["student"]) == ("conv1", "conv1")
+    assert (row["teacher"], row["student"]) == ("conv1-width=16", "conv1-width=8")
+    assert row["run_id"] == RUN
     assert (row["optimizer"], row["learning_rate"]) == ("adamw", 1e-3)
     assert (row["epochs"], row["views"], row["status"]) == (4, 4, "finished")
     assert 0 <= row["top1_last"] <= row["top1_best"] <= 100
@@ -100,11 +107,11 @@ def test_rows_hold_what_others_build_on(finished):
 def test_products_lie_where_the_documentation_says(finished):
     directory, rows = finished
     for name in (
-        "teacher/conv1/done.json",
-        "distilled/rded_ipc2/distilled.npz",
-        "distilled/rded_ipc2/distilled.json",
-        "distilled/rded_ipc2/preview.png",
-        "soft_labels/rded_ipc2/logits/zarr.json",
+        "teacher/conv1-width=16/done.json",
+        f"distilled/{DISTILLED}/distilled.npz",
+        f"distilled/{DISTILLED}/distilled.json",
+        f"distilled/{DISTILLED}/preview.png",
+        f"soft_labels/{DISTILLED}_v4/logits/zarr.json",
         f"runs/{rows[0]['run_id']}/checkpoints/4",
     ):
         assert (directory / name).exists(), name
@@ -134,7 +141,7 @@ def test_a_damaged_chunk_is_made_again_once_it_is_deleted(finished, tmp_path):
     directory, rows = finished
     shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / "runs")
-    chunk = tmp_path / "soft_labels" / "rded_ipc2" / "logits" / "c" / "2" / "0" / "0"
+    chunk = tmp_path / "soft_labels" / f"{DISTILLED}_v4" / "logits/c/2/0/0"
     whole = chunk.read_bytes()
     chunk.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(
@@ -149,10 +156,10 @@ def test_a_damaged_chunk_is_made_again_once_it_is_deleted(finished, tmp_path):
 @pytest.mark.parametrize(
     ("field", "value", "product"),
     [
-        ("teacher__epochs", 5, "teacher/conv1"),
-        ("distilled__crops_per_image", 3, "distilled/rded_ipc2"),
-        ("relabel__views", 7, "soft_labels/rded_ipc2"),
-        ("train__batch_size", 5, "runs/rded_ipc2_conv1_gift_adamw_lr0.001_s0"),
+        ("teacher__epochs", 5, "teacher/conv1-width=16"),
+        ("distilled__crops_per_image", 3, f"distilled/{DISTILLED}"),
+        ("augment__diffaug", "flip", f"soft_labels/{DISTILLED}_v4"),
+        ("train__eval_every", 3, f"runs/{RUN}"),
     ],
 )
 def test_workdir_of_another_config_is_refused(finished, field, value, product):
@@ -171,7 +178,7 @@ def test_everything_is_repeatable(finished, tmp_path):
     for name in ("top1_last", "top5_last", "run_id", "config_hash", "teacher_top1"):
         assert again[0][name] == rows[0][name], name
     ours, theirs = (
-        distilled.load_distilled(d / "distilled" / "rded_ipc2")
+        distilled.load_distilled(d / "distilled" / DISTILLED)
         for d in (directory, tmp_path)
     )
     np.testing.assert_array_equal(ours.images, theirs.images)
@@ -237,14 +244,16 @@ def test_the_best_weights_are_those_that_were_measured_best(tmp_path, monkeypatc
     assert (row["top1_best"], row["top1_last"]) == (90.0, 70.0)
     checkpoints = tmp_path / "runs" / row["run_id"] / "checkpoints"
     kept = {int(p.name) for p in checkpoints.iterdir() if p.name.isdigit()}
-    assert kept == {4, 12}
+    assert kept == {4, 11, 12}  # the best, and the latest two
 
 
-def test_products_of_two_teachers_are_told_apart(finished):
-    directory, _ = finished
-    with pytest.raises(workdir.WorkdirError, match="rded_ipc2 was made by another"):
-        job.run_job(small_config(teacher__name="conv2"), directory)
-    shutil.rmtree(directory / "teacher" / "conv2")
+def test_products_of_two_teachers_lie_side_by_side(finished, tmp_path):
+    directory, rows = finished
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    both = job.run_job(small_config(teacher__name="conv1+conv2"), tmp_path)
+    assert [row["teacher"] for row in both] == ["conv1-width=16", "conv2-width=16"]
+    assert both[0] == rows[0]
+    assert (tmp_path / "distilled" / "rded_ipc2_conv2-width=16").is_dir()
 
 
 def test_a_refused_batch_size_does_not_block_its_remedy(
@@ -279,6 +288,8 @@ def test_diverged_run_is_recorded_and_does_not_stop_the_others(tmp_path):
     rows = job.run_job(config, tmp_path)
     assert [row["status"] for row in rows] == ["diverged", "diverged"]
     assert all(row["diverged_epoch"] < 4 for row in rows)
+    # One batch of 20 images an epoch.
+    assert all(row["diverged_step"] == row["diverged_epoch"] for row in rows)
     assert results.read_results(tmp_path) == rows
 
 
@@ -347,7 +358,9 @@ def test_ipc_larger_than_the_class_leaves_nothing_behind(finished, tmp_path):
         ("student__norm", "bacth", "batch"),
         ("distilled__source", "gifts", "did you mean 'gift"),
         ("student__dtype", "float16", "bfloat16"),
-        ("teacher__name", "conv3+conv2", "unknown model"),
+        ("loss__name", "gift-gama=1", "did you mean 'gamma'"),
+        ("loss__name", "gift-gamma=-1", "gamma"),
+        ("config__variants", ("ipcs=1",), "did you mean 'ipc'"),
         ("loss__name", "kl+kl", "one name twice"),
         ("relabel__views", -1, r"relabel\.views is -1"),
         ("relabel__source", "fkd", "belongs to the source 'fkd'"),
@@ -373,11 +386,11 @@ def test_students_are_all_combinations():
     config = small_config(
         loss__name="gift+kl", optimizer__name="sgd+adamw", train__seeds=(0, 1, 2)
     )
-    specs = runs.students(config)
+    specs = [spec for setup in students.setups(config) for spec in setup]
     assert len(specs) == len(set(specs)) == 12
     assert specs[0].optimizer.learning_rate == 0.01
     config.loss.t_squared = True
-    labels = {spec.loss_label for spec in runs.students(config)}
+    labels = {setup[0].loss_label for setup in students.setups(config)}
     assert labels == {"gift", "kl-t_squared=True"}
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jax.test_util import check_grads
 
+from gift_jax import labels as labels_lib
 from gift_jax import losses
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
@@ -528,11 +529,31 @@ def test_hyperparameters_have_the_official_defaults():
         "cosine": {},
         "ce": {},
         "soft_ce": {},
-        "kl": {"temperature": 20.0, "t_squared": False},
+        "kl": {"temperature": 20.0, "t_squared": False, "refine": False},
         "mse": {},
         "mse_ce": {"ce_weight": 0.1},
         "soft_ce_ce": {"ce_weight": 0.1},
     }
+
+
+def test_kl_on_refined_labels_is_kl_on_gift_s_labels_at_the_teacher_s_length():
+    rng = np.random.default_rng(0)
+    student, teacher = rng.normal(size=(2, 6, 10)).astype(np.float32) * 4
+    hard = np.arange(6)
+    refined = np.asarray(labels_lib.refine_labels(jnp.asarray(teacher), hard))
+    lengths = [np.linalg.norm(a, axis=1, keepdims=True) for a in (teacher, refined)]
+    refined = refined * lengths[0] / lengths[1]
+    np.testing.assert_allclose(
+        losses.get_loss("kl", refine=True)(student, teacher, hard),
+        losses.get_loss("kl")(student, refined, hard),
+        rtol=1e-4,
+        atol=1e-7,
+    )
+    zeros = np.zeros((1, 10), np.float32)
+    gradient = jax.grad(
+        lambda s: losses.get_loss("kl", refine=True)(s, zeros, hard[:1]).sum()
+    )(student[:1])
+    assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("call", [losses.get_loss, losses.hyperparameters])

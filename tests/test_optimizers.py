@@ -39,13 +39,19 @@ def gradient(parameters):
     return {k: CURVATURE[k] * (parameters[k] - MINIMUM[k]) for k in parameters}
 
 
+def initial(spec, optimizer, parameters):
+    """The optimizer's state with the learning rate of the spec."""
+    state = optimizer.init(parameters)
+    return optimizers.with_learning_rate(state, spec.learning_rate)
+
+
 def trained(spec):
     """Parameters, and those to evaluate, after every step of the whole schedule."""
     optimizer = optimizers.build_optimizer(
         spec, epochs=EPOCHS, steps_per_epoch=STEPS_PER_EPOCH
     )
     parameters = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), START)
-    state = optimizer.init(parameters)
+    state = initial(spec, optimizer, parameters)
 
     @jax.jit
     def step(parameters, state):
@@ -331,14 +337,26 @@ def test_an_unknown_schedule_is_refused():
         OptimizerSpec("sgd", schedule="linear")
 
 
-def test_equal_arguments_build_the_same_object():
-    def build(name="adamw", epochs=7):
-        spec = OptimizerSpec(name)
+def test_what_is_compiled_for_one_learning_rate_serves_all():
+    def build(name="adamw", epochs=7, **options):
+        spec = OptimizerSpec(name, **options)
         return optimizers.build_optimizer(spec, epochs=epochs, steps_per_epoch=3)
 
     assert build() is build()
+    assert build(learning_rate=0.3) is build(learning_rate=0.5)
     assert build() is not build("adam")
+    assert build() is not build(weight_decay=0.3)
     assert build() is not build(epochs=8)
+
+
+def test_the_learning_rate_is_a_value_in_the_state():
+    state = optimizers.build_optimizer(
+        OptimizerSpec("sgd"), epochs=2, steps_per_epoch=2
+    ).init(jnp.zeros(()))
+    assert float(optimizers.peak_learning_rate(state)) == pytest.approx(0.01)
+    other = optimizers.with_learning_rate(state, 0.25)
+    assert float(optimizers.peak_learning_rate(other)) == 0.25
+    assert jax.tree.structure(other) == jax.tree.structure(state)
 
 
 # --- Schedules ----------------------------------------------------------------------
@@ -346,11 +364,13 @@ def test_equal_arguments_build_the_same_object():
 
 def epoch_rates(epochs, *, steps_per_epoch=3, **fields):
     """(epochs, steps_per_epoch) learning rates of a peak of 0.5."""
-    rate = optimizers.learning_rate_schedule(
-        OptimizerSpec("sgd", learning_rate=0.5, **fields),
-        epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
+    factor = optimizers.schedule_factor(
+        OptimizerSpec("sgd", **fields), epochs=epochs, steps_per_epoch=steps_per_epoch
     )
+
+    def rate(step):
+        return 0.5 * factor(step)
+
     steps = jnp.arange(epochs * steps_per_epoch)
     rates = jnp.broadcast_to(jax.jit(jax.vmap(rate))(steps), steps.shape)
     np.testing.assert_allclose(rate(len(steps) - 1), rates[-1], atol=1e-6)
@@ -427,7 +447,7 @@ def test_the_optimizer_follows_the_schedule():
         "sgd", 0.5, 0.0, momentum=0.0, schedule="cosine", warmup_epochs=1
     )
     optimizer = optimizers.build_optimizer(spec, epochs=5, steps_per_epoch=3)
-    state = optimizer.init(jnp.zeros(()))
+    state = initial(spec, optimizer, jnp.zeros(()))
     rates = []
     for _ in range(15):
         update, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()))

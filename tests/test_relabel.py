@@ -1,12 +1,27 @@
 """The replay property: stored logits are the teacher's on the regenerated view."""
 
+import logging
+import pathlib
+import socket
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gift_jax import augment, models, relabel, soft_labels, views
+from gift_jax import (
+    augment,
+    models,
+    preemption,
+    relabel,
+    soft_labels,
+    storage,
+    views,
+)
 from gift_jax.data import preprocess
+from gift_jax.label_codecs import FLOAT16, get_codec
 from gift_jax.teacher import Teacher
 
 SIDE, NUM_CLASSES, NUM_IMAGES, VIEWS = 8, 5, 21, 3
@@ -23,7 +38,6 @@ def data() -> views.TrainData:
         images=jnp.asarray(pixels),
         labels=jnp.arange(NUM_IMAGES, dtype=jnp.int32) % NUM_CLASSES,
         view_key=jax.random.key(5),
-        dropout_key=jax.random.key(6),
     )
 
 
@@ -49,10 +63,20 @@ def label_views(teacher, data, num_devices=1):
     )
 
 
-def open_store(path):
+def open_store(path, codec=FLOAT16):
     return soft_labels.open_store(
-        path, views=VIEWS, num_images=NUM_IMAGES, num_classes=NUM_CLASSES
+        path,
+        views=VIEWS,
+        num_images=NUM_IMAGES,
+        num_classes=NUM_CLASSES,
+        codec=codec,
     )
+
+
+def any_logits(view, indices):
+    """What a teacher could say; a function of the view and the image."""
+    classes = np.arange(NUM_CLASSES)
+    return np.sin(view + (1 + indices[:, None]) * (1 + classes)).astype(np.float32)
 
 
 def expected_logits(teacher, data, view):
@@ -135,11 +159,183 @@ def test_nan_in_the_teachers_logits_is_refused_before_it_is_stored(tmp_path):
     assert len(store.missing_chunks()) == VIEWS
 
 
-def test_online_labels_are_the_stored_ones(teacher, data, tmp_path):
-    label = label_views(teacher, data)
-    store = open_store(tmp_path / "logits")
-    relabel.relabel(store, label, batch_size=8)
-    online = relabel.OnlineSoftLabels(label, NUM_IMAGES, VIEWS, batch_size=8)
+@pytest.mark.parametrize("name", ["float16", "int8", "top2"])
+def test_online_labels_are_the_stored_ones(tmp_path, name):
+    codec = get_codec(name)
+    store = open_store(tmp_path / "logits", codec)
+    relabel.relabel(store, any_logits, batch_size=8)
+    online = relabel.OnlineSoftLabels(any_logits, NUM_IMAGES, VIEWS, 8, codec)
     np.testing.assert_array_equal(
         online.start_reading(2).result().logits, store.read(2)
     )
+    assert len(np.unique(store.read(2)[0])) == (3 if name == "top2" else NUM_CLASSES)
+
+
+# --- Size, space and interruption ---------------------------------------------------
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Three chunks a view, of seven rows each."""
+    monkeypatch.setattr(soft_labels, "_CHUNK_BYTES", 8 * 2 * NUM_CLASSES)
+
+
+def test_the_size_is_said_before(tmp_path, caplog, small_chunks):
+    store = open_store(tmp_path / "logits")
+    store.write(0, 0, any_logits(0, np.arange(7)))
+    with caplog.at_level(logging.INFO, "gift_jax.relabel"):
+        relabel.relabel(store, any_logits, batch_size=8)
+    size, time = [record.getMessage() for record in caplog.records]
+    assert size == (
+        "soft labels: 630 bytes (21 images x 5 classes x 3 views in float16), of "
+        f"which 560 bytes are to be made, in {tmp_path}/logits"
+    )
+    assert time.startswith("relabelling takes about")
+
+
+def test_imagenet_is_six_gigabytes(tmp_path):
+    store = soft_labels.open_store(
+        tmp_path / "logits", views=300, num_images=10_000, num_classes=1000
+    )
+    assert storage.readable_size(store.total_bytes) == "6.0 GB"
+    assert store.chunk_bytes <= 16 * 2**20
+
+
+def test_a_disk_that_is_too_small_is_refused_before_any_work(
+    tmp_path, monkeypatch, small_chunks
+):
+    store = open_store(tmp_path / "logits")
+    for start in (0, 7):
+        store.write(0, start, any_logits(0, np.arange(start, start + 7)))
+    # Seven chunks of 70 bytes are missing.
+    monkeypatch.setattr(storage, "free_bytes", lambda location: 489)
+    calls = []
+    with pytest.raises(ValueError, match=r"490 bytes more .* 489 bytes free") as caught:
+        relabel.relabel(store, lambda *a: calls.append(a), batch_size=8)
+    for field in ("relabel.format", "relabel.views", "relabel.store"):
+        assert field in str(caught.value)
+    assert not calls
+    monkeypatch.setattr(storage, "free_bytes", lambda location: 490)
+    relabel.relabel(store, any_logits, batch_size=8)
+    assert store.missing_chunks() == []
+
+
+def test_what_was_labelled_before_a_failure_is_stored(tmp_path, small_chunks):
+    store = open_store(tmp_path / "logits")
+
+    def fails_late(view, indices):
+        if view == 1:
+            raise ArithmeticError
+        return any_logits(view, indices)
+
+    with pytest.raises(ArithmeticError):
+        relabel.relabel(store, fails_late, batch_size=8)
+    assert store.missing_chunks()[0] == (1, 0, 7)
+
+
+def test_a_job_that_is_asked_to_stop_stops_after_the_chunk(
+    tmp_path, monkeypatch, small_chunks
+):
+    store = open_store(tmp_path / "logits")
+    labelled = []
+
+    def stops_later(view, indices):
+        labelled.append(view)
+        monkeypatch.setattr(preemption, "requested", lambda: len(labelled) >= 5)
+        return any_logits(view, indices)
+
+    with pytest.raises(preemption.PreemptedError):
+        relabel.relabel(store, stops_later, batch_size=8)
+    assert store.missing_chunks()[0] == (1, 14, 21)
+    monkeypatch.setattr(preemption, "requested", lambda: False)
+    relabel.relabel(store, any_logits, batch_size=8)
+    for view in range(VIEWS):
+        expected = any_logits(view, np.arange(NUM_IMAGES)).astype(np.float16)
+        np.testing.assert_array_equal(store.read(view), expected)
+
+
+_MEASURE = """
+import pathlib, sys
+from experiments import relabel_scale
+from gift_jax import label_codecs
+
+# 600 MB of labels; the images are small, so that the teacher is quick.
+costs = relabel_scale.run(
+    relabel_scale.Size(side=16), label_codecs.FLOAT16, pathlib.Path(sys.argv[1])
+)
+for phase in ("relabelling", "reading"):
+    print(costs[phase].peak - costs["one batch"].peak)
+"""
+
+
+@pytest.mark.slow
+def test_memory_is_bounded_by_the_chunk_at_the_size_of_imagenet(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE, str(tmp_path)],
+        cwd=pathlib.Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    relabelling, reading = map(int, done.stdout.split())
+    # A chunk is 20 MB as float32, a view 20 MB as float16: those of two views, and as
+    # much again for what is under way.
+    assert relabelling < 150e6
+    assert reading < 150e6
+
+
+# --- Several hosts ------------------------------------------------------------------
+
+_HOST = """
+import pathlib, sys
+import numpy as np
+from gift_jax import hosts, relabel, soft_labels
+from tests.test_relabel import any_logits, open_store
+
+port, index, count, directory = sys.argv[1:]
+directory = pathlib.Path(directory)
+hosts.initialize(f"localhost:{port}", int(count), int(index))
+soft_labels._CHUNK_BYTES = 8 * 2 * 5
+with (directory / f"labelled_{index}").open("w") as log:
+
+    def label(view, indices):
+        print(view, indices[0], file=log)
+        return any_logits(view, indices)
+
+    store = open_store(directory / "logits")
+    hosts.barrier("opened")
+    relabel.relabel(store, label, batch_size=8)
+# No host goes on before all have written.
+assert store.missing_chunks() == []
+hosts.barrier("checked")
+"""
+
+
+def test_hosts_label_a_part_each_and_every_chunk_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(soft_labels, "_CHUNK_BYTES", 8 * 2 * NUM_CLASSES)
+    store = open_store(tmp_path / "logits")
+    store.write(1, 7, any_logits(1, np.arange(7, 14)))
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _HOST, *map(str, (port, index, 3, tmp_path))],
+            cwd=pathlib.Path(__file__).parents[1],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(3)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    parts = [
+        (tmp_path / f"labelled_{index}").read_text().splitlines() for index in range(3)
+    ]
+    # Nine chunks, of which one was written before.
+    assert sorted(map(len, parts)) == [2, 3, 3]
+    assert len({line for part in parts for line in part}) == 8
+    for view in range(VIEWS):
+        expected = any_logits(view, np.arange(NUM_IMAGES)).astype(np.float16)
+        np.testing.assert_array_equal(store.read(view), expected)

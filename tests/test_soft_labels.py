@@ -1,10 +1,16 @@
 """Tests of `gift_jax.soft_labels`: what is stored comes back, or is an error."""
 
+import dataclasses
+import resource
+import signal
+import threading
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gift_jax import soft_labels
+from gift_jax import soft_labels, storage
+from gift_jax.label_codecs import FLOAT16, get_codec
 from gift_jax.soft_labels import DamagedStoreError, FixedSoftLabels, prefetched
 
 VIEWS, IMAGES, CLASSES, CHUNK_ROWS = 3, 10, 6, 4
@@ -27,9 +33,15 @@ def logits():
     return np.random.default_rng(0).normal(0, 8, (VIEWS, IMAGES, CLASSES)).astype("f4")
 
 
-def open_store(path, views=VIEWS, num_images=IMAGES, num_classes=CLASSES):
+def open_store(
+    path, views=VIEWS, num_images=IMAGES, num_classes=CLASSES, codec=FLOAT16
+):
     return soft_labels.open_store(
-        path, views=views, num_images=num_images, num_classes=num_classes
+        path,
+        views=views,
+        num_images=num_images,
+        num_classes=num_classes,
+        codec=codec,
     )
 
 
@@ -253,38 +265,66 @@ def test_prefetched_yields_the_views_in_the_order_asked_for(path, logits):
     assert list(prefetched(store, [])) == []
 
 
-class Recorded:
-    """Soft labels that keep a record of what was started and waited for."""
+class Slow:
+    """Soft labels that are ready when they are let go."""
 
     views = 4
 
     def __init__(self):
-        self.log = []
+        self.started, self.let_go, self.finished = [], threading.Semaphore(0), []
 
     def start_reading(self, view):
-        self.log.append(f"start {view}")
-        return Reading(view, self.log)
+        self.started.append(view)
+        return SlowReading(self, view)
 
 
-class Reading:
-    def __init__(self, view, log):
-        self.view, self.log = view, log
+class SlowReading:
+    def __init__(self, source, view):
+        self.source, self.view = source, view
 
     def result(self):
-        self.log.append(f"wait {self.view}")
+        assert self.source.let_go.acquire(timeout=10)
+        self.source.finished.append((self.view, threading.current_thread()))
         return self.view
 
 
 def test_prefetched_reads_one_view_while_another_is_in_use():
-    source = Recorded()
-    for view in prefetched(source, range(4)):
-        source.log.append(f"use {view}")
-    assert source.log == [
-        *("start 0", "start 1", "wait 0", "use 0"),
-        *("start 2", "wait 1", "use 1"),
-        *("start 3", "wait 2", "use 2"),
-        *("wait 3", "use 3"),
-    ]
+    source = Slow()
+    reader = prefetched(source, range(4))
+    source.let_go.release()
+    for view in range(4):
+        assert next(reader) == view
+        # One ahead, and no further.
+        ahead = min(view + 2, 4)
+        assert source.started == list(range(ahead))
+        source.let_go.release()
+        wait_until(lambda count=ahead: len(source.finished) == count)
+    assert next(reader, None) is None
+    # Decoded beside the thread that trains.
+    threads = {thread for _, thread in source.finished}
+    assert threading.current_thread() not in threads and len(threads) == 1
+
+
+def wait_until(condition):
+    deadline = threading.Event()
+    for _ in range(1000):
+        if condition():
+            return
+        deadline.wait(0.01)
+    raise AssertionError("nothing was read ahead")
+
+
+def test_a_reader_that_is_left_early_ends_its_thread():
+    source = Slow()
+    for _ in range(2):
+        source.let_go.release()
+    reader = prefetched(source, range(4))
+    next(reader)
+    reader.close()
+    ours = [t for t in threading.enumerate() if t.name.startswith("soft labels")]
+    wait_until(lambda: not any(thread.is_alive() for thread in ours))
+    assert [view for view, _ in source.finished] == [0, 1]
+    assert source.started == [0, 1]
 
 
 def test_prefetched_reports_damage_when_its_turn_comes(path, logits):
@@ -299,3 +339,108 @@ def test_prefetched_reports_damage_when_its_turn_comes(path, logits):
 def test_chunks_of_a_view_are_equal_so_that_little_is_padded(path):
     # Four rows fit into a chunk: nine images are three chunks of three.
     assert open_store(path, num_images=9).chunk_rows == 3
+
+
+# --- Formats ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["float16", "int8", "top2", "top6"])
+def test_formats_come_back_as_their_codec_says(path, logits, name):
+    codec = get_codec(name)
+    store = open_store(path, codec=codec)
+    assert store.missing_chunks() == CHUNKS
+    write(store, logits)
+    store = open_store(path, codec=codec)
+    for view in range(VIEWS):
+        read = store.read(view)
+        assert read.dtype == np.float16
+        expected = codec.decode(codec.encode(logits[view]), CLASSES)
+        np.testing.assert_array_equal(read, expected)
+    chunks = [f for f in path.rglob("*") if f.is_file() and f.name != "zarr.json"]
+    # Whole chunks of four rows, each with a checksum of four bytes.
+    size = CHUNK_ROWS * codec.row_bytes(CLASSES)
+    assert store.chunk_bytes == size
+    assert {f.stat().st_size for f in chunks} == {size + 4}
+    assert store.total_bytes == VIEWS * IMAGES * codec.row_bytes(CLASSES)
+
+
+@pytest.mark.parametrize("name", ["int8", "top2"])
+def test_a_view_of_another_format_that_is_incomplete_is_not_read(path, logits, name):
+    store = open_store(path, codec=get_codec(name))
+    write(store, logits, CHUNKS[:4])
+    with pytest.raises(DamagedStoreError, match=r"view 1 .* are incomplete"):
+        store.read(1)
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, lambda content: content[:-1]])
+def test_a_damaged_chunk_of_codes_is_an_error(path, logits, damage):
+    store = open_store(path, codec=get_codec("int8"))
+    write(store, logits)
+    file = chunk_file(path, 1, 2)
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(DamagedStoreError, match=r"view 1 .* delete the chunk"):
+        store.read(1)
+
+
+@pytest.mark.parametrize("name", ["int8", "top2"])
+def test_a_store_of_another_format_is_refused(path, logits, name):
+    write(open_store(path), logits)
+    with pytest.raises(ValueError, match=f"holds no soft labels .* in {name}"):
+        open_store(path, codec=get_codec(name))
+    np.testing.assert_array_equal(open_store(path).read(0), logits[0].astype("f2"))
+
+
+def test_topk_of_more_than_there_are_classes_is_refused(path):
+    with pytest.raises(ValueError, match="'top7' is for 7 to 65536 classes"):
+        open_store(path, codec=get_codec("top7"))
+    assert not path.exists()
+
+
+def test_the_default_format_is_what_it_has_always_been(path, logits):
+    write(open_store(path), logits)
+    # The rows that a chunk has more than the array are the fill value.
+    rows = np.full((CHUNK_ROWS, CLASSES), np.nan, "<f2")
+    rows[:2] = logits[2, 8:10]
+    assert chunk_file(path, 2, 2).read_bytes()[:-4] == rows.tobytes()
+
+
+# --- Storage that fails -------------------------------------------------------------
+
+
+@pytest.fixture
+def full_disk():
+    """Files of 30 bytes at most, as on a disk that is full."""
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_chunk_that_cannot_be_written_is_one_error_and_leaves_no_part(
+    path, logits, full_disk
+):
+    store = open_store(path)
+    write(store, logits, CHUNKS[:4])
+    full_disk()
+    with pytest.raises(storage.StorageError, match="cannot be written to") as caught:
+        write(store, logits, CHUNKS[4:])
+    message = str(caught.value)
+    assert "File too large" in message and "What is written stays good" in message
+    assert len(message) < 600
+    assert open_store(path).missing_chunks() == CHUNKS[4:]
+    np.testing.assert_array_equal(store.read(0), logits[0].astype(np.float16))
+
+
+def test_a_chunk_that_cannot_be_read_is_not_called_damaged(path, logits):
+    store = open_store(path)
+    write(store, logits)
+    reading = store.start_reading(1)
+
+    class Fails:
+        def result(self):
+            raise ValueError("ABORTED: All 32 retry attempts failed [a='b']")
+
+    broken = dataclasses.replace(reading, future=Fails())
+    with pytest.raises(storage.StorageError, match=r"view 1 .* All 32 retry attempts"):
+        broken.result()

@@ -43,7 +43,7 @@ def test_torchvisions_weights_are_imported_once(tmp_path, monkeypatch):
     assert calls == [("conv1", {"image_size": 8, "weights": "IMAGENET1K_V1"})]
     for teacher in (made, restored):
         jax.tree.map(np.testing.assert_array_equal, teacher.variables, weights)
-    recipe = json.loads((tmp_path / "teacher/conv1/recipe.json").read_text())
+    recipe = json.loads((tmp_path / "teacher/conv1-width=4/recipe.json").read_text())
     assert recipe["checkpoint"] == "torchvision IMAGENET1K_V1"
 
 
@@ -51,4 +51,4 @@ def test_torchvisions_weights_are_for_imagenet_only(tmp_path):
     job = torchvision_job(tmp_path, num_classes=10)
     with pytest.raises(ValueError, match=r"1000 classes of ImageNet-1k.*digits has 10"):
         stages.make_teacher(job)
-    assert not (tmp_path / "teacher/conv1").exists()
+    assert not (tmp_path / "teacher/conv1-width=4").exists()

@@ -38,7 +38,6 @@ def make_data(num_images: int = 40) -> views.TrainData:
         images=jnp.asarray(rng.integers(0, 256, shape, dtype=np.uint8)),
         labels=jnp.asarray(np.arange(num_images) % NUM_CLASSES, jnp.int32),
         view_key=jax.random.key(1),
-        dropout_key=jax.random.key(2),
     )
 
 
@@ -63,12 +62,25 @@ def make_model(name: str = "conv2", **options):
 
 
 def make_state(
-    model=None, *, optimizer: str = "adamw", epochs: int = 4, steps: int = 3
+    model=None,
+    *,
+    optimizer: str = "adamw",
+    epochs: int = 4,
+    steps: int = 3,
+    seed: int = 3,
+    learning_rate: float | None = None,
 ) -> train.TrainState:
     spec = optimizers.OptimizerSpec(optimizer)
     tx = optimizers.build_optimizer(spec, epochs=epochs, steps_per_epoch=steps)
-    key = jax.random.key(3)
-    return train.create_train_state(model or make_model(), tx, key, (SIDE, SIDE, 3))
+    assert spec.learning_rate is not None
+    return train.create_train_state(
+        model or make_model(),
+        tx,
+        (SIDE, SIDE, 3),
+        learning_rate=spec.learning_rate if learning_rate is None else learning_rate,
+        init_key=jax.random.key(seed),
+        dropout_key=jax.random.key(2),
+    )
 
 
 def run(
@@ -92,7 +104,7 @@ def run(
     )
     data = make_data() if data is None else data
     history = []
-    for _, final, metrics in train.train_epochs(
+    for epoch, final, metrics in train.train_epochs(
         make_state() if state is None else state,
         data,
         labels or make_soft_labels(len(data.labels)),
@@ -100,10 +112,11 @@ def run(
         first_epoch=first_epoch,
         epochs=epochs,
         batch_size=batch_size,
-        order_key=jax.random.key(4),
+        order_keys=[jax.random.key(4)],
         devices=devices,
     ):
-        history.append(metrics["loss"])
+        train.check_finite(epoch, metrics)
+        history.append(metrics.means()["loss"])
     return jax.device_get(final), np.array(history)
 
 
@@ -164,6 +177,7 @@ def test_gradient_over_devices_is_that_of_the_whole_batch():
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         tx=optax.sgd(1.0),
+        dropout_key=jax.random.key(2),
     )
     run_epoch = train.make_run_epoch(
         loss=GIFT,
@@ -267,13 +281,69 @@ def test_training_on_stored_labels_is_training_with_the_teacher_online(
     assert_same_weights(stored_state, online_state)
 
 
-def test_divergence_is_an_error_with_its_epoch():
-    def explosive(student_logits, teacher_logits, labels):
-        return GIFT(student_logits, teacher_logits, labels) + jnp.inf
+def test_divergence_is_an_error_with_its_step():
+    values = np.array([0.5, np.nan, 0.4], np.float32)
+    metrics = train.EpochMetrics({"loss": values}, np.array([16, 16, 8]))
+    with pytest.raises(train.DivergedError, match="nan in step 7, epoch 2") as caught:
+        train.check_finite(2, metrics)
+    assert (caught.value.epoch, caught.value.step) == (2, 7)
 
-    with pytest.raises(train.DivergedError, match="epoch 0") as caught:
-        run(loss=explosive, epochs=1)
-    assert caught.value.epoch == 0
+
+def test_means_are_over_images():
+    values = np.array([1.0, 2.0, 6.0], np.float32)
+    metrics = train.EpochMetrics({"loss": values}, np.array([16, 16, 8]))
+    assert metrics.means() == {"loss": pytest.approx((16 + 32 + 48) / 40)}
+
+
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_students_that_train_at_once_are_those_trained_one_by_one(num_devices, scan):
+    rates, seeds = (1e-3, 3e-3), (3, 5)
+    orders = [jax.random.key(7), jax.random.key(8)]
+    devices = tuple(jax.devices()[:num_devices])
+
+    def states():
+        return [
+            make_state(seed=seed, learning_rate=rate)
+            for seed, rate in zip(seeds, rates, strict=True)
+        ]
+
+    def history(state, order_keys, students):
+        run_epoch = train.make_run_epoch(
+            loss=GIFT,
+            view_images=VIEW_IMAGES,
+            devices=devices,
+            students=students,
+            scan=scan,
+        )
+        return [
+            (jax.device_get(state), metrics)
+            for _, state, metrics in train.train_epochs(
+                state,
+                make_data(),
+                make_soft_labels(),
+                run_epoch,
+                first_epoch=0,
+                epochs=3,
+                batch_size=16,
+                order_keys=order_keys,
+                devices=devices,
+            )
+        ]
+
+    together = history(train.stack_states(states()), orders, students=2)
+    for index, (state, order) in enumerate(zip(states(), orders, strict=True)):
+        alone = history(state, [order], students=None)
+        for (final, metrics), (joint, joint_metrics) in zip(
+            alone, together, strict=True
+        ):
+            theirs = joint_metrics.of_student(index)
+            for name in ("loss", "gradient_norm"):
+                np.testing.assert_allclose(
+                    theirs.values[name], metrics.values[name], rtol=1e-3, atol=1e-5
+                )
+            np.testing.assert_array_equal(theirs.sizes, metrics.sizes)
+        assert_same_weights(train.unstack_state(joint, index), final)
 
 
 def test_dropout_is_drawn_anew_in_every_step():
@@ -285,8 +355,7 @@ def test_dropout_is_drawn_anew_in_every_step():
             return nn.Dense(NUM_CLASSES)(features)
 
     # Without updates, and with one view, only dropout tells one epoch from another.
-    key = jax.random.key(0)
-    state = train.create_train_state(Dropped(), optax.sgd(0.0), key, (SIDE, SIDE, 3))
+    state = make_state(Dropped(), optimizer="sgd", learning_rate=0.0)
     labels = make_soft_labels(num_views=1)
     _, losses_seen = run(state=state, labels=labels, batch_size=40, epochs=3)
     assert len(set(losses_seen)) == 3

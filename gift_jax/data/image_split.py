@@ -54,10 +54,27 @@ class ImageSplit:
         """(N,) int32 classes; read once, without decoding an image.
 
         Raises:
+          ValueError: as `labels_of`.
+        """
+        return self.labels_of(range(len(self)))
+
+    def labels_of(self, indices: Indices) -> np.ndarray:
+        """Classes of some images, without decoding them or reading any other.
+
+        Args:
+          indices: B indices in [0, N).
+
+        Returns:
+          (B,) int32 in [0, num_classes).
+
+        Raises:
+          IndexError: an index outside [0, N).
           ValueError: a label outside [0, num_classes), such as the -1 of splits
             whose labels are hidden.
         """
-        labels = np.asarray(self._source.labels())
+        labels = np.asarray(self._source.labels(self._checked(indices)))
+        if not len(labels):
+            return labels.astype(np.int32)
         low, high = labels.min(), labels.max()
         if low < 0 or high >= self._info.num_classes:
             raise ValueError(
@@ -67,7 +84,11 @@ class ImageSplit:
         return labels.astype(np.int32)
 
     def map(
-        self, function: Callable[[int, Image.Image], T], indices: Indices
+        self,
+        function: Callable[[int, Image.Image], T],
+        indices: Indices,
+        *,
+        threads: int | None = None,
     ) -> Iterator[T]:
         """Applies a function to original images, in a pool of threads.
 
@@ -75,6 +96,7 @@ class ImageSplit:
           function: Called with an index and the decoded image, greyscale or RGB
             by the channels of the dataset; must be safe to call from threads.
           indices: Which images.
+          threads: How many; by default one a core.
 
         Yields:
           The results in the order of the indices.
@@ -84,7 +106,7 @@ class ImageSplit:
         def decode_and_apply(index: int, record: sources.Record) -> T:
             return function(index, self._decode(index, record))
 
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        with concurrent.futures.ThreadPoolExecutor(threads or os.cpu_count()) as pool:
             for start in range(0, len(checked), _CHUNK):
                 chunk = checked[start : start + _CHUNK]
                 records = self._source.records(chunk)
@@ -94,11 +116,12 @@ class ImageSplit:
         """The original image: (h, w, C) uint8 of any size."""
         return next(self.map(lambda _, image: _to_array(image), [index]))
 
-    def images(self, indices: Indices) -> np.ndarray:
+    def images(self, indices: Indices, *, threads: int | None = None) -> np.ndarray:
         """Images after the validation transform.
 
         Args:
           indices: B indices in [0, N).
+          threads: How many to decode with; by default one a core.
 
         Returns:
           (B, S, S, C) uint8, where S is the image size of the dataset.
@@ -113,7 +136,8 @@ class ImageSplit:
             return self._in_memory[self._checked(indices)]
         side, channels = self._info.image_size, self._info.channels
         images = np.empty((len(indices), side, side, channels), np.uint8)
-        for position, image in enumerate(self.map(self._transform, indices)):
+        transformed = self.map(self._transform, indices, threads=threads)
+        for position, image in enumerate(transformed):
             images[position] = image
         return images
 

@@ -31,6 +31,7 @@ class DatasetInfo:
       resize: Whether images come in many sizes: the shorter side is then
         resized to 8/7 of `image_size` and the centre cropped (256/224, 146/128
         and 73/64 in the official code).
+      validation_images: How many images are held out of the train split.
     """
 
     name: str
@@ -42,6 +43,7 @@ class DatasetInfo:
     train_split: str = "train"
     test_split: str = "test"
     resize: bool = False
+    validation_images: int = 0
 
 
 DATASETS = {

@@ -21,11 +21,20 @@ _TEST_SPLITS = {"tfds": "test", "folder": "val"}
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RealDataset:
-    """A real dataset: what it is, and its two splits."""
+    """A real dataset: what it is, and its splits.
+
+    Attributes:
+      info: What it is.
+      train: For teachers and distillation.
+      test: What accuracies are reported on.
+      validation: Held out of the train split, to choose learning rates on; None
+        where nothing is.
+    """
 
     info: info_lib.DatasetInfo
     train: ImageSplit
     test: ImageSplit
+    validation: ImageSplit | None = None
 
 
 def load_dataset(
@@ -36,6 +45,7 @@ def load_dataset(
     normalization: preprocess.Normalization | None = None,
     train_split: str | None = None,
     test_split: str | None = None,
+    validation_images: int = 0,
 ) -> RealDataset:
     """Opens a real dataset.
 
@@ -52,6 +62,8 @@ def load_dataset(
       normalization: Channel statistics in place of those known or measured.
       train_split: Split to use for training; for folders, a folder.
       test_split: Split to measure accuracies on.
+      validation_images: How many images to hold out of the train split, always the
+        same ones.
 
     Returns:
       The dataset, of which no image may have been read yet.
@@ -81,11 +93,17 @@ def load_dataset(
             "accuracies must be measured on images that were not trained on"
         )
     train, test = collection.split(train_split), collection.split(test_split)
+    train, validation = _hold_out(train, validation_images, f"{name}/{train_split}")
     if known:
         info = _resized(known, image_size)
     else:
         info = _measured_info(name, train, collection.num_classes, image_size)
-    info = dataclasses.replace(info, train_split=train_split, test_split=test_split)
+    info = dataclasses.replace(
+        info,
+        train_split=train_split,
+        test_split=test_split,
+        validation_images=validation_images,
+    )
     if normalization is None and not known:
         normalization = channel_statistics(ImageSplit(train, info, train_split))
     if normalization is not None:
@@ -94,7 +112,24 @@ def load_dataset(
         info=info,
         train=ImageSplit(train, info, train_split),
         test=ImageSplit(test, info, test_split),
+        validation=ImageSplit(validation, info, "validation") if validation else None,
     )
+
+
+def _hold_out(
+    train: sources.Source, count: int, name: str
+) -> tuple[sources.Source, sources.Source | None]:
+    """Splits `count` images, drawn once and for all, from a train split."""
+    if not count:
+        return train, None
+    if count >= len(train):
+        raise ValueError(
+            f"cannot hold {count} images out of the {len(train)} of {name}: set "
+            "tuning.validation_images to fewer"
+        )
+    order = np.random.default_rng(0).permutation(len(train))
+    held_out, kept = np.sort(order[:count]), np.sort(order[count:])
+    return sources.Subset(train, kept), sources.Subset(train, held_out)
 
 
 def _open_known(

@@ -26,8 +26,8 @@ class Source(Protocol):
     def __len__(self) -> int:
         """Number of images."""
 
-    def labels(self) -> np.ndarray:
-        """(N,) integer classes; reads no more of the images than it must."""
+    def labels(self, indices: Sequence[int]) -> np.ndarray:
+        """Integer classes of the images with these indices; decodes no image."""
 
     def records(self, indices: Sequence[int]) -> Sequence[Record]:
         """The encoded images with these indices."""
@@ -59,13 +59,37 @@ class RecordList:
     def __len__(self) -> int:
         return len(self.images)
 
-    def labels(self) -> np.ndarray:
+    def labels(self, indices: Sequence[int]) -> np.ndarray:
         """See `Source`."""
-        return self.classes
+        return self.classes[np.asarray(indices, np.intp)]
 
     def records(self, indices: Sequence[int]) -> Sequence[Record]:
         """See `Source`."""
         return [self.images[index] for index in indices]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subset:
+    """Some images of another source.
+
+    Attributes:
+      source: The other source.
+      indices: (N,) integer, which of its images.
+    """
+
+    source: Source
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def labels(self, indices: Sequence[int]) -> np.ndarray:
+        """See `Source`."""
+        return self.source.labels([int(self.indices[index]) for index in indices])
+
+    def records(self, indices: Sequence[int]) -> Sequence[Record]:
+        """See `Source`."""
+        return self.source.records([int(self.indices[index]) for index in indices])
 
 
 class Digits:

@@ -74,12 +74,14 @@ class _TfdsSource:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def labels(self) -> np.ndarray:
-        stored = np.empty(len(self), np.int64)
-        for start in range(0, len(self), _READ_AT_ONCE):
-            stop = min(start + _READ_AT_ONCE, len(self))
-            examples = self.examples.__getitems__(list(range(start, stop)))
-            stored[start:stop] = [example[self.label_key] for example in examples]
+    def labels(self, indices: Sequence[int]) -> np.ndarray:
+        stored = np.empty(len(indices), np.int64)
+        for start in range(0, len(indices), _READ_AT_ONCE):
+            part = [int(index) for index in indices[start : start + _READ_AT_ONCE]]
+            examples = self.examples.__getitems__(part)
+            stored[start : start + len(part)] = [
+                example[self.label_key] for example in examples
+            ]
         # A hidden label, as in the test split of imagenet2012, is stored as -1.
         return np.where(stored < 0, stored, self.class_order[stored])
 

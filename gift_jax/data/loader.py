@@ -1,0 +1,172 @@
+"""Batches of a split in a fixed order, read ahead by worker processes (Grain).
+
+The workers read and decode. They use no device, and they end with their parent,
+however it ends.
+"""
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import types
+from collections.abc import Generator, Iterator
+from multiprocessing import connection, resource_tracker
+
+import numpy as np
+
+from gift_jax.data.image_split import ImageSplit
+
+# Of decoded images: less is read sooner than workers start.
+_LEAST_BYTES = 512 * 2**20
+# On fewer cores threads do as well: Pillow lets them run while it decodes.
+_LEAST_CORES = 4
+_MOST_WORKERS = 16
+# Arrays of any size go through pipes: in the 64 MB that Docker and Kubernetes give
+# a container as shared memory not one batch of ImageNet fits.
+_NO_SHARED_MEMORY = 2**62
+
+Batch = tuple[np.ndarray, np.ndarray]
+
+
+def default_workers(num_bytes: int) -> int:
+    """How many worker processes pay off on this host, 0 for none.
+
+    Args:
+      num_bytes: Of the decoded images that it reads.
+    """
+    # Fewer than the machine has under SLURM, or in a container.
+    cores = (
+        len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1
+    )
+    if num_bytes < _LEAST_BYTES or cores < _LEAST_CORES:
+        return 0
+    return min(cores, _MOST_WORKERS)
+
+
+def read_batches(
+    split: ImageSplit, part: range, *, batch_size: int, steps: int, workers: int
+) -> Generator[Batch]:
+    """Reads consecutive images of a split, in order, in batches of one size.
+
+    Args:
+      split: Where the images are read from.
+      part: Which images.
+      batch_size: Images in a batch, B.
+      steps: Number of batches. Hosts that evaluate together need the same number,
+        so the last ones may be padding altogether.
+      workers: Processes that read ahead, or 0 to read in this one. They stop when
+        the iterator is exhausted or closed.
+
+    Yields:
+      (B, S, S, C) uint8 images and (B,) int32 labels, the same for any number of
+      workers. What is missing in the last batches are black images of label -1.
+
+    Raises:
+      ValueError: the batches are too few for the images.
+    """
+    if steps * batch_size < len(part):
+        raise ValueError(
+            f"{steps} batches of {batch_size} do not hold {len(part)} images"
+        )
+    workers = min(workers, steps)
+    batches = _Batches(split, part, batch_size, steps, 1 if workers else None)
+    if workers:
+        yield from _read_ahead(batches, workers)
+    else:
+        yield from (batches[step] for step in range(steps))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Batches:
+    """The batches as what Grain calls a random-access data source."""
+
+    split: ImageSplit
+    part: range
+    batch_size: int
+    steps: int
+    threads: int | None
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        start = step * self.batch_size
+        part = self.part[start : start + self.batch_size]
+        # Without images of its own a batch has the shape of another image.
+        images = self.split.images(part or range(1), threads=self.threads)[: len(part)]
+        missing = self.batch_size - len(part)
+        return (
+            np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))),
+            np.pad(self.split.labels_of(part), (0, missing), constant_values=-1),
+        )
+
+
+def _read_ahead(batches: _Batches, workers: int) -> Iterator[Batch]:
+    import grain
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():  # in a notebook; Grain reads flags of its own
+        flags.FLAGS.mark_as_parsed()
+    dataset = (
+        grain.MapDataset.source(batches)
+        .to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
+        .mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers),
+            worker_init_fn=_start_worker,
+        )
+    )
+    options = grain.experimental.DatasetOptions(min_shm_size=_NO_SHARED_MEMORY)
+    dataset = grain.experimental.WithOptionsIterDataset(dataset, options)
+    with _main_module_hidden(), contextlib.closing(iter(dataset)) as iterator:
+        with _signals_blocked():
+            first = next(iterator)
+        yield first
+        yield from iterator
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Keeps signals from the threads and processes that start meanwhile, forever.
+
+    Those of the keyboard and of clusters go to all processes of a job, but it is the
+    main one that decides when to stop.
+    """
+    resource_tracker.ensure_running()  # else its start would unblock them
+    ours = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ours)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _main_module_hidden() -> Iterator[None]:
+    """Keeps new processes from importing the main module, which they do not need.
+
+    They would run a script without `if __name__ == "__main__"` once more.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _start_worker(index: int, count: int) -> None:
+    """Runs in every worker before it reads; called by Grain."""
+    del index, count
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
