@@ -24,6 +24,7 @@ setup(
         "absl-py>=2.3",
         "array_record>=0.8.1",  # reads TFDS without TensorFlow
         "flax>=0.12.8",
+        "grain>=0.2.18",  # reads large test splits ahead
         "jax>=0.10.2",
         "matplotlib>=3.10",
         "ml_collections>=1.1.0",

@@ -27,7 +27,15 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from gift_jax import cost_model, errors, settings, storage, teacher, workload
+from gift_jax import (
+    cost_model,
+    errors,
+    settings,
+    stage_costs,
+    storage,
+    teacher,
+    workload,
+)
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "File of the config, with its options behind a colon."
@@ -104,7 +112,7 @@ def _stages(
         "stage", "devices", "images/step", "steps", "GFLOP/step", "PFLOP", "time"
     )
     total = 0.0
-    for stage in work.stages():
+    for stage in stage_costs.stages(work):
         seconds = stage.seconds(utilization=utilization, least_step=least_step)
         total += seconds
         yield columns.format(
@@ -127,7 +135,7 @@ def _memory(work: workload.Workload) -> Iterator[str]:
     size = storage.readable_size
     available = int(work.machine.chip.memory)
     for network in work.trainings:
-        memory = work.memory(network)
+        memory = stage_costs.memory(work, network)
         needed = memory.arguments + memory.working + work.resident_bytes
         yield f"memory of a device while {network} trains"
         yield f"  {size(memory.arguments):>9}  state, distilled images, soft labels"

@@ -1,6 +1,7 @@
 """Tests of `gift_jax.data.loader`: the same batches from any number of processes."""
 
 import math
+import multiprocessing
 import os
 import pathlib
 import pickle
@@ -161,6 +162,18 @@ def test_default_workers(monkeypatch):
         )
         assert loader.default_workers(imagenet) == expected
         assert loader.default_workers(cifar) == 0
+
+
+def test_a_worker_that_dies_is_an_error_that_says_what_to_do(folder):
+    split = open_test_split(folder)
+    batches = loader.read_batches(
+        split, range(len(split)), batch_size=1, steps=37, workers=1
+    )
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    with pytest.raises(OSError, match=r"has died .*set dataset\.workers to fewer"):
+        list(batches)
 
 
 # --- Processes ----------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Tests of `gift_jax.plan`, `workload` and `cost_model` against counts by hand."""
+"""Tests of `gift_jax.plan` and the modules behind it against counts by hand."""
 
 import functools
 import os
@@ -18,6 +18,7 @@ from gift_jax import (
     hosts,
     plan,
     settings,
+    stage_costs,
     train,
     workload,
 )
@@ -31,7 +32,7 @@ def work(config, name="v4-8"):
 
 
 def stages(config, name="v4-8"):
-    return {stage.name: stage for stage in work(config, name).stages()}
+    return {stage.name: stage for stage in stage_costs.stages(work(config, name))}
 
 
 @functools.cache
@@ -58,7 +59,9 @@ def conv3_forward(width=128, classes=10, *, padding):
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_a_training_step_of_conv3_has_the_operations_counted_by_hand(platform):
     """Forward, and as much for either gradient but that of the pixels."""
-    step, arguments = work(cifar10.get_config("ipc=50"))._training_step("conv3")
+    step, arguments = stage_costs.training_step(
+        work(cifar10.get_config("ipc=50")), "conv3"
+    )
     *rest, indices = arguments
     arguments = (*rest, jax.ShapeDtypeStruct((50,), indices.dtype))
     pixels = 2 * (3 * 32 - 2) ** 2 * 3 * 128
@@ -72,7 +75,9 @@ def test_a_training_step_of_conv3_has_the_operations_counted_by_hand(platform):
 
 def test_operations_are_proportional_to_the_images_of_a_step():
     one, two = (
-        work(cifar10.get_config(f"ipc=50,batch_size={size}"))._training("conv3", 1)
+        stage_costs._training(
+            work(cifar10.get_config(f"ipc=50,batch_size={size}")), "conv3", 1
+        )
         for size in (64, 128)
     )
     assert two.flops / one.flops == pytest.approx(2, rel=0.02)  # AdamW is not
@@ -184,8 +189,8 @@ def test_test_images_lie_on_the_devices_if_they_are_few():
 def test_memory_of_a_training_step():
     config = cifar10.get_config("student.width=16,ipc=50,batch_size=10")
     planned = workload.Workload(next(settings.expand(config)), one_device())
-    memory = planned.memory("conv3")
-    state = planned._training_step("conv3")[1][0]
+    memory = stage_costs.memory(planned, "conv3")
+    state = stage_costs.training_step(planned, "conv3")[1][0]
     weights = 4 * sum(leaf.size for leaf in jax.tree.leaves(state.params))
     # Weights and both moments of AdamW; pixels, labels and logits.
     expected = 3 * weights + 500 * (32 * 32 * 3 + 4 + 2 * 10)
@@ -200,11 +205,12 @@ RUN = """
     import re, sys
     import jax, jax.numpy as jnp
     from configs import cifar10
-    from gift_jax import cost_model, settings, workload
+    from gift_jax import cost_model, settings, stage_costs, workload
 
     config = next(settings.expand(cifar10.get_config("ipc=50")))
     machine = cost_model.other_machine(devices=1, hosts=1, peak=1e12, memory=16e9)
-    step, shapes = workload.Workload(config, machine)._training_step("conv3")
+    work = workload.Workload(config, machine)
+    step, shapes = stage_costs.training_step(work, "conv3")
     planned = cost_model.memory(step, *shapes)
     compiled = cost_model._traced(step, shapes, donate=0).lower().compile()
 
@@ -269,7 +275,7 @@ def test_an_unknown_machine_is_named():
 
 
 def test_time_is_operations_over_the_peak_or_that_of_the_shortest_step():
-    stage = workload.Stage("", steps=10, images=1, flops=6e12, devices=2, peak=1e13)
+    stage = stage_costs.Stage("", steps=10, images=1, flops=6e12, devices=2, peak=1e13)
     assert stage.seconds(utilization=0.3, least_step=0.0) == pytest.approx(10)
     assert stage.seconds(utilization=0.3, least_step=2.0) == pytest.approx(20)
 

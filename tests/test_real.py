@@ -182,6 +182,26 @@ def test_labels_outside_the_classes(labels):
         _ = split.labels
 
 
+def test_labels_of_some_images():
+    asked = []
+
+    class Source(sources.RecordList):
+        def labels(self, indices):
+            asked.append(list(indices))
+            return super().labels(indices)
+
+    source = Source(np.zeros((4, 4, 4, 3), np.uint8), np.array([2, 0, 1, -1]))
+    made = split_of(np.zeros((1, 4, 4, 3), np.uint8), [0])._info
+    split = real.ImageSplit(source, made, "train")
+    assert split.labels_of([2, 0]).tolist() == [1, 2]
+    assert split.labels_of([]).tolist() == []
+    assert asked == [[2, 0], []]  # the hidden label was not read
+    with pytest.raises(IndexError, match="indices over"):
+        split.labels_of([4])
+    subset = sources.Subset(source, np.array([1, 2]))
+    assert subset.labels([1, 0]).tolist() == [1, 0]
+
+
 def test_empty_split():
     with pytest.raises(ValueError, match="'train' split of made is empty"):
         split_of(np.zeros((0, 4, 4, 3), np.uint8), [])

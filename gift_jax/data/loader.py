@@ -68,6 +68,7 @@ def read_batches(
 
     Raises:
       ValueError: the batches are too few for the images.
+      OSError: an image cannot be decoded, or a worker has died.
     """
     if steps * batch_size < len(part):
         raise ValueError(
@@ -122,11 +123,18 @@ def _read_ahead(batches: _Batches, workers: int) -> Iterator[Batch]:
     )
     options = grain.experimental.DatasetOptions(min_shm_size=_NO_SHARED_MEMORY)
     dataset = grain.experimental.WithOptionsIterDataset(dataset, options)
-    with _main_module_hidden(), contextlib.closing(iter(dataset)) as iterator:
-        with _signals_blocked():
-            first = next(iterator)
-        yield first
-        yield from iterator
+    with contextlib.closing(iter(dataset)) as iterator:
+        try:
+            # All workers are running when each has read its first batch.
+            with _main_module_hidden(), _signals_blocked():
+                first = [next(iterator) for _ in range(workers)]
+            yield from first
+            yield from iterator
+        except RuntimeError as error:  # of Grain; what a worker raises keeps its type
+            raise OSError(
+                f"a process that reads images has died ({error}). Most often memory is "
+                "short: set dataset.workers to fewer, or to 0"
+            ) from error
 
 
 @contextlib.contextmanager
