@@ -208,26 +208,28 @@ class EpochMetrics(NamedTuple):
 
 
 class DivergedError(ArithmeticError):
-    """The training loss is no longer finite.
+    """The training loss, or its gradient, is no longer finite.
 
     Attributes:
       epoch: The epoch it happened in, counted from zero.
       step: The optimizer step it happened in, counted from zero.
     """
 
-    def __init__(self, epoch: int, step: int, loss: float) -> None:
-        super().__init__(f"the training loss is {loss} in step {step}, epoch {epoch}")
+    def __init__(self, epoch: int, step: int, what: str, value: float) -> None:
+        super().__init__(f"the {what} is {value} in step {step}, epoch {epoch}")
         self.epoch = epoch
         self.step = step
 
 
 def check_finite(epoch: int, metrics: EpochMetrics) -> None:
-    """Raises DivergedError where the loss of a step is NaN or infinite."""
-    losses = metrics.values["loss"]
-    bad = np.flatnonzero(~np.isfinite(losses))
-    if len(bad):
-        step = epoch * len(losses) + int(bad[0])
-        raise DivergedError(epoch, step, float(losses[bad[0]]))
+    """Raises DivergedError where the loss of a step or its gradient is not finite."""
+    # The gradient as well: that of the last step shows in no loss.
+    for name, what in (("loss", "training loss"), ("gradient_norm", "gradient's norm")):
+        values = metrics.values[name]
+        bad = np.flatnonzero(~np.isfinite(values))
+        if len(bad):
+            step = epoch * len(values) + int(bad[0])
+            raise DivergedError(epoch, step, what, float(values[bad[0]]))
 
 
 RunEpoch = Callable[

@@ -281,9 +281,11 @@ def test_training_on_stored_labels_is_training_with_the_teacher_online(
     assert_same_weights(stored_state, online_state)
 
 
-def test_divergence_is_an_error_with_its_step():
-    values = np.array([0.5, np.nan, 0.4], np.float32)
-    metrics = train.EpochMetrics({"loss": values}, np.array([16, 16, 8]))
+@pytest.mark.parametrize("name", ["loss", "gradient_norm"])
+def test_divergence_is_an_error_with_its_step(name):
+    fine, bad = np.ones(3, np.float32), np.array([0.5, np.nan, 0.4], np.float32)
+    values = {"loss": fine, "gradient_norm": fine, name: bad}
+    metrics = train.EpochMetrics(values, np.array([16, 16, 8]))
     with pytest.raises(train.DivergedError, match="nan in step 7, epoch 2") as caught:
         train.check_finite(2, metrics)
     assert (caught.value.epoch, caught.value.step) == (2, 7)
