@@ -8,7 +8,8 @@ as int8, and as the largest logits with the mean of the others.
 
 import ml_collections
 
-from gift_jax import main
+from gift_jax import label_codecs, main
+from gift_jax.data import info
 
 
 def study(config: ml_collections.ConfigDict) -> None:
@@ -20,8 +21,13 @@ def study(config: ml_collections.ConfigDict) -> None:
     config.train.seeds = (0, 1, 2)
     config.variants = (
         *(f"views={views}" for views in ladder),
-        *(f"relabel.format={name}" for name in ("int8", "top5", "top2")),
+        *(f"relabel.format={name}" for name in _formats(config.dataset.name)),
     )
+
+
+def _formats(dataset: str) -> list[str]:
+    known = info.DATASETS.get(dataset)
+    return label_codecs.smaller_formats(known.num_classes) if known else ["int8"]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,12 @@ from typing import NamedTuple
 import jax
 
 from gift_jax import progress, results, settings, tuning, workdir
-from gift_jax.labelling import LabelledDataset, make_soft_labels, needs_teacher
+from gift_jax.labelling import (
+    LabelledDataset,
+    check_storage,
+    make_soft_labels,
+    needs_teacher,
+)
 from gift_jax.runs import run_students
 from gift_jax.stages import Job, make_distilled, make_teacher
 from gift_jax.students import StudentSpec, setups
@@ -76,8 +81,11 @@ def run_job(
         settings.check(single)
     workdir.make_directory(directory)
     jax.config.update("jax_compilation_cache_dir", str(directory / "compilation_cache"))
+    jobs = _jobs(configs, directory)
+    for job in jobs:
+        check_storage(job.config, job.data.info.num_classes)
     shard = shard or Shard()
-    grid = _setups(_jobs(configs, directory))[shard.index :: shard.count]
+    grid = _setups(jobs)[shard.index :: shard.count]
     total = sum(_expected_trainings(setup) for setup in grid)
     rows: dict[str, dict] = {}
     labelled, stages = None, ""

@@ -243,7 +243,7 @@ def stored_bytes(
 def smaller_formats(num_classes: int) -> list[str]:
     """Formats that take fewer bytes than float16, for a study of what they cost.
 
-    A logit that top-k keeps takes four bytes, so a quarter of them are as large as int8.
+    A logit that top-k keeps takes four bytes: a quarter of them are as large as int8.
 
     Args:
       num_classes: C.

@@ -283,6 +283,12 @@ def check(config: Config) -> None:
         raise naming.unknown_name(
             "relabel.source", config.relabel.source, SOFT_LABEL_SOURCES
         )
+    stored = config.relabel.source in ("store", "online")
+    if config.relabel.format != "float16" and not stored:
+        raise ValueError(
+            f"relabel.format is {config.relabel.format!r}, but the labels of "
+            f"relabel.source {config.relabel.source!r} are not stored here: leave it out"
+        )
     for field, least in _LEAST_VALUES.items():
         section, name = field.split(".")
         value = config[section][name]

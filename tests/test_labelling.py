@@ -85,7 +85,7 @@ def test_fkd_labels_are_trained_on_with_the_views_they_were_made_for(stored, tmp
         (16, 16, 3),
         learning_rate=0.0,
         init_key=key,
-        dropout_key=key,
+        dropout_key=jax.random.key(1),  # donated
     )
     variables = jax.device_get(state.variables)
     devices = tuple(jax.devices()[:1])

@@ -79,21 +79,12 @@ def _view_zero(
     """The pixels and logits of view 0 of some images, made anew from the recipe."""
     import jax.numpy as jnp
 
-    from gift_jax import augment, label_codecs, labelling, soft_labels, views
+    from gift_jax import augment, labelling, views
 
     recipe = json.loads((stored / RECIPE_FILE).read_text())
-    facts = json.loads((stored / DONE_FILE).read_text())
-    store = soft_labels.open_store(
-        # Version 0.1 had one place and one format, and recorded neither.
-        facts.get("store") or stored / "logits",
-        codec=label_codecs.get_codec(facts.get("format", "float16")),
-        views=recipe["views"],
-        num_images=len(dataset),
-        num_classes=dataset.metadata.num_classes,
-    )
     data, normalization = labelling.train_data(dataset, recipe["seed"])
     spec = augment.AugmentSpec(**recipe["augment"])
     view_images = views.AugmentedViews(spec, normalization)
     inputs = np.asarray(view_images.images(data, 0, jnp.asarray(shown)))
     pixels = np.clip(dataset.preprocess.invert(inputs), 0, 1)
-    return pixels, store.read(0)[shown]
+    return pixels, labelling.open_labels(stored).read(0)[shown]
