@@ -14,9 +14,14 @@ TUNING_FILE = "tuning.jsonl"
 _COLUMNS = {
     "distill": "distilled",
     "ipc": "ipc",
+    "teacher": "teacher",
+    "views": "views",
+    "label_format": "labels",
     "student": "student",
     "loss": "loss",
     "optimizer": "optimizer",
+    "learning_rate": "rate",
+    "epochs": "epochs",
     "seed": "seed",
     "top1_last": "top-1 last",
     "top1_best": "top-1 best",
@@ -24,6 +29,8 @@ _COLUMNS = {
     "train_seconds": "seconds",
     "status": "status",
 }
+# Shown where they tell rows apart.
+_IF_SEVERAL = {"teacher", "views", "label_format", "learning_rate", "epochs"}
 
 Row = Mapping[str, Any]
 
@@ -105,9 +112,14 @@ def latest_rows(
 
 def summary_table(rows: Sequence[Row]) -> str:
     """A Markdown table of runs; accuracies in percent."""
-    cells = [list(_COLUMNS.values())]
-    cells += [[_format(row.get(name)) for name in _COLUMNS] for row in rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(_COLUMNS))]
+    shown = [
+        name
+        for name in _COLUMNS
+        if name not in _IF_SEVERAL or len({row.get(name) for row in rows}) > 1
+    ]
+    cells = [[_COLUMNS[name] for name in shown]]
+    cells += [[_format(name, row.get(name)) for name in shown] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(shown))]
     lines = [
         "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
         for row in cells
@@ -116,7 +128,9 @@ def summary_table(rows: Sequence[Row]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
-def _format(value: Any) -> str:
+def _format(name: str, value: Any) -> str:
     if value is None:
         return "-"
+    if name == "learning_rate":
+        return f"{value:g}"
     return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -168,3 +168,10 @@ def test_the_table_of_no_runs_is_its_head():
 def test_what_a_row_lacks_is_a_dash_in_the_table():
     last = results.summary_table([{"distill": "random"}]).splitlines()[-1]
     assert last.split() == ["|", "random", *["|", "-"] * 10, "|"]
+
+
+def test_the_table_shows_what_else_tells_rows_apart():
+    rows = [row("a", learning_rate=1e-4, views=5), row("b", learning_rate=0.3, views=5)]
+    head, _, *body = results.summary_table(rows).splitlines()
+    assert "rate" in head.split() and "views" not in head.split()
+    assert ["0.0001" in body[0].split(), "0.3" in body[1].split()] == [True, True]
