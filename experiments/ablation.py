@@ -4,8 +4,8 @@
 
 The weight of the hard label (gamma), its smoothing (alpha), the additive form of the
 official code against the paper's convex one, the refinement without the cosine
-(`kl-refine=True`), the cosine without the refinement (`cosine`), neither (`kl`), and the
-temperature of KL. Under AdamW and SGD, as what matters differs between them.
+(`kl-refine=True`), the cosine without the refinement (`cosine`), neither (`kl`), and
+the temperature of KL. Under AdamW and SGD, as what matters differs between them.
 """
 
 import ml_collections

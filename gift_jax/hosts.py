@@ -236,9 +236,12 @@ def fail(message: str) -> None:
         say(_FAILURE, json.dumps([index(), message]))
         # The primary host's process runs the service that the others hear it from.
         deadline = time.monotonic() + _LINGER_SECONDS
-        heard = [f"{_FAILURE}/{i}" for i in range(count()) if i] if is_primary() else []
-        while heard and time.monotonic() < deadline:
-            heard = [key for key in heard if _next_value(key) is None]
+        others = range(1, count()) if is_primary() else ()
+        unaware = [f"{_FAILURE}/{host}" for host in others]
+        while unaware and time.monotonic() < deadline:
+            unaware = [key for key in unaware if _next_value(key) is None]
+        if is_primary():
+            time.sleep(1.0)  # for the others to end
     _exit()
 
 

@@ -1,16 +1,21 @@
 """Progress bars, and the record of metrics of a run."""
 
+import contextlib
 import json
-import os
 import pathlib
+import time
 from types import TracebackType
 
 import tqdm
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
-from gift_jax import hosts, workdir
+from gift_jax import atomic, hosts
 
 METRICS_FILE = "metrics.jsonl"
+# Between writes of TensorBoard events to the disk.
+_FLUSH_SECONDS = 10.0
 
 
 class ProgressBar:
@@ -57,7 +62,7 @@ class ProgressBar:
 class MetricsWriter:
     """Writes the metrics of a run as JSON lines and as TensorBoard events.
 
-    Of several hosts the primary writes; the others leave the file alone.
+    Of several hosts the primary writes; the others leave the files alone.
 
     Args:
       directory: The run's directory.
@@ -66,17 +71,23 @@ class MetricsWriter:
     """
 
     def __init__(self, directory: pathlib.Path, *, finished_epochs: int = 0) -> None:
-        path = pathlib.Path(os.devnull)
-        if hosts.is_primary():
-            path = directory / METRICS_FILE
-            _drop_lines(path, from_epoch=finished_epochs)
-        self._file = path.open("a")
-        self._events = SummaryWriter(
-            str(directory),
-            purge_step=finished_epochs,
-            flush_secs=10,
-            write_to_disk=hosts.is_primary(),
+        self._directory = directory
+        self._files = contextlib.ExitStack()
+        if not hosts.is_primary():
+            return
+        path = directory / METRICS_FILE
+        _drop_lines(path, from_epoch=finished_epochs)
+        # Unbuffered, so that closing has nothing left to fail at.
+        self._lines = self._files.enter_context(path.open("ab", buffering=0))
+        # Not by SummaryWriter, in whose thread nobody hears of a full disk.
+        self._events = EventsWriter(str(directory / "events"))
+        self._files.callback(self._events.close)
+        # Of this epoch and later, older events are not shown.
+        start = SessionLog(status=SessionLog.START)
+        self._events.write_event(
+            Event(wall_time=time.time(), step=finished_epochs, session_log=start)
         )
+        self._flushed = time.monotonic()
 
     def __enter__(self) -> "MetricsWriter":
         return self
@@ -87,8 +98,10 @@ class MetricsWriter:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._file.close()
-        self._events.close()
+        # An error of the block, such as a full disk, is not covered by the same again.
+        expected = () if value is None else (OSError,)
+        with contextlib.suppress(*expected):
+            self._files.close()
 
     def write(self, epoch: int, **metrics: float) -> None:
         """Writes the metrics of one epoch.
@@ -96,19 +109,28 @@ class MetricsWriter:
         Raises:
           OSError: they could not be written, such as to a full disk.
         """
+        if not hosts.is_primary():
+            return
         try:
-            self._file.write(json.dumps({"epoch": epoch, **metrics}) + "\n")
-            self._file.flush()
+            self._lines.write(json.dumps({"epoch": epoch, **metrics}).encode() + b"\n")
+            now = time.time()
+            for name, value in metrics.items():
+                summary = scalar(name, value)
+                self._events.write_event(
+                    Event(wall_time=now, step=epoch, summary=summary)
+                )
+            if time.monotonic() > self._flushed + _FLUSH_SECONDS:
+                self._events.flush()
+                self._flushed = time.monotonic()
         except OSError as error:  # tells no path
-            raise OSError(error.errno, error.strerror, self._file.name) from error
-        for name, value in metrics.items():
-            self._events.add_scalar(name, value, epoch)
+            path = str(self._directory)
+            raise OSError(error.errno, error.strerror, path) from error
 
 
 def _drop_lines(path: pathlib.Path, *, from_epoch: int) -> None:
     lines = path.read_text().splitlines() if path.exists() else []
     kept = [line for line in lines if _epoch(line) < from_epoch]
-    with workdir.replacing(path) as rewritten:
+    with atomic.replacing(path) as rewritten:
         rewritten.write_text("".join(f"{line}\n" for line in kept))
 
 

@@ -287,7 +287,8 @@ def check(config: Config) -> None:
     if config.relabel.format != "float16" and not stored:
         raise ValueError(
             f"relabel.format is {config.relabel.format!r}, but the labels of "
-            f"relabel.source {config.relabel.source!r} are not stored here: leave it out"
+            f"relabel.source {config.relabel.source!r} are not stored here: leave it "
+            "out"
         )
     for field, least in _LEAST_VALUES.items():
         section, name = field.split(".")

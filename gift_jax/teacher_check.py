@@ -10,7 +10,6 @@ import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 
 from gift_jax.data import distilled, preprocess, real
 from gift_jax.teacher import Teacher, TeacherError
@@ -169,7 +168,9 @@ def renumbering_hint(
         return ""
     confusion = np.zeros((num_classes, num_classes), np.int64)
     np.add.at(confusion, (labels, predictions), 1)
-    ours, theirs = scipy.optimize.linear_sum_assignment(confusion, maximize=True)
+    from scipy import optimize  # slow to import
+
+    ours, theirs = optimize.linear_sum_assignment(confusion, maximize=True)
     accuracy = np.trace(confusion) / len(labels)
     mended = confusion[ours, theirs].sum() / len(labels)
     if mended - accuracy <= 0.5 * (1 - accuracy):

@@ -21,6 +21,8 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
+from gift_jax import atomic
+
 _DTYPES = {
     "FloatStorage": np.dtype(np.float32),
     "DoubleStorage": np.dtype(np.float64),
@@ -243,14 +245,12 @@ def save_torch(path: str | os.PathLike, value: Any) -> None:
         little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
         records[f"data/{key}"] = little.tobytes()
     records["version"] = b"3\n"
-    unfinished = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
-            for name, data in records.items():
-                archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with (
+        atomic.replacing(path) as unfinished,
+        zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        for name, data in records.items():
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)
 
 
 def _pickled(value: Any, storages: list[np.ndarray]) -> bytes:

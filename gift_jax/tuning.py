@@ -18,8 +18,8 @@ from gift_jax.students import StudentSpec
 
 _log = logging.getLogger(__name__)
 
-# Rates tried beyond the grid. KL lacks a factor T^2 of 400, which is four of the default
-# grid's steps beyond its last factor, 10, and two more are looked at.
+# Rates tried beyond the grid. KL lacks a factor T^2 of 400, which is four of the
+# default grid's steps beyond its last factor, 10, and two more are looked at.
 _MOST_BEYOND = 8
 
 # What tells setups apart in results rows, but for the learning rate.

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
-from gift_jax import hosts, preemption
+from gift_jax import atomic, hosts, preemption
 
 _log = logging.getLogger(__name__)
 
@@ -234,24 +234,8 @@ def make_directory(path: pathlib.Path) -> None:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes JSON so that readers see the old file or the new one, never half."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")
-
-
-@contextlib.contextmanager
-def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Replaces a file at once: readers see the old one or the new one, never half.
-
-    Yields:
-      Where to write the new file, beside the old one; it is removed if the block
-      fails.
-    """
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic.replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def _locked(file: IO[str]) -> bool:

@@ -129,8 +129,10 @@ def test_weights_go_over_to_another_optimizer_with_a_fresh_state(
     state = checkpoint.restore_weights(directory, fresh)
     assert_trees_equal(state.variables, trained.evaluation_variables)
     # As a run does that starts from these weights.
-    started = state.replace(opt_state=state.tx.init(state.params))
-    assert_trees_equal(state.opt_state, started.opt_state)
+    started = optimizers.with_learning_rate(
+        state.tx.init(state.params), optimizers.peak_learning_rate(fresh.opt_state)
+    )
+    assert_trees_equal(state.opt_state, started)
     assert state.step == 0
     stepped(state)
 

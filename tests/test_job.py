@@ -25,7 +25,6 @@ from gift_jax import (
 from gift_jax.data import distilled
 from gift_jax.models import torch_import
 
-
 DISTILLED = "rded_ipc2_conv1-width=16"
 RUN = f"{DISTILLED}_v4_conv1-width=8_gift_adamw_lr0.001_e4_s0"
 

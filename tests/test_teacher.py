@@ -6,7 +6,15 @@ import numpy as np
 import optax
 import pytest
 
-from gift_jax import augment, checkpoint, models, optimizers, teacher, train
+from gift_jax import (
+    augment,
+    checkpoint,
+    models,
+    optimizers,
+    preemption,
+    teacher,
+    train,
+)
 from gift_jax.data import preprocess, real
 
 NORMALIZATION = preprocess.Normalization((0.5,), (0.5,))
@@ -59,7 +67,7 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def variables(digits, network):
+def variables(digits, network, tmp_path_factory):
     spec = teacher.TrainingSpec(
         optimizer=optimizers.OptimizerSpec("sgd", 0.1, schedule="cosine"),
         epochs=3,
@@ -67,11 +75,16 @@ def variables(digits, network):
         augmentation=augment.AugmentSpec(),
         seed=0,
     )
+    return train_teacher(digits, network, spec, tmp_path_factory.mktemp("teacher"))
+
+
+def train_teacher(digits, network, spec, directory):
     return teacher.train_teacher(
         network,
         digits,
         spec,
         digits.info.normalization,
+        checkpoints_directory=directory,
         devices=jax.devices()[:1],
     )
 
@@ -96,22 +109,18 @@ def test_the_weights_of_another_model_are_refused(tmp_path, variables):
         teacher.load_teacher(tmp_path, other, (8, 8, 1))
 
 
-def test_a_train_split_larger_than_memory_is_refused(digits, network, monkeypatch):
+def test_a_train_split_larger_than_memory_is_refused(
+    digits, network, monkeypatch, tmp_path
+):
     monkeypatch.setattr(teacher, "_LARGEST_TRAIN_SPLIT_BYTES", 1000)
     spec = teacher.TrainingSpec(
         optimizers.OptimizerSpec("sgd"), 1, 64, augment.AugmentSpec(), 0
     )
     with pytest.raises(teacher.TeacherError, match=r"teacher\.checkpoint"):
-        teacher.train_teacher(
-            network,
-            digits,
-            spec,
-            digits.info.normalization,
-            devices=jax.devices()[:1],
-        )
+        train_teacher(digits, network, spec, tmp_path)
 
 
-def test_a_diverging_teacher_says_what_to_change(digits, network):
+def test_a_diverging_teacher_says_what_to_change(digits, network, tmp_path):
     spec = teacher.TrainingSpec(
         optimizer=optimizers.OptimizerSpec("sgd", 1e30),
         epochs=1,
@@ -122,10 +131,22 @@ def test_a_diverging_teacher_says_what_to_change(digits, network):
     with pytest.raises(
         teacher.TeacherError, match=r"teacher\.optimizer\.learning_rate"
     ):
-        teacher.train_teacher(
-            network,
-            digits,
-            spec,
-            digits.info.normalization,
-            devices=jax.devices()[:1],
-        )
+        train_teacher(digits, network, spec, tmp_path)
+
+
+def test_a_teacher_that_was_stopped_ends_the_same(
+    digits, network, variables, tmp_path, monkeypatch
+):
+    answers = iter([False, True, False])
+    monkeypatch.setattr(preemption, "agreed", lambda: next(answers))
+    spec = teacher.TrainingSpec(
+        optimizer=optimizers.OptimizerSpec("sgd", 0.1, schedule="cosine"),
+        epochs=3,
+        batch_size=64,
+        augmentation=augment.AugmentSpec(),
+        seed=0,
+    )
+    with pytest.raises(preemption.PreemptedError):
+        train_teacher(digits, network, spec, tmp_path)
+    resumed = train_teacher(digits, network, spec, tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, resumed, variables)

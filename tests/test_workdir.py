@@ -2,12 +2,14 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gift_jax import workdir
+from gift_jax import preemption, workdir
 from gift_jax.workdir import Product, WorkdirError
 
 RECIPE = {"ipc": 10, "optimizer": {"name": "adamw", "lr": 1e-3}, "mean": (0.4, 0.5)}
@@ -102,6 +104,54 @@ def test_a_recipe_that_is_no_json_leaves_nothing(tmp_path):
     with pytest.raises(TypeError, match="not JSON serializable"), product.making():
         pass
     assert not product.directory.exists()
+
+
+# --- Waiting for another process ----------------------------------------------------
+
+
+def test_what_another_process_is_making_is_waited_for(product, tmp_path):
+    script = (
+        "import pathlib, sys, time\n"
+        "from gift_jax.workdir import Product\n"
+        "product = Product(pathlib.Path(sys.argv[1]), {'ipc': 10})\n"
+        "with product.making() as directory:\n"
+        "    print('making', flush=True)\n"
+        "    time.sleep(2)\n"
+        "    product.finish(made_by='the other')\n"
+    )
+    path = tmp_path / "shared"
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None and other.stdout.readline() == "making\n"
+    ours = Product(path, {"ipc": 10})
+    with pytest.raises(WorkdirError, match="another process is making"), ours.making():
+        pass
+    with ours.making_if_absent() as directory:
+        assert directory is None
+    assert ours.facts() == {"made_by": "the other"}
+    assert other.wait() == 0
+
+
+def test_what_another_process_gave_up_is_made(product):
+    with pytest.raises(RuntimeError), product.making_if_absent() as directory:
+        assert directory == product.directory
+        raise RuntimeError
+    assert not product.directory.exists()
+    with product.making_if_absent() as directory:
+        assert directory is not None
+        product.finish(n=1)
+    with product.making_if_absent() as directory:
+        assert directory is None
+    with product.making_if_absent(is_whole=lambda: False) as directory:
+        assert directory is not None
+
+
+def test_waiting_ends_with_sigterm(product, monkeypatch):
+    monkeypatch.setattr(workdir, "_locked", lambda file: False)
+    monkeypatch.setattr(preemption, "requested", lambda: True)
+    with pytest.raises(preemption.PreemptedError), product.making_if_absent():
+        pass
 
 
 # --- Another recipe -----------------------------------------------------------------

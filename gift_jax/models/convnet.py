@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gift_jax.models import initializers, layers
+from gift_jax.models import convolution, initializers, layers
 
 NORMS = ("batch", "instance", "none")
 
@@ -89,6 +89,7 @@ class ConvNet(nn.Module):
                 kernel_init=initializers.torch_default_kernel,
                 bias_init=initializers.torch_default_bias(9 * x.shape[-1]),
                 dtype=self.dtype,
+                conv_general_dilated=convolution.conv,
                 name=f"conv{i}",
             )(x)
             x = self._normalise(x, train, name=f"norm{i}")

@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gift_jax.models import convolution
+
 
 def conv(
     features: int,
@@ -26,6 +28,7 @@ def conv(
         strides=stride,
         padding=(kernel_size - 1) // 2,
         use_bias=use_bias,
+        conv_general_dilated=convolution.conv,
         **options,
     )
 

@@ -5,10 +5,9 @@ To add a format, write a function of a dataset and a path and list it in `WRITER
 
 import os
 import pathlib
-import shutil
 from collections.abc import Callable
 
-from gift_jax import naming
+from gift_jax import atomic, naming
 from gift_jax.data import distilled
 from gift_jax.data.writers import folders, gift, npz, parquet
 
@@ -49,13 +48,5 @@ def write_distilled(
     if path.exists():
         raise FileExistsError(f"{path} exists already; delete it or choose another")
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
+    with atomic.replacing(path) as unfinished:
         WRITERS[format](dataset, unfinished)
-        unfinished.rename(path)
-    except BaseException:
-        if unfinished.is_dir():
-            shutil.rmtree(unfinished)
-        else:
-            unfinished.unlink(missing_ok=True)
-        raise

@@ -1,0 +1,146 @@
+"""Rounds of contenders in turn, and the ratios between them."""
+
+import contextlib
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from experiments.benchmark.workers import Worker
+from experiments.benchmark.workloads import Workload, training_flops
+
+OURS = "experiments.benchmark.ours"
+OFFICIAL = "experiments.benchmark.official"
+GEMM_FLOPS = 2 * 2048**3
+
+STORED = "stored soft labels"
+ONLINE = "online teacher"
+GEMMS = ("GEMM, JAX", "GEMM, PyTorch")
+PYTORCH = ("PyTorch, channels_last", "PyTorch, contiguous")
+# The same with memory kept by malloc, see gift_jax/allocator.py. It is no part of the
+# official protocol as people run it, but open to them.
+PYTORCH_KEPT = tuple(f"{name}, memory kept" for name in PYTORCH)
+
+Samples = dict[str, list[float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """Something that is timed.
+
+    Attributes:
+        label: As in the tables.
+        worker: Which process runs it.
+        name: What that process calls it.
+    """
+
+    label: str
+    worker: str
+    name: str
+
+
+_JAX = [
+    Contender(GEMMS[0], "ours", "gemm"),
+    Contender(STORED, "ours", "stored"),
+    Contender(ONLINE, "ours", "online"),
+]
+_TORCH = [
+    Contender(GEMMS[1], "torch", "gemm"),
+    Contender(PYTORCH[0], "torch", "channels_last"),
+    Contender(PYTORCH[1], "torch", "contiguous"),
+    Contender(PYTORCH_KEPT[0], "torch kept", "channels_last"),
+    Contender(PYTORCH_KEPT[1], "torch kept", "contiguous"),
+]
+
+
+def has_torch() -> bool:
+    """Whether PyTorch can be imported."""
+    return importlib.util.find_spec("torch") is not None
+
+
+class Workers:
+    """The processes of all contenders.
+
+    Args:
+        pytorch: Whether those in PyTorch take part.
+    """
+
+    def __init__(self, *, pytorch: bool) -> None:
+        self._stack = contextlib.ExitStack()
+        self._workers: dict[str, Worker] = {}
+        self._pytorch = pytorch
+        self.contenders = _JAX + (_TORCH if pytorch else [])
+
+    def __enter__(self) -> "Workers":
+        commands: dict[str, tuple[str, ...]] = {"ours": (OURS,)}
+        if self._pytorch:
+            commands["torch"] = (OFFICIAL,)
+            commands["torch kept"] = (OFFICIAL, "--keep-freed-memory")
+        for name, command in commands.items():
+            self._workers[name] = self._stack.enter_context(Worker(*command))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def seconds(self, contender: Contender, workload: Workload) -> float:
+        """Seconds per step of one run."""
+        worker = self._workers[contender.worker]
+        return worker.seconds_per_step(contender.name, workload.name)
+
+
+def in_turn(
+    workers: Workers,
+    contenders: Sequence[Contender],
+    workload: Workload,
+    *,
+    rounds: int,
+    on_round: Callable[[], object] = lambda: None,
+) -> Samples:
+    """Times all contenders in every round, every second round in reverse order.
+
+    Returns:
+        Seconds per step of each round, by label.
+    """
+    samples: Samples = {contender.label: [] for contender in contenders}
+    for number in range(rounds):
+        order = contenders if number % 2 == 0 else contenders[::-1]
+        for contender in order:
+            samples[contender.label].append(workers.seconds(contender, workload))
+        on_round()
+    return samples
+
+
+def loss_overhead(workers: Workers, workload: Workload, *, rounds: int) -> list[float]:
+    """Time of a step with GIFT over one with cross-entropy, of every round."""
+    pair = [
+        Contender("gift", "ours", "gift"),
+        Contender("ce", "ours", "ce"),
+    ]
+    samples = in_turn(workers, pair, workload, rounds=rounds)
+    return list(np.divide(samples["gift"], samples["ce"]))
+
+
+def faster(samples: Samples, labels: Sequence[str]) -> str | None:
+    """The label with the least median, of those that were timed."""
+    timed = [label for label in labels if label in samples]
+    return min(timed, key=lambda label: np.median(samples[label]), default=None)
+
+
+def ratios(samples: Samples, workload: Workload) -> dict[str, list[float]]:
+    """What the table states, of every round; larger is better for this package."""
+    stored = np.asarray(samples[STORED])
+    gemm = faster(samples, GEMMS)
+    assert gemm is not None
+    found = {
+        "of GEMM peak": training_flops(workload)
+        / stored
+        / (GEMM_FLOPS / np.asarray(samples[gemm]))
+    }
+    for name, labels in (("over PyTorch", PYTORCH), ("memory kept", PYTORCH_KEPT)):
+        rival = faster(samples, labels)
+        if rival is not None:
+            found[f"{name}, stored"] = samples[rival] / stored
+            found[f"{name}, online"] = samples[rival] / np.asarray(samples[ONLINE])
+    return {name: [float(value) for value in values] for name, values in found.items()}

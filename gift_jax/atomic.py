@@ -1,0 +1,28 @@
+"""Files that are there whole or not at all."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Puts a new file or directory in place at once.
+
+    Readers see the old file or the new one, never half of it.
+
+    Yields:
+      Where to write it, beside its place; removed if the block fails.
+    """
+    unfinished = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except BaseException:
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished)
+        else:
+            unfinished.unlink(missing_ok=True)
+        raise
