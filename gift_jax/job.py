@@ -81,6 +81,8 @@ def run_job(
         settings.check(single)
     workdir.make_directory(directory)
     jax.config.update("jax_compilation_cache_dir", str(directory / "compilation_cache"))
+    # The many small functions of a job together take seconds, too.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     jobs = _jobs(configs, directory)
     for job in jobs:
         check_storage(job.config, job.data.info.num_classes)

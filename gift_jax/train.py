@@ -259,8 +259,8 @@ def make_run_epoch(
         `stack_batches`). None stands for one student without such an axis.
       scan: Whether an epoch is one `lax.scan`, without work on the host, or the
         host dispatches every step. None stands for a scan except on CPUs, where
-        XLA (jaxlib 0.10.2) runs convolutions inside of a loop about twenty times
-        slower than outside.
+        XLA (jaxlib 0.10.2) runs gradients of convolutions inside of a loop several
+        times slower than outside.
 
     Returns:
       `run_epoch(state, data, view, batches)`, which returns the new

@@ -193,17 +193,18 @@ def progress_of(path, epochs=(), keep=2):
 
 
 @pytest.mark.parametrize(
-    "damaged",
+    ("damaged", "how"),
     [
-        "variables/manifest.ocdbt",
-        "optimizer/manifest.ocdbt",
-        "progress/metadata",
-        "identity/metadata",
-        "variables/d/*",
-        "optimizer/d/*",
+        ("variables/manifest.ocdbt", "truncated"),
+        ("variables/d/*", "truncated"),
+        ("variables/d/*", "changed"),
+        ("variables/d/*", "deleted"),
+        ("optimizer/manifest.ocdbt", "changed"),
+        ("optimizer/d/*", "truncated"),
+        ("progress/metadata", "truncated"),
+        ("identity/metadata", "deleted"),
     ],
 )
-@pytest.mark.parametrize("how", ["truncated", "changed", "deleted"])
 def test_a_damaged_checkpoint_is_set_aside(tmp_path, caplog, damaged, how):
     assert progress_of(tmp_path, [1, 2]) is None
     (file,) = (tmp_path / "2").glob(damaged)

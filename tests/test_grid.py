@@ -15,10 +15,9 @@ from gift_jax import job, relabel, results, teacher, train
 from tests.test_job import small_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-# Two losses, two optimizers, two seeds and two sizes of distilled data.
+# Two losses, two seeds and two sizes of distilled data.
 GRID = {
     "loss__name": "gift+kl",
-    "optimizer__name": "sgd+adamw",
     "train__seeds": (0, 1),
     "config__variants": ("ipc=1", "ipc=2"),
 }
@@ -64,11 +63,11 @@ def whole(tmp_path_factory):
 
 def test_what_comes_before_training_is_made_once_for_all_students(whole):
     _, rows, made = whole
-    assert len(rows) == len({row["run_id"] for row in rows}) == 16
+    assert len(rows) == len({row["run_id"] for row in rows}) == 8
     assert {row["ipc"] for row in rows} == {1, 2}
     assert made.count("train_teacher") == 1
     assert made.count("relabel") == 2  # one a distilled dataset
-    assert made.count("create_train_state") == 1 + 16  # the teacher's among them
+    assert made.count("create_train_state") == 1 + 8  # the teacher's among them
 
 
 def test_a_step_is_traced_once_for_all_seeds_and_learning_rates(whole, monkeypatch):
@@ -94,8 +93,8 @@ def test_shards_are_the_grid_in_parts(whole, tmp_path):
     _, rows, _ = whole
     config = small_config(**GRID)
     parts = [job.run_job(config, tmp_path, shard=job.Shard(i, 3)) for i in range(3)]
-    # Four setups of two seeds for each size.
-    assert sorted(len(part) for part in parts) == [4, 6, 6]
+    # Two setups of two seeds for each size.
+    assert sorted(len(part) for part in parts) == [2, 2, 4]
     assert measured(itertools.chain(*parts)) == measured(rows)
     assert measured(results.read_results(tmp_path)) == measured(rows)
     # Seeds stay together, as they are compared with one another.
@@ -175,7 +174,7 @@ def killed_at_random_moments(directory, kills, seed):
     rng, finished = random.Random(seed), []
     while len(finished) < kills:
         process = start(directory)
-        time.sleep(rng.uniform(3, 16))
+        time.sleep(rng.uniform(3, 12))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         finished.append({r["run_id"]: r for r in results.read_results(directory)})

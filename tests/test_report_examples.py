@@ -12,6 +12,9 @@ from gift_jax.data import distilled, preprocess
 from gift_jax.report import examples
 
 
+FACTS = {"views": 2, "images": 6, "classes": 3, "format": "float16", "store": ""}
+
+
 def write_distilled(workdir):
     """Random images of three classes and the soft labels of two views of them."""
     generator = np.random.default_rng(0)
@@ -33,7 +36,7 @@ def write_distilled(workdir):
     spec = {"flip": True, "pad_crop": 1}
     recipe = {"source": "store", "augment": spec, "seed": 3, "views": 2}
     (directory / "recipe.json").write_text(json.dumps(recipe))
-    (directory / "done.json").write_text("{}")
+    (directory / "done.json").write_text(json.dumps(FACTS))
     return dataset, logits
 
 
@@ -78,7 +81,7 @@ def test_examples_are_looked_up_where_the_rows_say(format_name, tmp_path):
         codec=label_codecs.get_codec(format_name),
     )
     store.write(0, 0, logits[0])
-    facts = {"format": format_name, "store": str(place)}
+    facts = {**FACTS, "format": format_name, "store": str(place)}
     (directory / "done.json").write_text(json.dumps(facts))
     shown = examples.read_examples(tmp_path, "rded_ipc10", directory.name)
     exponentials = np.exp(store.read(0)[[0, 2, 4]].astype(np.float64))
