@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from gift_jax import augment, hosts, losses, models, optimizers, train, views
+from gift_jax import allocator, augment, hosts, losses, models, optimizers, train, views
 from gift_jax.data import preprocess
 
 _PROCESSES = flags.DEFINE_list("processes", ["1", "2"], "Numbers of processes.")
@@ -35,6 +35,7 @@ _CLASSES, _SIDE, _WARM_UP = 10, 32, 5
 def main(argv: list[str]) -> None:
     """Prints a Markdown table, or times one combination as one of its processes."""
     del argv
+    allocator.keep_freed_memory()  # as the main command does
     if _WORKER.value:
         coordinator, count, index = _WORKER.value
         if int(count) > 1:
