@@ -15,7 +15,7 @@ from gift_jax.labelling import (
     make_soft_labels,
     needs_teacher,
 )
-from gift_jax.runs import run_students
+from gift_jax.run_students import run_students
 from gift_jax.stages import Job, make_distilled, make_teacher
 from gift_jax.students import StudentSpec, setups
 

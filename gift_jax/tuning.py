@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gift_jax.labelling import LabelledDataset
-from gift_jax.runs import run_students
+from gift_jax.run_students import run_students
 from gift_jax.stages import Job
 from gift_jax.students import StudentSpec
 

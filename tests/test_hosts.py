@@ -118,6 +118,7 @@ def test_two_processes_give_what_one_gives(of_two, expected):
     assert_same_training(of_two, expected)
 
 
+@pytest.mark.slow
 def test_any_number_of_processes_goes_on_with_a_run(prepared, expected, tmp_path):
     def start(processes):
         return launch.Processes(

@@ -15,7 +15,7 @@ from gift_jax import (
     labelling,
     models,
     results,
-    runs,
+    run_students,
     soft_labels,
     stages,
     students,
@@ -397,7 +397,7 @@ def test_students_are_all_combinations():
     ("finished_epochs", "due"), [(1, False), (3, True), (6, True), (7, True)]
 )
 def test_is_due(finished_epochs, due):
-    assert runs.is_due(finished_epochs, every=3, last=7) is due
+    assert run_students.is_due(finished_epochs, every=3, last=7) is due
 
 
 def test_a_teacher_of_other_channels_is_refused(tmp_path):

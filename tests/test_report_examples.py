@@ -11,7 +11,6 @@ from gift_jax import augment, label_codecs, labelling, soft_labels, views
 from gift_jax.data import distilled, preprocess
 from gift_jax.report import examples
 
-
 FACTS = {"views": 2, "images": 6, "classes": 3, "format": "float16", "store": ""}
 
 
