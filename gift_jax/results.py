@@ -11,6 +11,25 @@ from gift_jax import hosts
 RESULTS_FILE = "results.jsonl"
 # Which learning rates were chosen, one setup a line; see gift_jax/tuning.py.
 TUNING_FILE = "tuning.jsonl"
+# Fields that say what a run was; rows that agree in all of them differ in nothing but
+# the seed.
+SETUP = ("optimizer", "learning_rate", "weight_decay", "schedule")
+BLOCK = (
+    "dataset",
+    "distill",
+    "ipc",
+    "teacher",
+    "soft_labels",
+    "label_format",
+    "views",
+    "augment",
+    "student",
+    "epochs",
+    "batch_size",
+)
+SETTINGS = (*BLOCK, *SETUP, "loss")
+# What a learning rate is chosen for.
+TUNING_SETTINGS = tuple(name for name in SETTINGS if name != "learning_rate")
 _COLUMNS = {
     "distill": "distilled",
     "ipc": "ipc",
@@ -108,6 +127,21 @@ def latest_rows(
             continue
         rows[row["run_id"]] = row
     return list(rows.values()), unreadable
+
+
+def parse_object(line: str) -> dict[str, Any]:
+    """Parses a line that holds a JSON object.
+
+    Raises:
+      ValueError: it does not; the message says why.
+    """
+    try:
+        found = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error.msg})") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"a JSON {type(found).__name__}, expected an object")
+    return found
 
 
 def summary_table(rows: Sequence[Row]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gift_jax.labelling import LabelledDataset
+from gift_jax.results import TUNING_SETTINGS
 from gift_jax.run_students import run_students
 from gift_jax.stages import Job
 from gift_jax.students import StudentSpec
@@ -21,24 +22,6 @@ _log = logging.getLogger(__name__)
 # Rates tried beyond the grid. KL lacks a factor T^2 of 400, which is four of the
 # default grid's steps beyond its last factor, 10, and two more are looked at.
 _MOST_BEYOND = 8
-
-# What tells setups apart in results rows, but for the learning rate.
-_SETUP_FIELDS = (
-    "dataset",
-    "distill",
-    "ipc",
-    "teacher",
-    "soft_labels",
-    "label_format",
-    "views",
-    "student",
-    "epochs",
-    "batch_size",
-    "optimizer",
-    "weight_decay",
-    "schedule",
-    "loss",
-)
 
 # Mean top-1 by learning rate; None where a run diverged.
 Tried = Mapping[float, float | None]
@@ -90,7 +73,7 @@ def tune(
         chosen,
     )
     return {
-        **{name: rows[0].get(name) for name in _SETUP_FIELDS},
+        **{name: rows[0][name] for name in TUNING_SETTINGS if name in rows[0]},
         "default_learning_rate": default,
         "learning_rate": chosen,
         "validation_images": job.config.tuning.validation_images,

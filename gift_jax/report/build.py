@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import matplotlib.figure
 
-from gift_jax import naming
+from gift_jax import atomic, naming
 from gift_jax.report import (
     comparison,
     figures,
@@ -131,6 +131,7 @@ def _old_files(out: pathlib.Path) -> set[str]:
 
 
 def _replace(path: pathlib.Path, content: str | bytes) -> pathlib.Path:
-    temporary = path.with_name(f"{path.name}.partial")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    return temporary.replace(path)
+    data = content.encode() if isinstance(content, str) else content
+    with atomic.replacing(path) as unfinished:
+        unfinished.write_bytes(data)
+    return path

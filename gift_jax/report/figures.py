@@ -19,8 +19,9 @@ from gift_jax.report import (
 )
 from gift_jax.report.comparison import Comparison, distinguishing
 from gift_jax.report.reading import Curve, RunKey, run_key
-from gift_jax.report.statistics import SETUP, Group
+from gift_jax.report.statistics import Group
 from gift_jax.report.tuning import DEFAULT, TUNED, Tuning
+from gift_jax.results import SETUP
 
 _WHISKERS = "Mean over seeds after the last epoch, with 95% t-intervals"
 _CROSSES = "A cross at the bottom: runs diverged."

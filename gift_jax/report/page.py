@@ -8,7 +8,8 @@ import dataclasses
 import html
 from collections.abc import Sequence
 
-from gift_jax.report import cells, markup, statistics
+from gift_jax import results
+from gift_jax.report import cells, markup
 from gift_jax.report.comparison import Comparison, distinguishing
 from gift_jax.report.markup import Table
 from gift_jax.report.statistics import Group
@@ -97,12 +98,12 @@ def common_settings(report: Report) -> dict[str, str]:
     told = {*distinguishing(report.comparisons), "loss"}
     recorded = {
         name
-        for name in statistics.SETTINGS
+        for name in results.SETTINGS
         if any(group.settings[name] is not None for group in report.groups)
     }
     return {
         cells.HEADINGS[name]: _values(report.groups, name)
-        for name in statistics.SETTINGS
+        for name in results.SETTINGS
         if name in recorded - told
     }
 
@@ -113,7 +114,7 @@ def _values(groups: Sequence[Group], name: str) -> str:
     for group in groups:
         value = cells.format_setting(group.settings[name])
         users.setdefault(value, {})[group.settings["optimizer"]] = None
-    if len(users) > 1 and name in statistics.SETUP:
+    if len(users) > 1 and name in results.SETUP:
         return ", ".join(f"{v} ({', '.join(names)})" for v, names in users.items())
     return ", ".join(users)
 

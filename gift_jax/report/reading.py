@@ -11,7 +11,7 @@ import numpy as np
 
 from gift_jax.progress import METRICS_FILE
 from gift_jax.report import tuning
-from gift_jax.results import RESULTS_FILE, TUNING_FILE, latest_rows
+from gift_jax.results import RESULTS_FILE, TUNING_FILE, latest_rows, parse_object
 
 FINISHED, DIVERGED = "finished", "diverged"
 
@@ -91,12 +91,7 @@ def parse_row(line: str) -> dict[str, Any]:
     Raises:
       ValueError: it is no row; the message says why.
     """
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg})") from None
-    if not isinstance(row, dict):
-        raise ValueError(f"a JSON {type(row).__name__}, expected an object")
+    row = parse_object(line)
     for name in ("run_id", "loss", "optimizer", "seed", "status"):
         if not isinstance(row.get(name), str | int):
             raise ValueError(f"{name} is {row.get(name)!r}, expected a name or number")

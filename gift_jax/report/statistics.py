@@ -12,22 +12,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-# What a run was; rows that agree in all of it differ in nothing but the seed.
-SETUP = ("optimizer", "learning_rate", "weight_decay", "schedule")
-BLOCK = (
-    "dataset",
-    "distill",
-    "ipc",
-    "teacher",
-    "soft_labels",
-    "label_format",
-    "views",
-    "augment",
-    "student",
-    "epochs",
-    "batch_size",
-)
-SETTINGS = (*BLOCK, *SETUP, "loss")
+from gift_jax.results import BLOCK, SETTINGS, SETUP
+
 CONFIDENCE = 0.95
 
 Row = Mapping[str, Any]

@@ -7,6 +7,7 @@ difference whose 95% interval excludes zero; nothing else is either.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from gift_jax import results
 from gift_jax.report import cells, statistics
 from gift_jax.report.cells import HEADINGS
 from gift_jax.report.comparison import Comparison, distinguishing
@@ -178,14 +179,14 @@ def summary_columns(
     """
     metrics = ("top1_last", "top1_best", "top5_last", "train_seconds")
     parts = ("mean", "sd", "half_width")
-    header = [*statistics.SETTINGS, "protocol", "at_edge", "soft_label_bytes"]
+    header = [*results.SETTINGS, "protocol", "at_edge", "soft_label_bytes"]
     header += ["finished", "diverged"]
     header += [f"{metric}_{part}" for metric in metrics for part in parts]
     header += ["gradient_norm_first", "baseline", "pairs"]
     header += [f"difference_{part}" for part in parts]
     rows = []
     for c in comparisons:
-        row = [c.group.settings[name] for name in statistics.SETTINGS]
+        row = [c.group.settings[name] for name in results.SETTINGS]
         at_edge = c.tuning.at_edge if c.tuning and c.protocol == TUNED else None
         row += [c.protocol, at_edge, c.group.soft_label_bytes]
         row += [len(c.group.finished), len(c.group.diverged)]

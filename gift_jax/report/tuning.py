@@ -1,16 +1,14 @@
 """Learning rates that were chosen on held-out images of the training data."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gift_jax.report.statistics import SETTINGS, Group
+from gift_jax.report.statistics import Group
+from gift_jax.results import TUNING_SETTINGS, parse_object
 
 DEFAULT, TUNED = "default", "tuned"
-# What a learning rate is chosen for.
-_SETTINGS = tuple(name for name in SETTINGS if name != "learning_rate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +16,7 @@ class Tuning:
     """The choice of a learning rate, for all settings but the seed.
 
     Attributes:
-      settings: Those of `SETTINGS` that were recorded, without the learning rate.
+      settings: Those of `results.TUNING_SETTINGS` that were recorded.
       default_learning_rate: What the optimizer has unless it is told otherwise.
       learning_rate: The one that was chosen; None where all diverged.
       validation_images: How many held-out images it was chosen on.
@@ -52,12 +50,7 @@ def parse_tuning(line: str) -> Tuning:
     Raises:
       ValueError: it is none; the message says why.
     """
-    try:
-        found = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg})") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"a JSON {type(found).__name__}, expected an object")
+    found = parse_object(line)
     for name in ("loss", "optimizer"):
         if not isinstance(found.get(name), str):
             raise ValueError(f"{name} is {found.get(name)!r}, expected a name")
@@ -75,7 +68,7 @@ def parse_tuning(line: str) -> Tuning:
         )
     trials = [(trial["learning_rate"], trial["top1"]) for trial in tried]
     return Tuning(
-        settings={name: found[name] for name in _SETTINGS if name in found},
+        settings={name: found[name] for name in TUNING_SETTINGS if name in found},
         default_learning_rate=found["default_learning_rate"],
         learning_rate=found["learning_rate"],
         validation_images=found.get("validation_images", 0),
