@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from gift_jax.models import MODELS, create_model, init_variables, layers
+from gift_jax.models import MODELS, create_model, init_variables, layers, norms
 from gift_jax.models.convnet import ConvNet
 from gift_jax.models.mobilenet import InvertedResidual
 from gift_jax.models.torch_import import import_torch
@@ -120,12 +120,6 @@ def test_adaptive_average_pool_averages_the_windows_of_pytorch(length, size):
     np.testing.assert_allclose(pool(images, size), expected, atol=1e-6)
 
 
-def test_average_pool_leaves_out_an_odd_last_row_and_column():
-    images = jnp.arange(15.0).reshape(1, 3, 5, 1)
-    pooled = layers.average_pool_2x2(images)
-    np.testing.assert_array_equal(pooled[0, :, :, 0], [[3.0, 5.0]])
-
-
 # Sizes.
 
 
@@ -149,14 +143,15 @@ def test_parameter_count(name):
 
 
 def traced_layers(name, train, **options):
-    """(Flax layer, dtype of its result) of every layer, in the order of the calls."""
+    """(Flax layer, method, dtype of its result), in the order of the calls."""
     size = 256 if name == "conv8" else 128
     model = create_model(name, num_classes=10, image_size=size, **options)
     calls = []
 
     def record(call, args, kwargs, context):
         result = call(*args, **kwargs)
-        calls.append((context.module, result.dtype))
+        dtype = jax.tree.leaves(result)[0].dtype
+        calls.append((context.module, context.method_name, dtype))
         return result
 
     def init(key):
@@ -183,14 +178,14 @@ FAMILIES = [
 @pytest.mark.parametrize("name", FAMILIES)
 def test_options_reach_every_layer(name):
     calls = traced_layers(name, train=True, dtype="bfloat16", axis_name="batch")
-    norms = [layer for layer, _ in calls if isinstance(layer, flax.linen.BatchNorm)]
-    assert bool(norms) == (name != "vgg11")
-    for norm in norms:
+    layers = [layer for layer, *_ in calls]
+    batch_norms = [layer for layer in layers if isinstance(layer, norms.BatchNorm)]
+    assert bool(batch_norms) == (name != "vgg11")
+    for norm in batch_norms:
         assert norm.axis_name == "batch"
         assert not norm.use_running_average
-        assert (norm.momentum, norm.epsilon) == (0.9, 1e-5)
     # The classifier and the network as a whole return float32, all others bfloat16.
-    dtypes = [dtype for _, dtype in calls]
+    dtypes = [dtype for _, method, dtype in calls if method == "__call__"]
     assert set(dtypes[:-2]) == {jnp.dtype("bfloat16")}
     assert dtypes[-2:] == [jnp.float32, jnp.float32]
 
@@ -288,7 +283,7 @@ def active_dropout_rates(name, train):
     """Rates of the dropout layers that draw masks."""
     return [
         layer.rate
-        for layer, _ in traced_layers(name, train)
+        for layer, *_ in traced_layers(name, train)
         if isinstance(layer, flax.linen.Dropout)
         and layer.rate
         and not layer.deterministic

@@ -99,6 +99,9 @@ def _products(jaxpr: Any) -> list[int]:
         elif equation.primitive.name == "dot_general":
             (axes, _), _ = equation.params["dimension_numbers"]
             found.append(2 * outputs * math.prod(shapes[0][axis] for axis in axes))
+        elif equation.primitive.name == "cond":
+            # A choice by platform, of which the last is the one for most.
+            found += _products(equation.params["branches"][-1].jaxpr)
         else:
             for inner in core.jaxprs_in_params(equation.params):
                 found += _products(inner)

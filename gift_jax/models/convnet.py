@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gift_jax.models import convolution, initializers, layers
+from gift_jax.models import convolution, initializers, layers, norms
 
 NORMS = ("batch", "instance", "none")
 
@@ -82,18 +82,14 @@ class ConvNet(nn.Module):
             )
         x = images
         for i in range(self.depth):
-            x = nn.Conv(
+            x, bias = _Conv(
                 self.width,
-                (3, 3),
                 padding=3 if i == 0 and self.image_size == 28 else 1,
-                kernel_init=initializers.torch_default_kernel,
-                bias_init=initializers.torch_default_bias(9 * x.shape[-1]),
                 dtype=self.dtype,
-                conv_general_dilated=convolution.conv,
                 name=f"conv{i}",
             )(x)
-            x = self._normalise(x, train, name=f"norm{i}")
-            x = layers.average_pool_2x2(nn.relu(x))
+            factor, shift = self._affine(x, bias, train, name=f"norm{i}")
+            x = layers.relu_pool_2x2(x, factor, shift)
         x = x.reshape(x.shape[0], -1)
         return nn.Dense(
             self.num_classes,
@@ -103,11 +99,38 @@ class ConvNet(nn.Module):
             name="classifier",
         )(x)
 
-    def _normalise(self, x: jax.Array, train: bool, name: str) -> jax.Array:
+    def _affine(
+        self, x: jax.Array, bias: jax.Array, train: bool, name: str
+    ) -> tuple[jax.Array, jax.Array]:
+        """The factor and shift of x that add the bias and normalise."""
         if self.norm == "batch":
-            return layers.batch_norm(
-                train=train, axis_name=self.axis_name, dtype=self.dtype, name=name
-            )(x)
+            norm = layers.batch_norm(train=train, axis_name=self.axis_name, name=name)
+            return norm.affine(x, bias)
         if self.norm == "instance":
-            return nn.InstanceNorm(epsilon=1e-5, dtype=self.dtype, name=name)(x)
-        return x
+            return norms.InstanceNorm(name=name).affine(x)
+        return jnp.ones((1, 1, 1, self.width)), bias.reshape(1, 1, 1, -1)
+
+
+class _Conv(nn.Module):
+    """3x3 convolution that hands its bias on instead of adding it."""
+
+    features: int
+    padding: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Maps (B, H, W, C) to (B, H', W', features) and the (features,) bias."""
+        shape = (3, 3, x.shape[-1], self.features)
+        kernel = self.param("kernel", initializers.torch_default_kernel, shape)
+        bias_init = initializers.torch_default_bias(9 * x.shape[-1])
+        bias = self.param("bias", bias_init, (self.features,))
+        padding = ((self.padding, self.padding),) * 2
+        features = convolution.conv(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            window_strides=(1, 1),
+            padding=padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return features, bias

@@ -1,0 +1,139 @@
+"""Batch and instance norm against Flax's, and what follows them in a ConvNet."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gift_jax.models import layers, norms
+
+
+def draw(seed, *shape):
+    values = np.random.default_rng(seed).normal(2.0, 3.0, size=shape)
+    return jnp.asarray(values, jnp.float32)
+
+
+def assert_trees_near(found, wanted, tolerance=2e-5):
+    assert jax.tree.structure(found) == jax.tree.structure(wanted)
+    for ours, theirs in zip(
+        jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True
+    ):
+        scale = max(1.0, float(jnp.abs(theirs).max()))
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * scale)
+
+
+def flax_batch_norm(train):
+    return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)
+
+
+def variables(channels):
+    return {
+        "params": {"scale": draw(1, channels), "bias": draw(2, channels)},
+        "batch_stats": {"mean": draw(3, channels), "var": draw(4, channels) ** 2},
+    }
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("shape", [(6, 5), (4, 3, 5, 2)])
+def test_batch_norm_is_flaxs_in_value_gradient_and_statistics(train, shape):
+    x, state = draw(0, *shape), variables(shape[-1])
+    cotangent = draw(5, *shape)
+
+    def loss(module, params, x):
+        out, updates = module.apply(
+            {"params": params, "batch_stats": state["batch_stats"]},
+            x,
+            mutable=["batch_stats"],
+        )
+        return jnp.sum(out * cotangent), (out, updates)
+
+    results = [
+        jax.grad(loss, argnums=(1, 2), has_aux=True)(module, state["params"], x)
+        for module in (layers.batch_norm(train=train), flax_batch_norm(train))
+    ]
+    assert_trees_near(*results)
+
+
+def test_an_offset_is_a_bias_added_before():
+    x, offset, state = draw(0, 4, 3, 3, 2), draw(6, 2), variables(2)
+    for train in (True, False):
+        norm = layers.batch_norm(train=train)
+        (factor, shift), updates = norm.apply(
+            state, x, offset, method="affine", mutable=["batch_stats"]
+        )
+        wanted, wanted_updates = norm.apply(
+            state, x + offset[None, None, None], mutable=["batch_stats"]
+        )
+        assert_trees_near((factor * x + shift, updates), (wanted, wanted_updates))
+
+
+def test_initialisation_has_the_names_and_values_of_flax():
+    x = draw(0, 4, 3, 3, 2)
+    found, wanted = (
+        module.init(jax.random.key(0), x)
+        for module in (layers.batch_norm(train=True), flax_batch_norm(True))
+    )
+    assert_trees_near(found, wanted, 0)
+
+
+def test_result_has_the_dtype_of_the_module_and_statistics_are_float32():
+    x = draw(0, 4, 3, 3, 2).astype(jnp.bfloat16)
+    norm = layers.batch_norm(train=True, dtype=jnp.bfloat16)
+    out, updates = norm.apply(variables(2), x, mutable=["batch_stats"])
+    assert out.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype("float32")}
+
+
+def test_instance_norm_is_flaxs():
+    x = draw(0, 4, 5, 6, 3)
+    params = {"params": variables(3)["params"]}
+    factor, shift = norms.InstanceNorm().apply(params, x, method="affine")
+    wanted = nn.InstanceNorm(epsilon=1e-5).apply(params, x)
+    assert_trees_near(factor * x + shift, wanted)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def value_and_gradients(function, cotangent, *arguments):
+    value, pull = jax.vjp(function, *arguments)
+    return value, pull(cotangent)
+
+
+def plain_relu_pool(x, factor, shift):
+    batch, height, width, channels = x.shape
+    rows, columns = height // 2, width // 2
+    active = nn.relu(factor * x + shift)[:, : 2 * rows, : 2 * columns]
+    return active.reshape(batch, rows, 2, columns, 2, channels).mean((2, 4))
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    batch=st.integers(1, 3),
+    height=st.integers(2, 7),
+    width=st.integers(2, 7),
+    per_image=st.booleans(),
+)
+def test_relu_pool_is_relu_then_pool_in_value_and_gradient(
+    batch, height, width, per_image
+):
+    x = draw(0, batch, height, width, 3) - 2
+    shape = (batch if per_image else 1, 1, 1, 3)
+    arguments = (x, draw(1, *shape) - 2, draw(2, *shape) - 2)
+    cotangent = draw(3, batch, height // 2, width // 2, 3)
+    results = []
+    for function in (layers.relu_pool_2x2, plain_relu_pool):
+        results.append(value_and_gradients(function, cotangent, *arguments))
+    assert_trees_near(*results)
+
+
+def test_relu_pool_of_bfloat16_is_bfloat16():
+    x = draw(0, 2, 4, 4, 3).astype(jnp.bfloat16)
+    affine = (jnp.ones((1, 1, 1, 3)), jnp.zeros((1, 1, 1, 3)))
+    value, pull = jax.vjp(layers.relu_pool_2x2, x, *affine)
+    of_x, *of_affine = pull(jnp.ones_like(value))
+    assert value.dtype == of_x.dtype == jnp.bfloat16
+    assert {gradient.dtype for gradient in of_affine} == {jnp.dtype("float32")}
