@@ -195,22 +195,26 @@ def _windows(
 ) -> jax.Array:
     """What every entry of the kernel is multiplied with.
 
-    The images are transposed first: with the sum over the last axis of the left
-    factor, the product that follows is one that YNNPACK takes.
+    Transposed at the end: with the sum over the last axis of the left factor, the
+    product that follows is one that YNNPACK takes.
 
     Returns:
         (rows * columns * C, B * H' * W'): one row per row, column and input channel
         of the kernel, one column per output pixel.
     """
-    channels_first = jnp.pad(images.transpose(3, 0, 1, 2), ((0, 0), (0, 0), *pads))
+    padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
     row_stride, column_stride = strides
     last_row = row_stride * (out_shape[1] - 1) + 1
     last_column = column_stride * (out_shape[2] - 1) + 1
-    shifted = [
-        channels_first[
-            :, :, i : i + last_row : row_stride, j : j + last_column : column_stride
+    windows = jnp.stack(
+        [
+            padded[
+                :, i : i + last_row : row_stride, j : j + last_column : column_stride
+            ]
+            for i in range(kernel_size[0])
+            for j in range(kernel_size[1])
         ]
-        for i in range(kernel_size[0])
-        for j in range(kernel_size[1])
-    ]
-    return jnp.stack(shifted).reshape(len(shifted) * images.shape[3], -1)
+    )
+    channels = images.shape[3]
+    by_channel = windows.reshape(len(windows), -1, channels).swapaxes(1, 2)
+    return by_channel.reshape(len(windows) * channels, -1)

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 TILE = 4
-# The points of interpolation are 0, +-_A, +-_B and infinity. With 1 and 2, as in section
-# 4.3, rounding errors are twice as large (Barabasz et al., arXiv 1803.10986).
+# The points of interpolation are 0, +-_A, +-_B and infinity. With 1 and 2, as there,
+# rounding errors are twice as large (see Barabasz et al., arXiv 1803.10986).
 _A, _B = math.sqrt(1 / 2), math.sqrt(2)
 _INPUT = np.array(
     [
