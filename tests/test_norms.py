@@ -63,13 +63,13 @@ def test_an_offset_is_a_bias_added_before():
     x, offset, state = draw(0, 4, 3, 3, 2), draw(6, 2), variables(2)
     for train in (True, False):
         norm = layers.batch_norm(train=train)
-        (factor, shift), updates = norm.apply(
+        affine, updates = norm.apply(
             state, x, offset, method="affine", mutable=["batch_stats"]
         )
         wanted, wanted_updates = norm.apply(
             state, x + offset[None, None, None], mutable=["batch_stats"]
         )
-        assert_trees_near((factor * x + shift, updates), (wanted, wanted_updates))
+        assert_trees_near((affine(x), updates), (wanted, wanted_updates))
 
 
 def test_initialisation_has_the_names_and_values_of_flax():
@@ -92,9 +92,9 @@ def test_result_has_the_dtype_of_the_module_and_statistics_are_float32():
 def test_instance_norm_is_flaxs():
     x = draw(0, 4, 5, 6, 3)
     params = {"params": variables(3)["params"]}
-    factor, shift = norms.InstanceNorm().apply(params, x, method="affine")
+    affine = norms.InstanceNorm().apply(params, x, method="affine")
     wanted = nn.InstanceNorm(epsilon=1e-5).apply(params, x)
-    assert_trees_near(factor * x + shift, wanted)
+    assert_trees_near(affine(x), wanted)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -103,10 +103,10 @@ def value_and_gradients(function, cotangent, *arguments):
     return value, pull(cotangent)
 
 
-def plain_relu_pool(x, factor, shift):
+def plain_relu_pool(x, affine):
     batch, height, width, channels = x.shape
     rows, columns = height // 2, width // 2
-    active = nn.relu(factor * x + shift)[:, : 2 * rows, : 2 * columns]
+    active = nn.relu(affine(x))[:, : 2 * rows, : 2 * columns]
     return active.reshape(batch, rows, 2, columns, 2, channels).mean((2, 4))
 
 
@@ -122,18 +122,18 @@ def test_relu_pool_is_relu_then_pool_in_value_and_gradient(
 ):
     x = draw(0, batch, height, width, 3) - 2
     shape = (batch if per_image else 1, 1, 1, 3)
-    arguments = (x, draw(1, *shape) - 2, draw(2, *shape) - 2)
-    cotangent = draw(3, batch, height // 2, width // 2, 3)
+    affine = norms.Affine(*(draw(seed, *shape) - 2 for seed in (1, 2, 3)))
+    cotangent = draw(4, batch, height // 2, width // 2, 3)
     results = []
     for function in (layers.relu_pool_2x2, plain_relu_pool):
-        results.append(value_and_gradients(function, cotangent, *arguments))
+        results.append(value_and_gradients(function, cotangent, x, affine))
     assert_trees_near(*results)
 
 
 def test_relu_pool_of_bfloat16_is_bfloat16():
     x = draw(0, 2, 4, 4, 3).astype(jnp.bfloat16)
-    affine = (jnp.ones((1, 1, 1, 3)), jnp.zeros((1, 1, 1, 3)))
-    value, pull = jax.vjp(layers.relu_pool_2x2, x, *affine)
-    of_x, *of_affine = pull(jnp.ones_like(value))
+    affine = norms.Affine(*jnp.ones((3, 1, 1, 1, 3)))
+    value, pull = jax.vjp(layers.relu_pool_2x2, x, affine)
+    of_x, of_affine = pull(jnp.ones_like(value))
     assert value.dtype == of_x.dtype == jnp.bfloat16
     assert {gradient.dtype for gradient in of_affine} == {jnp.dtype("float32")}

@@ -88,8 +88,8 @@ class ConvNet(nn.Module):
                 dtype=self.dtype,
                 name=f"conv{i}",
             )(x)
-            factor, shift = self._affine(x, bias, train, name=f"norm{i}")
-            x = layers.relu_pool_2x2(x, factor, shift)
+            affine = self._affine(x, bias, train, name=f"norm{i}")
+            x = layers.relu_pool_2x2(x, affine)
         x = x.reshape(x.shape[0], -1)
         return nn.Dense(
             self.num_classes,
@@ -101,14 +101,15 @@ class ConvNet(nn.Module):
 
     def _affine(
         self, x: jax.Array, bias: jax.Array, train: bool, name: str
-    ) -> tuple[jax.Array, jax.Array]:
-        """The factor and shift of x that add the bias and normalise."""
+    ) -> norms.Affine:
+        """What adds the bias to x and normalises."""
         if self.norm == "batch":
             norm = layers.batch_norm(train=train, axis_name=self.axis_name, name=name)
             return norm.affine(x, bias)
         if self.norm == "instance":
             return norms.InstanceNorm(name=name).affine(x)
-        return jnp.ones((1, 1, 1, self.width)), bias.reshape(1, 1, 1, -1)
+        shift = bias.reshape(1, 1, 1, -1)
+        return norms.Affine(jnp.zeros_like(shift), jnp.ones_like(shift), shift)
 
 
 class _Conv(nn.Module):

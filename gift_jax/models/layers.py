@@ -39,63 +39,58 @@ def batch_norm(*, train: bool, **options: Any) -> norms.BatchNorm:
 
 
 @jax.custom_vjp
-def _relu_pool(x: jax.Array, factor: jax.Array, shift: jax.Array) -> jax.Array:
-    a, b, c, d = (jnp.maximum(corner * factor + shift, 0) for corner in _corners(x))
+def relu_pool_2x2(x: jax.Array, affine: norms.Affine) -> jax.Array:
+    """Average of 2x2 windows of relu(affine(x)).
+
+    What follows a convolution in a ConvNet. Equal to one operation after the other,
+    but with a gradient that goes over x twice and not six times: on CPUs memory is what
+    these operations wait for.
+
+    Args:
+        x: (B, H, W, C) float; an odd last row or column is left out.
+        affine: Of (B, 1, 1, C) or (1, 1, 1, C) arrays.
+
+    Returns:
+        (B, H // 2, W // 2, C), the dtype of `x`.
+    """
+    a, b, c, d = (jnp.maximum(affine(corner), 0) for corner in _corners(x))
     return ((a + b + c + d) / 4).astype(x.dtype)
 
 
 def _relu_pool_forward(
-    x: jax.Array, factor: jax.Array, shift: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
-    return _relu_pool(x, factor, shift), (x, factor, shift)
+    x: jax.Array, affine: norms.Affine
+) -> tuple[jax.Array, tuple[jax.Array, norms.Affine]]:
+    return relu_pool_2x2(x, affine), (x, affine)
 
 
 def _relu_pool_backward(
-    saved: tuple[jax.Array, jax.Array, jax.Array], cotangent: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    x, factor, shift = saved
+    saved: tuple[jax.Array, norms.Affine], cotangent: jax.Array
+) -> tuple[jax.Array, norms.Affine]:
+    x, affine = saved
     batch, height, width, channels = x.shape
     rows, columns = height // 2, width // 2
-    gradient = cotangent.astype(factor.dtype) / 4
+    gradient = cotangent.astype(jnp.float32) / 4
 
     of_pixels = jnp.broadcast_to(
         gradient[:, :, None, :, None], (batch, rows, 2, columns, 2, channels)
     ).reshape(batch, 2 * rows, 2 * columns, channels)
     left_out = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
-    of_pixels = jnp.pad(of_pixels, left_out) * factor
-    of_x = jnp.where(x * factor + shift > 0, of_pixels, 0).astype(x.dtype)
+    of_pixels = jnp.pad(of_pixels, left_out) * affine.factor
+    of_x = jnp.where(affine(x) > 0, of_pixels, 0).astype(x.dtype)
 
     # Both sums in one array, of the windows first: one pass over x, and a short rest.
-    corners = _corners(x)
-    active = [c * factor + shift > 0 for c in corners]
-    of_factor = sum(jnp.where(a, c, 0) for a, c in zip(active, corners, strict=True))
-    of_shift = sum(jnp.where(a, 1, 0) for a in active)
-    sums = jnp.stack([of_factor * gradient, of_shift * gradient])
-    return of_x, *sums.sum((2, 3), keepdims=True)
+    of_factor, of_shift = jnp.zeros_like(gradient), jnp.zeros_like(gradient)
+    for corner in _corners(x):
+        active = affine(corner) > 0
+        of_factor += jnp.where(active, corner - affine.center, 0)
+        of_shift += active
+    of_images = jnp.stack([of_factor * gradient, of_shift * gradient]).sum((2, 3))
+    axes = (1,) if affine.factor.shape[0] == 1 else ()
+    of_factor, of_shift = of_images.sum(axes).reshape(2, *affine.factor.shape)
+    return of_x, norms.Affine(-affine.factor * of_shift, of_factor, of_shift)
 
 
-_relu_pool.defvjp(_relu_pool_forward, _relu_pool_backward)
-
-
-def relu_pool_2x2(x: jax.Array, factor: jax.Array, shift: jax.Array) -> jax.Array:
-    """Average of 2x2 windows of relu(factor * x + shift).
-
-    What follows a convolution in a ConvNet, with the norm as `norms` gives it. Equal
-    to one operation after the other, but with a gradient that goes over x twice and
-    not six times: on CPUs memory is what these operations wait for.
-
-    Args:
-        x: (B, H, W, C) float; an odd last row or column is left out.
-        factor: Broadcastable to (B, 1, 1, C), float32.
-        shift: As `factor`.
-
-    Returns:
-        (B, H // 2, W // 2, C), the dtype of `x`.
-    """
-    shape = (x.shape[0], 1, 1, x.shape[3])
-    return _relu_pool(
-        x, jnp.broadcast_to(factor, shape), jnp.broadcast_to(shift, shape)
-    )
+relu_pool_2x2.defvjp(_relu_pool_forward, _relu_pool_backward)
 
 
 def _corners(x: jax.Array) -> list[jax.Array]:

@@ -1,10 +1,6 @@
-"""Batch and instance norm as one multiplication and addition per value.
+"""Batch and instance norm, and what they do to every value."""
 
-As PyTorch's CPU kernels do, and unlike Flax, whose difference, product and sum are as
-many passes over the features and, in the gradient, as many sums.
-"""
-
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,6 +8,27 @@ import jax.numpy as jnp
 
 EPSILON = 1e-5  # torch.nn.BatchNorm2d and torch.nn.GroupNorm
 _MOMENTUM = 0.9  # PyTorch's 0.1, which weighs the new value
+
+
+class Affine(NamedTuple):
+    """The normalisation of features x, factor * (x - center) + shift.
+
+    The center is not made part of the shift: where it is large, the difference of two
+    large numbers would remain.
+
+    Attributes:
+        center: Float32, broadcastable to the features.
+        factor: As the center.
+        shift: As the center.
+    """
+
+    center: jax.Array
+    factor: jax.Array
+    shift: jax.Array
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The normalised features, float32."""
+        return self.factor * (x - self.center) + self.shift
 
 
 class BatchNorm(nn.Module):
@@ -32,10 +49,8 @@ class BatchNorm(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def affine(
-        self, x: jax.Array, offset: jax.Array | float = 0.0
-    ) -> tuple[jax.Array, jax.Array]:
-        """The factor and shift with which factor * x + shift = norm(x + offset).
+    def affine(self, x: jax.Array, offset: jax.Array | float = 0.0) -> Affine:
+        """What makes norm(x + offset) of x.
 
         Args:
             x: (..., C) float.
@@ -43,7 +58,7 @@ class BatchNorm(nn.Module):
                 be added to all of x; only the running mean knows of it.
 
         Returns:
-            (1, ..., 1, C) float32 each.
+            Of (1, ..., 1, C) arrays.
         """
         channels, batch_axes = x.shape[-1:], tuple(range(x.ndim - 1))
         parameters = _parameters(self, channels)
@@ -62,22 +77,21 @@ class BatchNorm(nn.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (..., C) to the same shape."""
-        factor, shift = self.affine(x)
-        return (factor * x + shift).astype(self.dtype)
+        return self.affine(x)(x).astype(self.dtype)
 
 
 class InstanceNorm(nn.Module):
     """Instance norm (torch.nn.GroupNorm with one channel per group)."""
 
     @nn.compact
-    def affine(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The factor and shift with which factor * x + shift = norm(x).
+    def affine(self, x: jax.Array) -> Affine:
+        """What makes norm(x) of x.
 
         Args:
             x: (B, H, W, C) float. A bias added to it would change nothing.
 
         Returns:
-            (B, 1, 1, C) float32 each.
+            Of (B, 1, 1, C) arrays.
         """
         scale, bias = _parameters(self, x.shape[-1:])
         moments = _moments(x, (1, 2))
@@ -106,9 +120,9 @@ def _moments(
 
 def _affine(
     mean: jax.Array, variance: jax.Array, scale: jax.Array, bias: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+) -> Affine:
     factor = scale * jax.lax.rsqrt(variance + EPSILON)
-    return factor, bias - mean * factor
+    return Affine(mean, factor, jnp.broadcast_to(bias, factor.shape))
 
 
 def _update(running: nn.Variable, value: jax.Array) -> None:
