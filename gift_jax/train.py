@@ -9,12 +9,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import struct
 from flax.training import train_state
 
 from gift_jax import hosts, losses, optimizers, views
 from gift_jax import soft_labels as soft_labels_lib
 
 AXIS = "batch"
+
+
+class Network(struct.PyTreeNode):
+    """What the gradient of a student depends on, and that of no other student does.
+
+    Attributes:
+      apply_fn: The model's `apply`.
+      params: Parameters.
+      batch_stats: Running statistics of batch norm.
+      dropout_key: Typed key of the student's own randomness.
+      step: The number of steps so far.
+    """
+
+    apply_fn: Callable = struct.field(pytree_node=False)
+    params: Any
+    batch_stats: Any
+    dropout_key: jax.Array
+    step: jax.Array | int
 
 
 class TrainState(train_state.TrainState):
@@ -34,6 +53,13 @@ class TrainState(train_state.TrainState):
     def variables(self) -> dict[str, Any]:
         """What `model.apply` takes."""
         return {"params": self.params, "batch_stats": self.batch_stats}
+
+    @property
+    def network(self) -> Network:
+        """What the gradient of the next step depends on."""
+        return Network(
+            self.apply_fn, self.params, self.batch_stats, self.dropout_key, self.step
+        )
 
     @property
     def evaluation_variables(self) -> dict[str, Any]:
@@ -80,6 +106,104 @@ def _init(model: nn.Module, key: jax.Array, images: jax.Array) -> Any:
     return model.init(key, images, train=False)
 
 
+class Batch(NamedTuple):
+    """One device's share of a batch.
+
+    Attributes:
+      images: (B, H, W, C) float32, normalised.
+      logits: (B, classes) the teacher's.
+      labels: (B,) int32 hard labels.
+    """
+
+    images: jax.Array
+    logits: jax.Array
+    labels: jax.Array
+
+
+def make_batch(
+    data: views.TrainData,
+    view: Any,
+    indices: jax.Array,
+    *,
+    view_images: views.ViewImages,
+) -> Batch:
+    """Some images of a view.
+
+    Args:
+      data: The whole distilled set.
+      view: A view of all images, with its soft labels.
+      indices: (B,) images of this device.
+      view_images: Makes the images of the view.
+    """
+    images = view_images(data, view, indices)
+    return Batch(images, view.logits[indices], data.labels[indices])
+
+
+class Gradients(NamedTuple):
+    """What one device found in its share of a batch.
+
+    Attributes:
+      params: Gradient of the mean loss.
+      batch_stats: New running statistics.
+      metrics: Scalars: mean loss, and top-1 agreement with the hard labels in [0, 1].
+    """
+
+    params: Any
+    batch_stats: Any
+    metrics: dict[str, jax.Array]
+
+
+def batch_gradients(network: Network, batch: Batch, *, loss: losses.Loss) -> Gradients:
+    """The gradient of the mean loss over this device's share of a batch.
+
+    Runs under a mapped axis named "batch", over which batch norm averages.
+
+    Args:
+      network: The same on all devices.
+      batch: That of this device.
+      loss: Per-example loss.
+    """
+    step_key = jax.random.fold_in(network.dropout_key, network.step)
+    device_key = jax.random.fold_in(step_key, jax.lax.axis_index(AXIS))
+
+    def mean_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        logits, updates = network.apply_fn(
+            {"params": params, "batch_stats": network.batch_stats},
+            batch.images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": device_key},
+        )
+        per_example = loss(logits, batch.logits, batch.labels)
+        return jnp.mean(per_example), (logits, updates.get("batch_stats", {}))
+
+    (value, (logits, batch_stats)), gradients = jax.value_and_grad(
+        mean_loss, has_aux=True
+    )(network.params)
+    top1 = jnp.mean(jnp.argmax(logits, axis=-1) == batch.labels)
+    return Gradients(gradients, batch_stats, {"loss": value, "top1": top1})
+
+
+def update(
+    state: TrainState, gradients: Gradients
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """The optimizer's step with the mean gradient of all devices.
+
+    Runs under a mapped axis named "batch".
+
+    Args:
+      state: The same on all devices.
+      gradients: Those of this device.
+
+    Returns:
+      The new state, and means of the metrics with the global norm of the gradient.
+    """
+    mean = jax.lax.pmean(gradients, AXIS)
+    metrics = mean.metrics | {"gradient_norm": optax.tree.norm(mean.params)}
+    state = state.apply_gradients(grads=mean.params, batch_stats=mean.batch_stats)
+    return state, metrics
+
+
 def train_step(
     state: TrainState,
     data: views.TrainData,
@@ -89,48 +213,21 @@ def train_step(
     loss: losses.Loss,
     view_images: views.ViewImages,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One optimizer step on one device's share of a batch.
-
-    Runs under a mapped axis named "batch": gradients, batch statistics and
-    metrics are means over the devices.
+    """One optimizer step: `make_batch`, `batch_gradients` and `update`.
 
     Args:
       state: The same on all devices.
-      data: The whole distilled set.
-      view: A view of all images, with its soft labels.
-      indices: (B,) images of this device.
-      loss: Per-example loss.
-      view_images: Makes the images of the view.
+      data: See `make_batch`.
+      view: See `make_batch`.
+      indices: See `make_batch`.
+      loss: See `batch_gradients`.
+      view_images: See `make_batch`.
 
     Returns:
-      The new state, and scalars of the batch: mean loss, top-1 agreement with the
-      hard labels in [0, 1], and the global norm of the gradient.
+      The new state and the metrics, see `update`.
     """
-    images = view_images(data, view, indices)
-    labels = data.labels[indices]
-    step_key = jax.random.fold_in(state.dropout_key, state.step)
-    rngs = {"dropout": jax.random.fold_in(step_key, jax.lax.axis_index(AXIS))}
-
-    def mean_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-        logits, updates = state.apply_fn(
-            {"params": params, "batch_stats": state.batch_stats},
-            images,
-            train=True,
-            mutable=["batch_stats"],
-            rngs=rngs,
-        )
-        per_example = loss(logits, view.logits[indices], labels)
-        return jnp.mean(per_example), (logits, updates.get("batch_stats", {}))
-
-    (value, (logits, batch_stats)), gradients = jax.value_and_grad(
-        mean_loss, has_aux=True
-    )(state.params)
-    top1 = jnp.mean(jnp.argmax(logits, axis=-1) == labels)
-    gradients, batch_stats, metrics = jax.lax.pmean(
-        (gradients, batch_stats, {"loss": value, "top1": top1}), AXIS
-    )
-    metrics["gradient_norm"] = optax.tree.norm(gradients)
-    return state.apply_gradients(grads=gradients, batch_stats=batch_stats), metrics
+    batch = make_batch(data, view, indices, view_images=view_images)
+    return update(state, batch_gradients(state.network, batch, loss=loss))
 
 
 class EpochBatches(NamedTuple):
@@ -258,61 +355,150 @@ def make_run_epoch(
         of the state has them as its first axis, batches as their last but one (see
         `stack_batches`). None stands for one student without such an axis.
       scan: Whether an epoch is one `lax.scan`, without work on the host, or the
-        host dispatches every step. None stands for a scan except on CPUs, where
-        XLA (jaxlib 0.10.2) runs gradients of convolutions inside of a loop several
-        times slower than outside.
+        host dispatches every step, in parts. None stands for a scan except on CPUs,
+        where XLA (jaxlib 0.10.2) runs gradients of convolutions inside of a loop
+        several times slower than outside, and compiles longer than short runs last.
 
     Returns:
       `run_epoch(state, data, view, batches)`, which returns the new
       state and the metrics of the steps. The state that is passed in is donated.
       Batches are those of all devices, everything else is this host's copy.
     """
-    step = functools.partial(train_step, loss=loss, view_images=view_images)
-    if students is not None:
-        step = jax.vmap(step, in_axes=(0, None, None, 0), axis_size=students)
     on_cpu = devices[0].platform == "cpu"
     scan = not on_cpu if scan is None else scan
     # Steps that run ahead of each other on virtual CPU devices can wait for one
     # another's threads forever.
     wait = on_cpu and len(devices) > 1
-
-    def scan_steps(
-        state: TrainState, data: views.TrainData, view: Any, indices: Any
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
-        return jax.lax.scan(
-            lambda state, batch: step(state, data, view, batch),
-            state,
-            indices,
-        )
-
-    def mapped(function: Callable, indices_axis: int) -> Callable:
-        return jax.pmap(
-            function,
-            axis_name=AXIS,
-            in_axes=(None, None, None, indices_axis),
-            out_axes=(None, None),
-            devices=devices,
-            donate_argnums=(0,),
-        )
-
-    mapped_step, mapped_scan = mapped(step, 0), mapped(scan_steps, 1)
+    if scan:
+        step, steps = _whole_steps(loss, view_images, devices, students)
+    else:
+        step = _step_in_parts(loss, view_images, devices, students)
     here = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
 
     def run_epoch(
         state: TrainState, data: views.TrainData, view: Any, batches: EpochBatches
     ) -> tuple[TrainState, EpochMetrics]:
-        calls = [(mapped_step, indices[here]) for indices in batches.full]
+        calls = [(step, indices[here]) for indices in batches.full]
         if scan and len(batches.full):
-            calls = [(mapped_scan, batches.full[:, here])]
+            calls = [(steps, batches.full[:, here])]
         if batches.rest is not None:
-            calls.append((mapped_step, batches.rest[here]))
+            calls.append((step, batches.rest[here]))
         collected = []
         for function, indices in calls:
             state, metrics = function(state, data, view, indices)
-            collected.append(jax.block_until_ready(metrics) if wait else metrics)
+            collected.append(metrics)
+            if wait:
+                jax.block_until_ready((state.step, metrics))
         return state, _epoch_metrics(collected, batches)
 
     return run_epoch
+
+
+Step = Callable[
+    [TrainState, views.TrainData, Any, np.ndarray],
+    tuple[TrainState, dict[str, jax.Array]],
+]
+
+
+def _whole_steps(
+    loss: losses.Loss,
+    view_images: views.ViewImages,
+    devices: tuple[jax.Device, ...],
+    students: int | None,
+) -> tuple[Step, Step]:
+    """`train_step` as one program, and with the indices of many batches as another."""
+    step = _of_students(
+        functools.partial(train_step, loss=loss, view_images=view_images),
+        students,
+        (0, None, None, 0),
+    )
+
+    def steps(
+        state: TrainState, data: views.TrainData, view: Any, indices: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        return jax.lax.scan(
+            lambda state, batch: step(state, data, view, batch), state, indices
+        )
+
+    one, many = (
+        _mapped(function, devices, (None, None, None, axis), donate_argnums=(0,))
+        for function, axis in ((step, 0), (steps, 1))
+    )
+    return one, many
+
+
+def _step_in_parts(
+    loss: losses.Loss,
+    view_images: views.ViewImages,
+    devices: tuple[jax.Device, ...],
+    students: int | None,
+) -> Step:
+    """A step as three programs, each compiled once for all students it is the same for.
+
+    A grid of optimizers and losses compiles its networks once for every loss, and not
+    for every optimizer.
+    """
+    batch_of = _batch_part(view_images, devices, students)
+    gradients_of = _gradients_part(loss, devices, students)
+    updated = _update_part(devices, students)
+
+    def step(
+        state: TrainState, data: views.TrainData, view: Any, indices: np.ndarray
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        batch = batch_of(data, view, indices)
+        return updated(state, gradients_of(state.network, batch))
+
+    return step
+
+
+@functools.lru_cache(maxsize=64)
+def _batch_part(
+    view_images: views.ViewImages, devices: tuple[jax.Device, ...], students: int | None
+) -> Callable:
+    part = functools.partial(make_batch, view_images=view_images)
+    students_part = _of_students(part, students, (None, None, 0))
+    return _mapped(students_part, devices, (None, None, 0), out_axes=0)
+
+
+@functools.lru_cache(maxsize=64)
+def _gradients_part(
+    loss: losses.Loss, devices: tuple[jax.Device, ...], students: int | None
+) -> Callable:
+    part = functools.partial(batch_gradients, loss=loss)
+    students_part = _of_students(part, students, (0, 0))
+    return _mapped(students_part, devices, (None, 0), out_axes=0)
+
+
+@functools.lru_cache(maxsize=64)
+def _update_part(devices: tuple[jax.Device, ...], students: int | None) -> Callable:
+    part = _of_students(update, students, (0, 0))
+    return _mapped(part, devices, (None, 0), donate_argnums=(0,))
+
+
+def _of_students(
+    function: Callable, students: int | None, in_axes: tuple[int | None, ...]
+) -> Callable:
+    if students is None:
+        return function
+    return jax.vmap(function, in_axes=in_axes, axis_size=students)
+
+
+def _mapped(
+    function: Callable,
+    devices: tuple[jax.Device, ...],
+    in_axes: tuple[int | None, ...],
+    *,
+    out_axes: int | None = None,
+    donate_argnums: tuple[int, ...] = (),
+) -> Callable:
+    return jax.pmap(
+        function,
+        axis_name=AXIS,
+        in_axes=in_axes,
+        out_axes=out_axes,
+        devices=devices,
+        donate_argnums=donate_argnums,
+    )
 
 
 def _epoch_metrics(

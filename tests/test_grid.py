@@ -70,16 +70,20 @@ def test_what_comes_before_training_is_made_once_for_all_students(whole):
     assert made.count("create_train_state") == 1 + 8  # the teacher's among them
 
 
-def test_a_step_is_traced_once_for_all_seeds_and_learning_rates(whole, monkeypatch):
+def test_gradients_are_traced_once_for_all_seeds_rates_and_optimizers(
+    whole, monkeypatch
+):
     directory, _, _ = whole
     traced = []
-    monkeypatch.setattr(train, "train_step", counted(train.train_step, traced))
+    gradients = counted(train.batch_gradients, traced)
+    monkeypatch.setattr(train, "batch_gradients", gradients)
     # A loss that nothing was compiled for before.
     config = small_config(loss__name="gift-gamma=0.123", train__seeds=(0, 1))
+    config.optimizer.name = "adamw+sgd"
     for rate in (1e-3, 2e-3):
         config.optimizer.learning_rate = rate
-        assert len(job.run_job(config, directory)) == 2
-    assert traced == ["train_step"]
+        assert len(job.run_job(config, directory)) == 4
+    assert traced == ["batch_gradients"]
 
 
 def test_variants_that_repeat_are_run_once(whole):
