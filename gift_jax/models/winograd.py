@@ -43,6 +43,8 @@ _KERNEL = np.array(
         [0, 0, 1],
     ]
 )
+# G on the rows and on the columns of a kernel at once: (36, 9).
+_KERNELS = np.kron(_KERNEL, _KERNEL).astype(np.float32)
 _OUTPUT = np.array(
     [
         [1, 1, 1, 1, 1, 0],
@@ -87,8 +89,8 @@ def _backward(
     )
     of_products = _cotangent_tiles(cotangent)
     of_kernels = jnp.einsum("ijbrsc,ijbrsf->ijcf", tiles, of_products)
-    of_kernel = jnp.einsum("ia,jb,ijcf->abcf", _KERNEL, _KERNEL, of_kernels)
-    return _output_pixels(products), of_kernel
+    of_kernel = jnp.matmul(_KERNELS.T, of_kernels.reshape(len(_KERNELS), -1))
+    return _output_pixels(products), of_kernel.reshape(kernel.shape)
 
 
 conv.defvjp(_forward, _backward)
@@ -113,8 +115,8 @@ def _windows(padded: jax.Array, count: int, axis: int) -> list[jax.Array]:
 
 def _kernels(kernel: jax.Array) -> jax.Array:
     """G g G^T of all pairs of channels: (6, 6, C, features)."""
-    both = jnp.asarray(np.kron(_KERNEL, _KERNEL), kernel.dtype)
-    return (both @ kernel.reshape(9, -1)).reshape(6, 6, *kernel.shape[2:])
+    transformed = jnp.matmul(_KERNELS, kernel.reshape(9, -1))
+    return transformed.reshape(6, 6, *kernel.shape[2:])
 
 
 def _output_pixels(products: jax.Array) -> jax.Array:
