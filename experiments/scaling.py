@@ -18,7 +18,18 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from gift_jax import allocator, augment, hosts, losses, models, optimizers, train, views
+from gift_jax import (
+    allocator,
+    augment,
+    batches,
+    hosts,
+    loop,
+    losses,
+    models,
+    optimizers,
+    train,
+    views,
+)
 from gift_jax.data import preprocess
 
 _PROCESSES = flags.DEFINE_list("processes", ["1", "2"], "Numbers of processes.")
@@ -110,15 +121,15 @@ def step_seconds() -> float:
     )
     rng = np.random.default_rng(0)
     size = _BATCH_SIZE.value
-    train.check_batch_size(size, len(devices))
+    batches.check_batch_size(size, len(devices))
     data = views.TrainData(
         images=rng.integers(0, 256, (size, _SIDE, _SIDE, 3), dtype=np.uint8),
         labels=np.arange(size, dtype=np.int32) % _CLASSES,
         view_key=jax.random.key(2),
     )
     view = views.View(np.int32(0), rng.normal(size=(size, _CLASSES)).astype(np.float16))
-    state, data, view = train.replicate((state, data, view), devices)
-    run_epoch = train.make_run_epoch(
+    state, data, view = loop.replicate((state, data, view), devices)
+    run_epoch = loop.make_run_epoch(
         loss=losses.get_loss("gift"),
         view_images=views.AugmentedViews(
             augment.AugmentSpec(diffaug="flip"),
@@ -128,7 +139,7 @@ def step_seconds() -> float:
     )
     times = []
     for epoch in range(_WARM_UP + _STEPS.value):
-        batches = train.epoch_batches(
+        one_batch = batches.epoch_batches(
             jax.random.key(3),
             epoch,
             num_images=size,
@@ -137,7 +148,7 @@ def step_seconds() -> float:
         )
         started = time.perf_counter()
         # An epoch of one step, whose metrics are waited for.
-        state, _ = run_epoch(state, data, view, batches)
+        state, _ = run_epoch(state, data, view, one_batch)
         times.append(time.perf_counter() - started)
     return min(times[_WARM_UP:])
 

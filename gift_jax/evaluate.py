@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gift_jax import hosts, train
+from gift_jax import hosts, loop
 from gift_jax.data import image_split, loader, preprocess
 from gift_jax.train import AXIS
 
@@ -168,7 +168,7 @@ class Evaluator:
           Accuracies over the whole split.
         """
         mapped = _mapped_eval_step(model, self._transform, self._devices)
-        variables = train.replicate(variables, self._devices)
+        variables = loop.replicate(variables, self._devices)
         batches = self._resident if self._resident is not None else self._batches()
         total = {"top1": 0, "top5": 0, "count": 0}
         for images, labels in batches:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gift_jax import hosts, preemption, soft_labels, storage, train, views
+from gift_jax import hosts, loop, preemption, soft_labels, storage, train, views
 from gift_jax.data import preprocess
 from gift_jax.label_codecs import FLOAT16, LabelCodec
 from gift_jax.progress import ProgressBar
@@ -59,7 +59,7 @@ def make_label_views(
     mapped = jax.pmap(
         label, axis_name=train.AXIS, in_axes=(None, None, None, 0), devices=devices
     )
-    variables, data = train.replicate((teacher.variables, data), devices)
+    variables, data = loop.replicate((teacher.variables, data), devices)
 
     def label_views(view: int, indices: np.ndarray) -> np.ndarray:
         per_device = indices.reshape(len(devices), -1).astype(np.int32)

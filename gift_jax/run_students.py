@@ -13,9 +13,11 @@ from typing import Any
 import jax
 
 from gift_jax import (
+    batches,
     checkpoint,
     evaluate,
     hosts,
+    loop,
     losses,
     optimizers,
     preemption,
@@ -77,10 +79,10 @@ def _batching(job: Job, num_images: int) -> Batching:
     asked = job.config.train.batch_size
     all_devices = hosts.devices(job.devices)
     if asked:
-        train.check_batch_size(asked, len(all_devices))
+        batches.check_batch_size(asked, len(all_devices))
         return Batching(asked, all_devices)
-    batch_size = train.official_batch_size(num_images)
-    devices = train.devices_for(batch_size, job.devices)
+    batch_size = batches.official_batch_size(num_images)
+    devices = batches.devices_for(batch_size, job.devices)
     if len(devices) < len(all_devices):
         _log.warning(
             "the official batch of %d is spread over %d of %d devices; set "
@@ -152,11 +154,11 @@ def _train_to_the_end(trainings: Sequence["_Training"]) -> None:
     state = first.state
     if several:
         state = train.stack_states([training.state for training in trainings])
-    epochs = train.train_epochs(
+    epochs = loop.train_epochs(
         state,
         run.labelled.data,
         run.labelled.soft_labels,
-        train.make_run_epoch(
+        loop.make_run_epoch(
             loss=_get_loss(run.spec.loss, **dict(run.spec.loss_options)),
             view_images=run.labelled.view_images,
             devices=run.batching.devices,
@@ -205,7 +207,7 @@ class _Training:
     def __init__(self, run: Run, stack: contextlib.ExitStack) -> None:
         _log.info("run %s", run.title)
         self.run = run
-        self.diverged: train.DivergedError | None = None
+        self.diverged: loop.DivergedError | None = None
         self.shown: dict[str, float] = {}
         self._section = run.job.config.train
         directory = stack.enter_context(run.product.making(resumable=True))
@@ -267,7 +269,7 @@ class _Training:
         self,
         epoch: int,
         state: train.TrainState,
-        metrics: train.EpochMetrics,
+        metrics: loop.EpochMetrics,
         seconds: float,
         *,
         index: int | None,
@@ -288,8 +290,8 @@ class _Training:
         if index is not None:
             metrics = metrics.of_student(index)
         try:
-            train.check_finite(epoch, metrics)
-        except train.DivergedError as error:
+            loop.check_finite(epoch, metrics)
+        except loop.DivergedError as error:
             _log.warning("%s: %s", self.run.title, error)
             self.diverged = error
             return

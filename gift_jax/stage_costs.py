@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from gift_jax import (
+    batches,
     cost_model,
     evaluate,
     losses,
@@ -104,7 +105,7 @@ def memory(work: Workload, network: str) -> cost_model.Memory:
 def _teacher_training(work: Workload) -> Stage:
     section, devices = work.config.teacher, work.machine.devices
     spec = settings.teacher_training(work.config)
-    train.check_batch_size(spec.batch_size, devices)
+    batches.check_batch_size(spec.batch_size, devices)
     step, arguments = _step(
         work,
         work.teacher.model,

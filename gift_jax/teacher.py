@@ -13,8 +13,10 @@ import numpy as np
 
 from gift_jax import (
     augment,
+    batches,
     checkpoint,
     hosts,
+    loop,
     losses,
     optimizers,
     preemption,
@@ -127,7 +129,7 @@ def train_teacher(
         became NaN or infinite.
       PreemptedError: the job was asked to stop.
     """
-    train.check_batch_size(spec.batch_size, len(devices))
+    batches.check_batch_size(spec.batch_size, len(devices))
     images = _train_images(data.train)
     state = _initial_state(model, spec, images)
     checkpoints = checkpoint.Checkpoints(
@@ -141,7 +143,7 @@ def train_teacher(
             _log.info("resumed the teacher after epoch %d", done)
         # Cross-entropy with hard labels reads no soft label.
         unused_logits = np.zeros((len(images), data.info.num_classes), np.float16)
-        epochs = train.train_epochs(
+        epochs = loop.train_epochs(
             state,
             views.TrainData(
                 images=jnp.asarray(images),
@@ -149,7 +151,7 @@ def train_teacher(
                 view_key=stream_key(spec.seed, Purpose.TEACHER_VIEWS),
             ),
             FixedSoftLabels(unused_logits, views=spec.epochs),
-            train.make_run_epoch(
+            loop.make_run_epoch(
                 loss=losses.get_loss("ce"),
                 view_images=views.AugmentedViews(spec.augmentation, normalization),
                 devices=tuple(devices),
@@ -191,10 +193,10 @@ def _initial_state(
     )
 
 
-def _check_finite(epoch: int, metrics: train.EpochMetrics, spec: TrainingSpec) -> None:
+def _check_finite(epoch: int, metrics: loop.EpochMetrics, spec: TrainingSpec) -> None:
     try:
-        train.check_finite(epoch, metrics)
-    except train.DivergedError as error:
+        loop.check_finite(epoch, metrics)
+    except loop.DivergedError as error:
         raise TeacherError(
             f"the teacher's training diverged: {error}; lower its learning rate, "
             f"{spec.optimizer.learning_rate:g} (teacher.optimizer.learning_rate)"

@@ -5,6 +5,7 @@ import functools
 import math
 
 from gift_jax import (
+    batches,
     cost_model,
     evaluate,
     label_codecs,
@@ -12,7 +13,6 @@ from gift_jax import (
     settings,
     students,
     teacher,
-    train,
 )
 from gift_jax.data import info as info_lib
 
@@ -88,11 +88,11 @@ class Workload:
     def batch_size(self) -> int:
         """Images in a student's training step."""
         asked = self.config.train.batch_size
-        return asked or train.official_batch_size(self.distilled_images)
+        return asked or batches.official_batch_size(self.distilled_images)
 
     @property
     def training_devices(self) -> int:
-        """Devices of one training, as `train.devices_for` chooses them.
+        """Devices of one training, as `batches.devices_for` chooses them.
 
         Raises:
           ValueError: the batch does not divide over them.
@@ -103,7 +103,7 @@ class Workload:
             if batch_size % devices == 0:
                 return devices
             if self.config.train.batch_size:
-                train.check_batch_size(batch_size, devices)
+                batches.check_batch_size(batch_size, devices)
         raise ValueError(
             f"the official batch of {batch_size} does not divide over {machine.hosts} "
             "hosts: set train.batch_size to a multiple of their devices, or plan for "

@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gift_jax import augment, losses, models, optimizers, soft_labels, train, views
+from gift_jax import (
+    augment,
+    loop,
+    losses,
+    models,
+    optimizers,
+    soft_labels,
+    train,
+    views,
+)
 from gift_jax.data import preprocess
 
 CLASSES, SIDE, IMAGES = 4, 16, 64
@@ -59,11 +68,11 @@ def trained(dtype: str, name: str) -> tuple[train.TrainState, np.ndarray]:
     logits = 6 * np.eye(CLASSES)[labels] + rng.normal(0, 1, (IMAGES, CLASSES))
     devices = tuple(jax.devices()[:1])
     collected = []
-    for _, state, metrics in train.train_epochs(
+    for _, state, metrics in loop.train_epochs(
         make_state(dtype, name),
         data,
         soft_labels.FixedSoftLabels(logits.astype(np.float16), EPOCHS),
-        train.make_run_epoch(
+        loop.make_run_epoch(
             loss=losses.get_loss("gift"), view_images=VIEW_IMAGES, devices=devices
         ),
         first_epoch=0,

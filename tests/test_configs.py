@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import common
-from gift_jax import losses, optimizers, settings, students, train, views
+from gift_jax import batches, losses, optimizers, settings, students, train, views
 from gift_jax.data import info
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -50,7 +50,7 @@ def test_sizes_and_steps(name):
     images, batch_size, epochs, side, network = EXPECTED[name]
     dataset = dataset_info(config)
     assert dataset.num_classes * config.distilled.ipc == images
-    assert train.official_batch_size(images) == batch_size
+    assert batches.official_batch_size(images) == batch_size
     assert config.train.epochs == epochs
     assert dataset.image_size == side
     assert config.student.name == config.teacher.name == network

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gift_jax import evaluate, train
+from gift_jax import evaluate, loop
 from gift_jax.data import preprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -226,7 +226,7 @@ def test_a_small_split_is_read_once_and_stays_on_the_devices():
         split, NORMALIZATION, devices=devices, batch_size=8
     )
     split.reads.clear()
-    variables = train.replicate(shifted(0), devices)
+    variables = loop.replicate(shifted(0), devices)
     expected = expected_accuracy(split)
     assert evaluate_split(PixelModel(), variables) == expected
     with (

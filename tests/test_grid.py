@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 
-import jax
 import pytest
 
-from gift_jax import job, relabel, results, teacher, train
+from gift_jax import job, loop, relabel, results, teacher, train
 from tests.test_job import small_config
+
+pytestmark = pytest.mark.usefixtures("one_device")
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Two losses, two seeds and two sizes of distilled data.
@@ -22,13 +23,6 @@ GRID = {
     "config__variants": ("ipc=1", "ipc=2"),
 }
 MEASURED = ("run_id", "top1_last", "top1_best", "top5_last", "status", "config_hash")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_device():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "local_devices", lambda **_: jax.devices()[:1])
-        yield
 
 
 def measured(rows):
@@ -75,8 +69,8 @@ def test_gradients_are_traced_once_for_all_seeds_rates_and_optimizers(
 ):
     directory, _, _ = whole
     traced = []
-    gradients = counted(train.batch_gradients, traced)
-    monkeypatch.setattr(train, "batch_gradients", gradients)
+    gradients = counted(loop.batch_gradients, traced)
+    monkeypatch.setattr(loop, "batch_gradients", gradients)
     # A loss that nothing was compiled for before.
     config = small_config(loss__name="gift-gamma=0.123", train__seeds=(0, 1))
     config.optimizer.name = "adamw+sgd"

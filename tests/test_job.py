@@ -13,17 +13,19 @@ from gift_jax import (
     evaluate,
     job,
     labelling,
+    loop,
     models,
     results,
     run_students,
     soft_labels,
     stages,
     students,
-    train,
     workdir,
 )
 from gift_jax.data import distilled
 from gift_jax.models import torch_import
+
+pytestmark = pytest.mark.usefixtures("one_device")
 
 DISTILLED = "rded_ipc2_conv1-width=16"
 RUN = f"{DISTILLED}_v4_conv1-width=8_gift_adamw_lr0.001_e4_s0"
@@ -49,13 +51,6 @@ def small_config(**fields):
         target = config if section == "config" else config[section]
         target[name] = value
     return config
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_device():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +125,7 @@ def test_second_start_makes_nothing_again(finished, monkeypatch):
     monkeypatch.setattr(stages.teacher_lib, "train_teacher", fail)
     monkeypatch.setattr(labelling.relabel, "relabel", fail)
     monkeypatch.setattr(stages, "_new_distilled", fail)
-    monkeypatch.setattr(train, "train_epochs", fail)
+    monkeypatch.setattr(loop, "train_epochs", fail)
     assert job.run_job(small_config(loss__name="gift+kl"), directory) == rows
     for path, written in before.items():
         assert path.stat().st_mtime_ns == written, path
@@ -199,7 +194,7 @@ class Killed(Exception):
 
 def test_interrupted_run_goes_on_and_ends_the_same(finished, tmp_path, monkeypatch):
     directory, rows = finished
-    train_epochs = train.train_epochs
+    train_epochs = loop.train_epochs
 
     def killed_after_three_epochs(*args, **kwargs):
         for epoch, state, metrics in train_epochs(*args, **kwargs):
@@ -209,7 +204,7 @@ def test_interrupted_run_goes_on_and_ends_the_same(finished, tmp_path, monkeypat
 
     config = small_config(train__checkpoint_every=2)
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_epochs", killed_after_three_epochs)
+        patch.setattr(loop, "train_epochs", killed_after_three_epochs)
         with pytest.raises(Killed):
             job.run_job(config, tmp_path)
     assert results.read_results(tmp_path) == []

@@ -12,6 +12,7 @@ from configs import digits
 from gift_jax import (
     label_codecs,
     labelling,
+    loop,
     losses,
     models,
     optimizers,
@@ -91,11 +92,11 @@ def test_fkd_labels_are_trained_on_with_the_views_they_were_made_for(stored, tmp
     devices = tuple(jax.devices()[:1])
     seen = [
         metrics.means()["loss"]
-        for _, _, metrics in train.train_epochs(
+        for _, _, metrics in loop.train_epochs(
             state,
             labelled.data,
             labelled.soft_labels,
-            train.make_run_epoch(
+            loop.make_run_epoch(
                 loss=losses.get_loss("soft_ce"),
                 view_images=labelled.view_images,
                 devices=devices,

@@ -13,13 +13,13 @@ import pytest
 
 from configs import cifar10, common, imagenet1k, imagenet1k_resnet18
 from gift_jax import (
+    batches,
     cost_model,
     evaluate,
     hosts,
     plan,
     settings,
     stage_costs,
-    train,
     workload,
 )
 
@@ -156,7 +156,7 @@ def test_devices_of_a_training_are_those_the_job_takes(
     monkeypatch.setattr(hosts, "count", lambda: planned.machine.hosts)
     monkeypatch.setattr(hosts, "devices", lambda local: local * hosts.count())
     local = tuple(range(planned.machine.host_devices))
-    assert len(train.devices_for(planned.batch_size, local)) == expected
+    assert len(batches.devices_for(planned.batch_size, local)) == expected
 
 
 def test_batches_that_do_not_divide_are_refused():

@@ -3,13 +3,14 @@
 import json
 import math
 
-import jax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gift_jax import job, results, tuning
 from tests.test_job import small_config
+
+pytestmark = pytest.mark.usefixtures("one_device")
 
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -75,13 +76,6 @@ def tuned_config(**fields):
     return config
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_device():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "local_devices", lambda **_: jax.devices()[:1])
-        yield
-
-
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
     directory = tmp_path_factory.mktemp("tuned")
@@ -117,7 +111,7 @@ def test_a_second_start_tunes_nothing_again(tuned, monkeypatch):
     def fail(*args, **kwargs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("gift_jax.train.train_epochs", fail)
+    monkeypatch.setattr("gift_jax.loop.train_epochs", fail)
     assert job.run_job(tuned_config(), directory) == rows
     assert (directory / results.TUNING_FILE).read_text() == before
 

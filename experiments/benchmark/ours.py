@@ -1,6 +1,6 @@
 """The worker with this package's contenders.
 
-- stored: epochs of `gift_jax.train` on soft labels read from a store on disk;
+- stored: epochs of `gift_jax.loop` on soft labels read from a store on disk;
 - online: the same with the teacher run on every view of every epoch;
 - the name of a loss: "stored" with it, in place of GIFT;
 - gemm: a product of two 2048 x 2048 matrices.
@@ -20,6 +20,7 @@ from experiments.benchmark.workloads import WORKLOADS, Workload
 from gift_jax import (
     allocator,
     augment,
+    loop,
     losses,
     models,
     optimizers,
@@ -103,11 +104,11 @@ def _training(workload: Workload, contender: str) -> workers.Run:
     make_labels: Callable[..., soft_labels.SoftLabels] = (
         _online if contender == "online" else _stored
     )
-    epochs = train.train_epochs(
+    epochs = loop.train_epochs(
         _student(workload),
         data,
         make_labels(workload, label_views),
-        train.make_run_epoch(
+        loop.make_run_epoch(
             loss=losses.get_loss(
                 contender if contender in losses.LOSS_NAMES else "gift"
             ),

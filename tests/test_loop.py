@@ -11,6 +11,8 @@ import pytest
 
 from gift_jax import (
     augment,
+    batches,
+    loop,
     losses,
     models,
     optimizers,
@@ -96,7 +98,7 @@ def run(
     scan=None,
 ):
     devices = tuple(jax.devices()[:num_devices])
-    run_epoch = train.make_run_epoch(
+    run_epoch = loop.make_run_epoch(
         loss=loss,
         view_images=VIEW_IMAGES,
         devices=devices,
@@ -104,7 +106,7 @@ def run(
     )
     data = make_data() if data is None else data
     history = []
-    for epoch, final, metrics in train.train_epochs(
+    for epoch, final, metrics in loop.train_epochs(
         make_state() if state is None else state,
         data,
         labels or make_soft_labels(len(data.labels)),
@@ -115,7 +117,7 @@ def run(
         order_keys=[jax.random.key(4)],
         devices=devices,
     ):
-        train.check_finite(epoch, metrics)
+        loop.check_finite(epoch, metrics)
         history.append(metrics.means()["loss"])
     return jax.device_get(final), np.array(history)
 
@@ -179,14 +181,14 @@ def test_gradient_over_devices_is_that_of_the_whole_batch():
         tx=optax.sgd(1.0),
         dropout_key=jax.random.key(2),
     )
-    run_epoch = train.make_run_epoch(
+    run_epoch = loop.make_run_epoch(
         loss=GIFT,
         view_images=VIEW_IMAGES,
         devices=tuple(jax.devices()[:4]),
     )
     before = jax.device_get(variables["params"])
-    batches = train.EpochBatches(indices.reshape(1, 4, 4), None)
-    after, _ = run_epoch(state, data, views.View(np.int32(0), logits), batches)
+    one_batch = batches.EpochBatches(indices.reshape(1, 4, 4), None)
+    after, _ = run_epoch(state, data, views.View(np.int32(0), logits), one_batch)
     gradient = jax.tree.map(np.subtract, before, jax.device_get(after.params))
     jax.tree.map(
         lambda got, want: np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-6),
@@ -208,21 +210,6 @@ def test_short_last_batch_is_trained_on_whatever_the_devices():
     assert state.step == 4 * 3
     _, on_four = run(num_devices=4)
     np.testing.assert_allclose(on_four, losses_seen, atol=1e-5)
-
-
-def test_batches_cover_every_image_once_an_epoch_in_an_order_of_their_own():
-    key = jax.random.key(0)
-    make = functools.partial(
-        train.epoch_batches, key, num_images=23, batch_size=8, num_devices=4
-    )
-    first, second = make(0), make(1)
-    assert first.full.shape == (2, 4, 2)
-    assert first.rest is not None and first.rest.shape == (4, 7)
-    assert (first.rest == first.rest[0]).all()
-    seen = np.concatenate([first.full.ravel(), first.rest[0]])
-    np.testing.assert_array_equal(np.sort(seen), np.arange(23))
-    assert not np.array_equal(first.full, second.full)
-    np.testing.assert_array_equal(make(0).full, first.full)
 
 
 def test_resumed_training_is_bit_for_bit_the_uninterrupted_one():
@@ -285,15 +272,15 @@ def test_training_on_stored_labels_is_training_with_the_teacher_online(
 def test_divergence_is_an_error_with_its_step(name):
     fine, bad = np.ones(3, np.float32), np.array([0.5, np.nan, 0.4], np.float32)
     values = {"loss": fine, "gradient_norm": fine, name: bad}
-    metrics = train.EpochMetrics(values, np.array([16, 16, 8]))
-    with pytest.raises(train.DivergedError, match="nan in step 7, epoch 2") as caught:
-        train.check_finite(2, metrics)
+    metrics = loop.EpochMetrics(values, np.array([16, 16, 8]))
+    with pytest.raises(loop.DivergedError, match="nan in step 7, epoch 2") as caught:
+        loop.check_finite(2, metrics)
     assert (caught.value.epoch, caught.value.step) == (2, 7)
 
 
 def test_means_are_over_images():
     values = np.array([1.0, 2.0, 6.0], np.float32)
-    metrics = train.EpochMetrics({"loss": values}, np.array([16, 16, 8]))
+    metrics = loop.EpochMetrics({"loss": values}, np.array([16, 16, 8]))
     assert metrics.means() == {"loss": pytest.approx((16 + 32 + 48) / 40)}
 
 
@@ -311,7 +298,7 @@ def test_students_that_train_at_once_are_those_trained_one_by_one(num_devices, s
         ]
 
     def history(state, order_keys, students):
-        run_epoch = train.make_run_epoch(
+        run_epoch = loop.make_run_epoch(
             loss=GIFT,
             view_images=VIEW_IMAGES,
             devices=devices,
@@ -320,7 +307,7 @@ def test_students_that_train_at_once_are_those_trained_one_by_one(num_devices, s
         )
         return [
             (jax.device_get(state), metrics)
-            for _, state, metrics in train.train_epochs(
+            for _, state, metrics in loop.train_epochs(
                 state,
                 make_data(),
                 make_soft_labels(),
@@ -361,31 +348,3 @@ def test_dropout_is_drawn_anew_in_every_step():
     labels = make_soft_labels(num_views=1)
     _, losses_seen = run(state=state, labels=labels, batch_size=40, epochs=3)
     assert len(set(losses_seen)) == 3
-
-
-@pytest.mark.parametrize(
-    ("num_images", "batch_size"),
-    # Official: N<=10: 10; <=500: 50; <=20000: 100; above: 200 (evaluator_benchmark.py).
-    [(1, 10), (10, 10), (11, 50), (500, 50), (501, 100), (20_000, 100), (20_001, 200)],
-)
-def test_official_batch_size(num_images, batch_size):
-    assert train.official_batch_size(num_images) == batch_size
-
-
-def test_indivisible_batch_names_the_nearest_sizes():
-    with pytest.raises(ValueError, match=r"batch of 50 .* 8 devices.* 48 and 56"):
-        train.check_batch_size(50, 8)
-    with pytest.raises(ValueError, match="nearest sizes that do are 8 "):
-        train.check_batch_size(3, 8)
-    train.check_batch_size(48, 8)
-
-
-@pytest.mark.parametrize(
-    ("batch_size", "available", "used"),
-    [(50, 8, 5), (50, 4, 2), (100, 8, 5), (10, 1, 1)],
-)
-def test_a_batch_is_spread_over_as_many_devices_as_it_divides_over(
-    batch_size, available, used
-):
-    devices = jax.devices()[:available]
-    assert train.devices_for(batch_size, devices) == tuple(devices[:used])
