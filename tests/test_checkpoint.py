@@ -1,7 +1,9 @@
 """Checkpoints: exact round trips, what is kept, and what is refused."""
 
 import functools
+import multiprocessing
 import resource
+from concurrent import futures
 
 import jax
 import jax.numpy as jnp
@@ -244,16 +246,23 @@ def test_the_best_is_kept_after_a_restart(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "4"]
 
 
+def save_where_files_cannot_grow(path):
+    """What a full disk is to a writer."""
+    hard_limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard_limit))
+    progress_of(path, [2])
+
+
 def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(tmp_path):
     progress_of(tmp_path, [1])
-    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with pytest.raises(checkpoint.CheckpointError) as caught:
-        try:
-            # Files may not grow: what a full disk is to a writer.
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100, unlimited[1]))
-            progress_of(tmp_path, [2])
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    # A process of its own, as it is for a user: Orbax's writers of the other items
+    # go on after the first has failed.
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        futures.ProcessPoolExecutor(1, mp_context=spawn) as pool,
+        pytest.raises(checkpoint.CheckpointError) as caught,
+    ):
+        pool.submit(save_where_files_cannot_grow, tmp_path).result()
     message = str(caught.value)
     assert message.startswith(f"a checkpoint could not be saved in {tmp_path}: ")
     assert "File too large" in message and "run the same command again" in message
