@@ -50,8 +50,6 @@ class Processes:
             **os.environ,
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
             "JAX_PLATFORMS": "cpu",
-            # Kept in the work directory, for the next process.
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
         together = []
         if processes > 1:

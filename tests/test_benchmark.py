@@ -57,7 +57,7 @@ def results(seconds):
             }
         },
         "loss_overhead": [1.0, 1.02],
-        "grid": {"ours": 2.0, "PyTorch": 3.0},
+        "grid": {"epochs": 8, "seconds": {"ours": [2.0, 4.0], "PyTorch": [3.0, 6.0]}},
     }
 
 
@@ -75,7 +75,7 @@ def test_ratios_are_within_a_round_and_to_the_faster_rival():
 def test_a_ratio_that_falls_by_more_than_a_fifth_is_a_regression(tmp_path):
     baseline = tmp_path / "baseline.json"
     expected = report.summary(results(samples()))
-    assert expected["grid: over PyTorch"] == 1.5
+    assert expected["grid of 8 epochs: over PyTorch"] == 1.5
     baseline.write_text(json.dumps({"ratios": expected | {"not timed": 9.0}}))
     assert report.regressions(results(samples()), baseline) == []
     slower = results(samples(**{measure.STORED: [1.2, 2.4]}))
@@ -89,6 +89,7 @@ def test_a_ratio_that_falls_by_more_than_a_fifth_is_a_regression(tmp_path):
 def test_markdown_states_medians_and_quartiles():
     text = report.markdown(results(samples()))
     assert "| stored soft labels | 1500.0 [1250.0, 1750.0] |" in text
+    assert "| PyTorch | 4.5 [3.8, 5.2] |" in text
     assert "GIFT over cross-entropy: 1.0100 [1.0050, 1.0150]" in text
 
 

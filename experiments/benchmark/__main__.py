@@ -4,7 +4,6 @@ import argparse
 import json
 import pathlib
 import sys
-import tempfile
 from typing import Any
 
 from experiments.benchmark import grid, measure, report, workers
@@ -69,7 +68,8 @@ def _parse() -> argparse.Namespace:
 
 def _measure(quick: bool) -> dict[str, Any]:
     names = QUICK if quick else tuple(WORKLOADS)
-    rounds, pairs, epochs = (5, 20, 8) if quick else (11, 100, 60)
+    rounds, pairs = (5, 20) if quick else (11, 100)
+    grid_rounds, epochs = (1, 8) if quick else (3, 60)
     workloads = {}
     with (
         measure.Workers(pytorch=measure.has_torch()) as processes,
@@ -94,16 +94,13 @@ def _measure(quick: bool) -> dict[str, Any]:
         "rounds": rounds,
         "workloads": workloads,
         "loss_overhead": overhead,
-        "grid": _grid(epochs),
+        "grid": {
+            "epochs": epochs,
+            "seconds": grid.in_turn(
+                epochs=epochs, rounds=grid_rounds, pytorch=measure.has_torch()
+            ),
+        },
     }
-
-
-def _grid(epochs: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as directory:
-        seconds = {"ours": grid.ours(pathlib.Path(directory), epochs=epochs)}
-    if measure.has_torch():
-        seconds["PyTorch"] = grid.official(epochs=epochs)
-    return seconds
 
 
 if __name__ == "__main__":

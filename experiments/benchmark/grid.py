@@ -11,6 +11,7 @@ import itertools
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -21,14 +22,34 @@ LOSSES = ("kl", "gift")
 SEEDS = (0, 1)
 CLASSES, PER_CLASS, TEST_PER_CLASS, SIDE = 10, 10, 100, 32
 
+OURS, PYTORCH = "ours", "PyTorch"
 
-def ours(directory: pathlib.Path, *, epochs: int) -> float:
-    """Seconds of this package's grid.
+
+def in_turn(*, epochs: int, rounds: int, pytorch: bool) -> dict[str, list[float]]:
+    """Times the grids in every round, every second round in reverse order.
 
     Args:
-        directory: An empty one, for the images and the work directory.
         epochs: Epochs of every student.
+        rounds: How often each is timed.
+        pytorch: Whether the PyTorch loop takes part.
+
+    Returns:
+        Seconds of each round, by `OURS` and `PYTORCH`.
     """
+    contenders = [(OURS, _ours), (PYTORCH, _official)][: 2 if pytorch else 1]
+    samples: dict[str, list[float]] = {name: [] for name, _ in contenders}
+    for number in range(rounds):
+        for name, seconds in contenders if number % 2 == 0 else contenders[::-1]:
+            samples[name].append(seconds(epochs))
+    return samples
+
+
+def _ours(epochs: int) -> float:
+    with tempfile.TemporaryDirectory() as directory:
+        return _ours_in(pathlib.Path(directory), epochs)
+
+
+def _ours_in(directory: pathlib.Path, epochs: int) -> float:
     _fabricate(directory / "images")
     command = [
         *(sys.executable, "-m", "gift_jax.main"),
@@ -50,8 +71,7 @@ def ours(directory: pathlib.Path, *, epochs: int) -> float:
     return _seconds([*command, *grid])
 
 
-def official(*, epochs: int) -> float:
-    """Seconds of the PyTorch loop's grid."""
+def _official(epochs: int) -> float:
     command = (sys.executable, "-m", "experiments.benchmark.grid")
     return _seconds([*command, f"--epochs={epochs}"])
 

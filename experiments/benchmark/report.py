@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.benchmark.grid import OURS, PYTORCH
 from experiments.benchmark.measure import GEMMS, STORED, Samples
 
 LARGEST_FALL = 0.2
@@ -63,8 +64,14 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"GIFT over cross-entropy: {_spread(results['loss_overhead'], 1, 4)} of a step "
         f"({len(results['loss_overhead'])} pairs)."
     )
-    rows = [f"| {name} | {seconds:.1f} |" for name, seconds in results["grid"].items()]
-    parts.append("| Whole grid | s |\n|---|---|\n" + "\n".join(rows))
+    grid = results["grid"]
+    rows = [
+        f"| {name} | {_spread(seconds, 1, 1)} |"
+        for name, seconds in grid["seconds"].items()
+    ]
+    parts.append(
+        f"| Whole grid of {grid['epochs']} epochs | s |\n|---|---|\n" + "\n".join(rows)
+    )
     return "\n\n".join(parts) + "\n"
 
 
@@ -107,9 +114,10 @@ def summary(results: Mapping[str, Any]) -> dict[str, float]:
         for name, workload in results["workloads"].items()
         for ratio, values in workload["ratios"].items()
     }
-    grid = results["grid"]
-    if "PyTorch" in grid:
-        found["grid: over PyTorch"] = grid["PyTorch"] / grid["ours"]
+    epochs, seconds = results["grid"]["epochs"], results["grid"]["seconds"]
+    if PYTORCH in seconds:
+        ratios = np.divide(seconds[PYTORCH], seconds[OURS])
+        found[f"grid of {epochs} epochs: over PyTorch"] = float(np.median(ratios))
     return {name: round(value, 4) for name, value in found.items()}
 
 
