@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -80,9 +81,7 @@ def run_job(
     for single in configs:
         settings.check(single)
     workdir.make_directory(directory)
-    jax.config.update("jax_compilation_cache_dir", str(directory / "compilation_cache"))
-    # The many small functions of a job together take seconds, too.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    _keep_compiled_functions(directory / "compilation_cache")
     jobs = _jobs(configs, directory)
     for job in jobs:
         check_storage(job.config, job.data.info.num_classes)
@@ -99,6 +98,15 @@ def run_job(
                 results.append_result(directory, row)
                 rows[row["run_id"]] = row
     return list(rows.values())
+
+
+def _keep_compiled_functions(directory: pathlib.Path) -> None:
+    """Sets up JAX's compilation cache, where the user has not."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    # The many small functions of a job together take seconds, too.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _jobs(configs: list[settings.Config], directory: pathlib.Path) -> list[Job]:

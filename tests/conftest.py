@@ -1,11 +1,25 @@
 """Process-wide settings that must be in place before JAX starts."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
-# Eight virtual devices for the data-parallel tests. XLA's CPU collectives need
-# more threads than devices, or they can wait for one another forever.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+# Eight virtual devices for the data-parallel tests, and less optimization, as most
+# of the time is compilation. XLA's CPU collectives need more threads than devices, or
+# they can wait for one another forever.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1",
+)
 os.environ.setdefault("NPROC", "16")
+
+# What one process has compiled, the others of this session need not.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    cache = tempfile.mkdtemp(prefix="gift_jax_tests_")
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import pytest

@@ -48,7 +48,8 @@ class Processes:
         logs.mkdir(parents=True, exist_ok=True)
         environment = {
             **os.environ,
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
+            "--xla_backend_optimization_level=1",
             "JAX_PLATFORMS": "cpu",
         }
         together = []

@@ -415,3 +415,16 @@ def test_broken_published_images_are_found_before_a_teacher_is_trained(tmp_path)
     with pytest.raises(ValueError, match="NaN"):
         job.run_job(small_config(distilled__path=str(path)), tmp_path / "workdir")
     assert not (tmp_path / "workdir" / "teacher").exists()
+
+
+def test_compiled_functions_are_kept_where_the_user_says(finished, monkeypatch):
+    directory, _ = finished
+    updated = {}
+    monkeypatch.setattr(jax.config, "update", updated.__setitem__)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
+    job.run_job(small_config(loss__name="gift+kl"), directory)
+    assert "jax_compilation_cache_dir" not in updated
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    job.run_job(small_config(loss__name="gift+kl"), directory)
+    kept = directory / "compilation_cache"
+    assert updated["jax_compilation_cache_dir"] == str(kept)
