@@ -76,7 +76,7 @@ def _measure(quick: bool) -> dict[str, Any]:
         ProgressBar("benchmark", total=len(names) * rounds, unit="round") as bar,
     ):
         for name in names:
-            samples = measure.in_turn(
+            samples = measure.steps_in_turn(
                 processes,
                 processes.contenders,
                 WORKLOADS[name],
@@ -96,7 +96,7 @@ def _measure(quick: bool) -> dict[str, Any]:
         "loss_overhead": overhead,
         "grid": {
             "epochs": epochs,
-            "seconds": grid.in_turn(
+            "seconds": grid.seconds(
                 epochs=epochs, rounds=grid_rounds, pytorch=measure.has_torch()
             ),
         },

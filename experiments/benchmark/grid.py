@@ -7,6 +7,7 @@ and evaluation; the teacher is there before.
 """
 
 import argparse
+import functools
 import itertools
 import pathlib
 import subprocess
@@ -17,6 +18,8 @@ import time
 import numpy as np
 from PIL import Image
 
+from experiments.benchmark.rounds import Samples, in_turn
+
 OPTIMIZERS = ("sgd", "adam", "adamw")
 LOSSES = ("kl", "gift")
 SEEDS = (0, 1)
@@ -25,23 +28,18 @@ CLASSES, PER_CLASS, TEST_PER_CLASS, SIDE = 10, 10, 100, 32
 OURS, PYTORCH = "ours", "PyTorch"
 
 
-def in_turn(*, epochs: int, rounds: int, pytorch: bool) -> dict[str, list[float]]:
-    """Times the grids in every round, every second round in reverse order.
+def seconds(*, epochs: int, rounds: int, pytorch: bool) -> Samples:
+    """Seconds of the grids in every round, by `OURS` and `PYTORCH`.
 
     Args:
         epochs: Epochs of every student.
         rounds: How often each is timed.
         pytorch: Whether the PyTorch loop takes part.
-
-    Returns:
-        Seconds of each round, by `OURS` and `PYTORCH`.
     """
-    contenders = [(OURS, _ours), (PYTORCH, _official)][: 2 if pytorch else 1]
-    samples: dict[str, list[float]] = {name: [] for name, _ in contenders}
-    for number in range(rounds):
-        for name, seconds in contenders if number % 2 == 0 else contenders[::-1]:
-            samples[name].append(seconds(epochs))
-    return samples
+    contenders = {OURS: functools.partial(_ours, epochs)}
+    if pytorch:
+        contenders[PYTORCH] = functools.partial(_official, epochs)
+    return in_turn(contenders, rounds=rounds)
 
 
 def _ours(epochs: int) -> float:

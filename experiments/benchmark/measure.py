@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from experiments.benchmark.rounds import Samples, in_turn
 from experiments.benchmark.workers import Worker
 from experiments.benchmark.workloads import Workload, training_flops
 
@@ -21,8 +23,6 @@ PYTORCH = ("PyTorch, channels_last", "PyTorch, contiguous")
 # The same with memory kept by malloc, see gift_jax/allocator.py. It is no part of the
 # official protocol as people run it, but open to them.
 PYTORCH_KEPT = tuple(f"{name}, memory kept" for name in PYTORCH)
-
-Samples = dict[str, list[float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Workers:
         return worker.seconds_per_step(contender.name, workload.name)
 
 
-def in_turn(
+def steps_in_turn(
     workers: Workers,
     contenders: Sequence[Contender],
     workload: Workload,
@@ -98,18 +98,12 @@ def in_turn(
     rounds: int,
     on_round: Callable[[], object] = lambda: None,
 ) -> Samples:
-    """Times all contenders in every round, every second round in reverse order.
-
-    Returns:
-        Seconds per step of each round, by label.
-    """
-    samples: Samples = {contender.label: [] for contender in contenders}
-    for number in range(rounds):
-        order = contenders if number % 2 == 0 else contenders[::-1]
-        for contender in order:
-            samples[contender.label].append(workers.seconds(contender, workload))
-        on_round()
-    return samples
+    """Seconds per step of each round, by label."""
+    seconds = {
+        contender.label: functools.partial(workers.seconds, contender, workload)
+        for contender in contenders
+    }
+    return in_turn(seconds, rounds=rounds, on_round=on_round)
 
 
 def loss_overhead(workers: Workers, workload: Workload, *, rounds: int) -> list[float]:
@@ -118,7 +112,7 @@ def loss_overhead(workers: Workers, workload: Workload, *, rounds: int) -> list[
         Contender("gift", "ours", "gift"),
         Contender("ce", "ours", "ce"),
     ]
-    samples = in_turn(workers, pair, workload, rounds=rounds)
+    samples = steps_in_turn(workers, pair, workload, rounds=rounds)
     return list(np.divide(samples["gift"], samples["ce"]))
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmark.grid import OURS, PYTORCH
-from experiments.benchmark.measure import GEMMS, STORED, Samples
+from experiments.benchmark.measure import GEMMS, STORED
+from experiments.benchmark.rounds import Samples
 
 LARGEST_FALL = 0.2
 
