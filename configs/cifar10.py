@@ -8,7 +8,7 @@ The dataset must have been prepared once, see gift_jax/data/prepare.py.
 import ml_collections
 
 from configs import common
-from gift_jax.options import with_options
+from gift_jax.specs.options import with_options
 
 
 def get_config(options: str = "") -> ml_collections.ConfigDict:

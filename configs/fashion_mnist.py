@@ -6,7 +6,7 @@ python -m gift_jax.main --config=configs/fashion_mnist.py --workdir=DIR
 import ml_collections
 
 from configs import common
-from gift_jax.options import with_options
+from gift_jax.specs.options import with_options
 
 
 def get_config(options: str = "") -> ml_collections.ConfigDict:

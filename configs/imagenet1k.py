@@ -10,7 +10,7 @@ large to be held in memory, so none is trained here.
 import ml_collections
 
 from configs import common
-from gift_jax.options import with_options
+from gift_jax.specs.options import with_options
 
 
 def get_config(options: str = "") -> ml_collections.ConfigDict:

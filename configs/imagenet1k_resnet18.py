@@ -8,7 +8,7 @@ The teacher is torchvision's ResNet-18 (IMAGENET1K_V1, as in the official code).
 import ml_collections
 
 from configs import common
-from gift_jax.options import with_options
+from gift_jax.specs.options import with_options
 
 
 def get_config(options: str = "") -> ml_collections.ConfigDict:

@@ -15,7 +15,7 @@ import numpy as np
 from experiments.benchmark import measure, ours, report
 from experiments.benchmark.workloads import WORKLOADS
 from gift_jax import losses
-from gift_jax.progress import ProgressBar
+from gift_jax.runtime.progress import ProgressBar
 
 WORKLOAD = WORKLOADS["ConvNet-3, 32x32, batch 50"]
 BASE = "ce"

@@ -17,19 +17,15 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from gift_jax import (
-    allocator,
-    augment,
-    label_codecs,
-    labelling,
-    models,
-    relabel,
-    soft_labels,
-    storage,
-    teacher,
-    views,
-)
-from gift_jax.data import distilled, preprocess
+from gift_jax import augment, models
+from gift_jax.data import preprocess
+from gift_jax.distilled.dataset import DistilledDataset, Metadata
+from gift_jax.pipeline import labelling
+from gift_jax.runtime import allocator
+from gift_jax.soft_labels import relabel, storage, views
+from gift_jax.soft_labels.codecs import LabelCodec, get_codec, stored_bytes
+from gift_jax.soft_labels.store import open_store, prefetched
+from gift_jax.teachers import teacher
 
 _STRATEGY = "color_crop_cutout_flip_scale_rotate"  # of the official code
 _NORMALIZATION = preprocess.Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -94,10 +90,10 @@ def fabricate(size: Size) -> relabel.LabelViews:
     pixels = np.random.default_rng(0).integers(
         0, 256, (size.images, size.side, size.side, 3), dtype=np.uint8
     )
-    dataset = distilled.DistilledDataset(
+    dataset = DistilledDataset(
         images=pixels / np.float32(255),
         labels=np.arange(size.images) % size.classes,
-        metadata=distilled.Metadata("fabricated", size.classes, "random", ""),
+        metadata=Metadata("fabricated", size.classes, "random", ""),
         preprocess=_NORMALIZATION,
     )
     data, normalization = labelling.train_data(dataset, seed=0)
@@ -116,9 +112,7 @@ def fabricate(size: Size) -> relabel.LabelViews:
     )
 
 
-def run(
-    size: Size, codec: label_codecs.LabelCodec, directory: pathlib.Path
-) -> dict[str, Cost]:
+def run(size: Size, codec: LabelCodec, directory: pathlib.Path) -> dict[str, Cost]:
     """Labels one view that is not stored, labels all views, and reads them.
 
     Args:
@@ -133,7 +127,7 @@ def run(
     count = -(-size.images // _BATCH_SIZE)
     batches = np.resize(np.arange(size.images), (count, _BATCH_SIZE))
     label_views(0, batches[0])  # compiles
-    store = soft_labels.open_store(
+    store = open_store(
         directory / "logits",
         views=size.views,
         num_images=size.images,
@@ -146,7 +140,7 @@ def run(
             label_views(0, batch)
 
     def read() -> None:
-        for view in soft_labels.prefetched(store, range(size.views)):
+        for view in prefetched(store, range(size.views)):
             jax.block_until_ready(jax.device_put(view.logits))
 
     return {
@@ -163,14 +157,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for field in dataclasses.fields(Size):
         parser.add_argument(f"--{field.name}", type=int, default=field.default)
-    parser.add_argument("--format", default="float16", type=label_codecs.get_codec)
+    parser.add_argument("--format", default="float16", type=get_codec)
     arguments = vars(parser.parse_args())
     codec, size = arguments.pop("format"), Size(**arguments)
     allocator.keep_freed_memory()  # as the main command
     with tempfile.TemporaryDirectory() as directory:
         costs = run(size, codec, pathlib.Path(directory))
     labels = functools.partial(
-        label_codecs.stored_bytes,
+        stored_bytes,
         codec,
         num_images=size.images,
         num_classes=size.classes,

@@ -18,19 +18,13 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from gift_jax import (
-    allocator,
-    augment,
-    batches,
-    hosts,
-    loop,
-    losses,
-    models,
-    optimizers,
-    train,
-    views,
-)
+from gift_jax import augment, losses, models, optimizers
 from gift_jax.data import preprocess
+from gift_jax.runtime import allocator, hosts
+from gift_jax.soft_labels import views
+from gift_jax.train import batches
+from gift_jax.train.epochs import make_run_epoch, replicate
+from gift_jax.train.step import AXIS, create_train_state
 
 _PROCESSES = flags.DEFINE_list("processes", ["1", "2"], "Numbers of processes.")
 _DEVICES = flags.DEFINE_list("devices", ["1", "2", "4"], "Numbers of all devices.")
@@ -107,9 +101,9 @@ def step_seconds() -> float:
         num_classes=_CLASSES,
         image_size=_SIDE,
         width=_WIDTH.value,
-        axis_name=train.AXIS,
+        axis_name=AXIS,
     )
-    state = train.create_train_state(
+    state = create_train_state(
         model,
         optimizers.build_optimizer(
             optimizers.OptimizerSpec("adamw"), epochs=1, steps_per_epoch=1000
@@ -128,8 +122,8 @@ def step_seconds() -> float:
         view_key=jax.random.key(2),
     )
     view = views.View(np.int32(0), rng.normal(size=(size, _CLASSES)).astype(np.float16))
-    state, data, view = loop.replicate((state, data, view), devices)
-    run_epoch = loop.make_run_epoch(
+    state, data, view = replicate((state, data, view), devices)
+    run_epoch = make_run_epoch(
         loss=losses.get_loss("gift"),
         view_images=views.AugmentedViews(
             augment.AugmentSpec(diffaug="flip"),

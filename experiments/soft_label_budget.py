@@ -8,8 +8,9 @@ as int8, and as the largest logits with the mean of the others.
 
 import ml_collections
 
-from gift_jax import label_codecs, main
+from gift_jax import main
 from gift_jax.data import info
+from gift_jax.soft_labels.codecs import smaller_formats
 
 
 def study(config: ml_collections.ConfigDict) -> None:
@@ -27,7 +28,7 @@ def study(config: ml_collections.ConfigDict) -> None:
 
 def _formats(dataset: str) -> list[str]:
     known = info.DATASETS.get(dataset)
-    return label_codecs.smaller_formats(known.num_classes) if known else ["int8"]
+    return smaller_formats(known.num_classes) if known else ["int8"]
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
         given = config_flags.get_override_values(flags.FLAGS["config"])
         config.update_from_flattened_dict(given)
     # Imported after the flags are known to be right: a mistake there answers at once.
-    from gift_jax import allocator, errors, hosts, preemption
+    from gift_jax.runtime import allocator, errors, hosts, preemption
 
     allocator.keep_freed_memory()
     try:
@@ -113,7 +113,8 @@ _GO_ON = (
 
 
 def _run_job(config: ConfigDict) -> int:
-    from gift_jax import hosts, job, preemption, results
+    from gift_jax.pipeline import job, results
+    from gift_jax.runtime import hosts, preemption
 
     directory = pathlib.Path(str(_WORKDIR.value)).expanduser().resolve()
     shard = job.Shard.parse(_SHARD.value)

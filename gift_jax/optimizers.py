@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from gift_jax import naming
+from gift_jax import registry
 
 Schedule = Callable[[Any], Any]
 Builder = Callable[["OptimizerSpec", Schedule], optax.GradientTransformation]
@@ -55,13 +55,13 @@ class OptimizerSpec:
     def __post_init__(self) -> None:
         """Fills in the optimizer's defaults; raises ValueError for unknown names."""
         if self.name not in OPTIMIZERS:
-            raise naming.unknown_name("optimizer", self.name, OPTIMIZERS)
+            raise registry.unknown_name("optimizer", self.name, OPTIMIZERS)
         for field in ("learning_rate", "weight_decay", "schedule"):
             if getattr(self, field) is None:
                 default = getattr(OPTIMIZERS[self.name], field)
                 object.__setattr__(self, field, default)
         if self.schedule not in SCHEDULES:
-            raise naming.unknown_name("schedule", str(self.schedule), SCHEDULES)
+            raise registry.unknown_name("schedule", str(self.schedule), SCHEDULES)
 
 
 def _with_l2(

@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 
 from configs import common
-from gift_jax import batches, losses, optimizers, settings, students, train, views
+from gift_jax import losses, optimizers
 from gift_jax.data import info
+from gift_jax.soft_labels import views
+from gift_jax.specs import settings, students
+from gift_jax.train import batches
+from gift_jax.train.step import AXIS, create_train_state, train_step
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "common")
@@ -83,13 +87,13 @@ def test_training_step_traces(name):
     shape = (side, side, dataset.channels)
 
     def step(key, pixels, labels, soft_labels, indices):
-        state = train.create_train_state(
+        state = create_train_state(
             model, tx, shape, learning_rate=1e-3, init_key=key, dropout_key=key
         )
         data = views.TrainData(pixels, labels, key)
         view = views.View(jnp.int32(0), soft_labels)
         mapped = jax.vmap(
-            lambda batch: train.train_step(
+            lambda batch: train_step(
                 state,
                 data,
                 view,
@@ -99,7 +103,7 @@ def test_training_step_traces(name):
                     settings.augment_spec(config.augment), dataset.normalization
                 ),
             ),
-            axis_name=train.AXIS,
+            axis_name=AXIS,
         )
         return mapped(indices)
 

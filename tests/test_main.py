@@ -105,7 +105,7 @@ def test_dataset_that_is_not_prepared_is_one_message(tmp_path):
 def test_main_job_imports_neither_tensorflow_nor_pytorch_nor_clu():
     code = (
         "import sys\n"
-        "import gift_jax.main, gift_jax.job\n"
+        "import gift_jax.main, gift_jax.pipeline.job\n"
         "found = {'tensorflow', 'torch', 'clu', 'torchvision'} & set(sys.modules)\n"
         "sys.exit(', '.join(found) or 0)"
     )

@@ -11,8 +11,9 @@ import optax
 import pytest
 
 from configs import common
-from gift_jax import optimizers, settings
+from gift_jax import optimizers
 from gift_jax.optimizers import OptimizerSpec
+from gift_jax.specs import settings
 
 # A quadratic with a bias, a matrix and a convolution (H, W, I, O), all decayed.
 _rng = np.random.default_rng(0)

@@ -10,10 +10,11 @@ import jax
 import numpy as np
 import pytest
 
-from gift_jax.data import info, read_distilled, real
-from gift_jax.evaluate import Evaluator
+from gift_jax.data import info, real
+from gift_jax.distilled import read_distilled
+from gift_jax.evaluators.accuracy import Evaluator
 from gift_jax.models import create_model
-from gift_jax.models.torch_import import import_torch
+from gift_jax.torch_io.torch_import import import_torch
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 TEACHERS = SHARED / "teachers"

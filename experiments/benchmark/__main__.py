@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.benchmark import grid, measure, report, workers
 from experiments.benchmark.workloads import WORKLOADS, training_flops
-from gift_jax.progress import ProgressBar
+from gift_jax.runtime.progress import ProgressBar
 
 BASELINE = pathlib.Path(__file__).parents[1] / "benchmark_baseline.json"
 QUICK = ("ConvNet-3, 32x32, batch 50",)

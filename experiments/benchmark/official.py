@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from experiments.benchmark import torch_networks, workers
-from gift_jax import allocator
+from gift_jax.runtime import allocator
 
 GEMM_SIZE = 2048
 FORMATS = {

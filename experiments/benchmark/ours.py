@@ -17,20 +17,14 @@ import numpy as np
 
 from experiments.benchmark import workers
 from experiments.benchmark.workloads import WORKLOADS, Workload
-from gift_jax import (
-    allocator,
-    augment,
-    loop,
-    losses,
-    models,
-    optimizers,
-    relabel,
-    soft_labels,
-    train,
-    views,
-)
+from gift_jax import augment, losses, models, optimizers
 from gift_jax.data import preprocess
-from gift_jax.teacher import Teacher
+from gift_jax.runtime import allocator
+from gift_jax.soft_labels import relabel, views
+from gift_jax.soft_labels.store import SoftLabels, SoftLabelStore, open_store
+from gift_jax.teachers.teacher import Teacher
+from gift_jax.train.epochs import make_run_epoch, train_epochs
+from gift_jax.train.step import AXIS, TrainState, create_train_state, train_step
 
 GEMM_SIZE = 2048
 _EPOCHS = 1000  # more than are ever run
@@ -67,11 +61,11 @@ def _random(*shape: int) -> np.ndarray:
 def memory_bytes(workload: Workload, loss: str) -> int:
     """What XLA sets aside for one training step, besides its arguments and results."""
     step = functools.partial(
-        train.train_step, loss=losses.get_loss(loss), view_images=_AUGMENTED
+        train_step, loss=losses.get_loss(loss), view_images=_AUGMENTED
     )
     mapped = jax.pmap(
         step,
-        axis_name=train.AXIS,
+        axis_name=AXIS,
         in_axes=(None, None, None, 0),
         out_axes=(None, None),
         donate_argnums=(0,),
@@ -101,14 +95,14 @@ def _training(workload: Workload, contender: str) -> workers.Run:
     devices = tuple(jax.local_devices()[:1])
     data = _data(workload)
     label_views = _label_views(workload, data, devices)
-    make_labels: Callable[..., soft_labels.SoftLabels] = (
+    make_labels: Callable[..., SoftLabels] = (
         _online if contender == "online" else _stored
     )
-    epochs = loop.train_epochs(
+    epochs = train_epochs(
         _student(workload),
         data,
         make_labels(workload, label_views),
-        loop.make_run_epoch(
+        make_run_epoch(
             loss=losses.get_loss(
                 contender if contender in losses.LOSS_NAMES else "gift"
             ),
@@ -130,14 +124,14 @@ def _training(workload: Workload, contender: str) -> workers.Run:
     return run
 
 
-def _student(workload: Workload) -> train.TrainState:
+def _student(workload: Workload) -> TrainState:
     optimizer = optimizers.build_optimizer(
         optimizers.OptimizerSpec("adamw"),
         epochs=_EPOCHS,
         steps_per_epoch=workload.steps,
     )
-    return train.create_train_state(
-        workload.model(axis_name=train.AXIS),
+    return create_train_state(
+        workload.model(axis_name=AXIS),
         optimizer,
         (workload.image_size, workload.image_size, 3),
         learning_rate=1e-3,
@@ -173,11 +167,9 @@ def _online(
     )
 
 
-def _stored(
-    workload: Workload, label_views: relabel.LabelViews
-) -> soft_labels.SoftLabelStore:
+def _stored(workload: Workload, label_views: relabel.LabelViews) -> SoftLabelStore:
     directory = pathlib.Path(tempfile.mkdtemp(dir=_SCRATCH.name))
-    store = soft_labels.open_store(
+    store = open_store(
         directory / "soft_labels",
         views=_VIEWS,
         num_images=workload.num_images,

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from gift_jax import naming
+from gift_jax import registry
 
 # The names in DiffAug strategies, `utils/transforms.py` of the official code.
 DIFFAUG_OPERATIONS = ("color", "crop", "cutout", "flip", "rotate", "scale")
@@ -69,14 +69,16 @@ class AugmentSpec:
             )
         for name in self.diffaug_operations:
             if name not in DIFFAUG_OPERATIONS:
-                raise naming.unknown_name("DiffAug operation", name, DIFFAUG_OPERATIONS)
+                raise registry.unknown_name(
+                    "DiffAug operation", name, DIFFAUG_OPERATIONS
+                )
         if len(set(self.diffaug_operations)) != len(self.diffaug_operations):
             raise ValueError(
                 f"AugmentSpec.diffaug is {self.diffaug!r}, expected every operation "
                 "at most once."
             )
         if self.mix not in MIXES:
-            raise naming.unknown_name("mix", self.mix, MIXES)
+            raise registry.unknown_name("mix", self.mix, MIXES)
         if not 0 < self.mix_alpha < math.inf:
             raise ValueError(
                 f"AugmentSpec.mix_alpha is {self.mix_alpha!r}, expected a positive "

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from gift_jax import naming
+from gift_jax import registry
 from gift_jax.data import preprocess
 
 # As in the official code (GIFT, data/utils): CIFAR's own statistics for both
@@ -123,7 +123,7 @@ def dataset_info(name: str) -> DatasetInfo:
     """
     given, name = name, ALIASES.get(name.lower(), name.lower())
     if name not in DATASETS:
-        raise naming.unknown_name(
+        raise registry.unknown_name(
             "dataset",
             given,
             DATASETS,

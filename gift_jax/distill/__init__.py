@@ -3,12 +3,12 @@
 import inspect
 from collections.abc import Callable
 
-from gift_jax import naming
-from gift_jax.data import distilled
+from gift_jax import registry
 from gift_jax.distill.random import make_random
 from gift_jax.distill.rded import make_rded
+from gift_jax.distilled.dataset import DistilledDataset
 
-Method = Callable[..., distilled.DistilledDataset]
+Method = Callable[..., DistilledDataset]
 
 METHODS: dict[str, Method] = {"random": make_random, "rded": make_rded}
 
@@ -24,7 +24,7 @@ def get_method(name: str) -> Method:
       ValueError: an unknown name; the message lists the known ones.
     """
     if name not in METHODS:
-        raise naming.unknown_name("distillation method", name, METHODS)
+        raise registry.unknown_name("distillation method", name, METHODS)
     return METHODS[name]
 
 

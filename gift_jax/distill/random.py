@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from gift_jax.data import distilled, real
+from gift_jax.data import real
+from gift_jax.distilled.dataset import DistilledDataset, Metadata
 
 
-def make_random(
-    dataset: real.RealDataset, *, ipc: int, seed: int
-) -> distilled.DistilledDataset:
+def make_random(dataset: real.RealDataset, *, ipc: int, seed: int) -> DistilledDataset:
     """Draws `ipc` training images of each class, without replacement.
 
     With teacher labels this is a strong baseline ("A Label is Worth a Thousand
@@ -36,11 +35,11 @@ def make_random(
             )
         chosen.append(np.random.default_rng([seed, label]).permutation(members)[:ipc])
     images = dataset.train.images(np.concatenate(chosen))
-    return distilled.DistilledDataset(
+    return DistilledDataset(
         images=images.astype(np.float32) / 255,
         labels=np.repeat(np.arange(info.num_classes), ipc),
         preprocess=info.normalization,
-        metadata=distilled.Metadata(
+        metadata=Metadata(
             dataset=info.name,
             num_classes=info.num_classes,
             method="random",

@@ -16,7 +16,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from gift_jax.data import distilled, real
+from gift_jax.data import real
+from gift_jax.distilled.dataset import DistilledDataset, Metadata
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -50,7 +51,7 @@ def make_rded(
     crops_per_image: int = 5,
     seed: int,
     on_class_done: Callable[[int], None] | None = None,
-) -> distilled.DistilledDataset:
+) -> DistilledDataset:
     """Makes each image of the `factor**2` most realistic crops of its class.
 
     Of each class, `images_per_class` training images are drawn and
@@ -100,11 +101,11 @@ def make_rded(
         if on_class_done is not None:
             on_class_done(label)
     settings = ", ".join(f"{k} {v}" for k, v in dataclasses.asdict(recipe).items())
-    return distilled.DistilledDataset(
+    return DistilledDataset(
         images=np.concatenate(images).astype(np.float32) / 255,
         labels=np.repeat(np.arange(info.num_classes), ipc),
         preprocess=info.normalization,
-        metadata=distilled.Metadata(
+        metadata=Metadata(
             dataset=info.name,
             num_classes=info.num_classes,
             method="rded",

@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gift_jax.models import convolution, norms
+from gift_jax.models import norms
+from gift_jax.models.cpu import convolution
 
 
 def conv(

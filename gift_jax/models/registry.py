@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gift_jax import naming
+from gift_jax import registry
 from gift_jax.models.cifar_resnet import CifarResNet
 from gift_jax.models.convnet import ConvNet
 from gift_jax.models.efficientnet import EfficientNetB0
@@ -81,7 +81,7 @@ def create_model(
         (2, 10)
     """
     if name not in MODELS:
-        raise naming.unknown_name("model", name, MODELS)
+        raise registry.unknown_name("model", name, MODELS)
     for argument, value in (("num_classes", num_classes), ("image_size", image_size)):
         if value < 1:
             raise ValueError(f"{name}: {argument} is {value}, but must be positive.")

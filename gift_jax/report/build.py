@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import matplotlib.figure
 
-from gift_jax import atomic, naming
+from gift_jax import registry
 from gift_jax.report import (
     comparison,
     figures,
@@ -20,6 +20,7 @@ from gift_jax.report import (
     tables,
 )
 from gift_jax.report.statistics import Group
+from gift_jax.runtime import atomic
 
 _DEFAULT_BASELINE = "kl"
 # What the last report in a directory consisted of: nothing else is deleted there.
@@ -78,7 +79,7 @@ def _baseline(groups: Sequence[Group], wanted: str | None) -> str | None:
     if wanted is None:
         return _DEFAULT_BASELINE if _DEFAULT_BASELINE in losses else None
     if wanted not in losses:
-        raise naming.unknown_name("baseline", wanted, losses)
+        raise registry.unknown_name("baseline", wanted, losses)
     return wanted
 
 

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from gift_jax.pipeline.results import BLOCK, SETUP
 from gift_jax.report.statistics import Group, Summary, pair
 from gift_jax.report.tuning import Tuning, protocols
-from gift_jax.results import BLOCK, SETUP
 
 _NO_PAIRS = Summary(0)
 

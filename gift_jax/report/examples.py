@@ -7,8 +7,8 @@ import pathlib
 import numpy as np
 from scipy import special
 
-from gift_jax.data import distilled
-from gift_jax.workdir import DONE_FILE, RECIPE_FILE
+from gift_jax.distilled.dataset import ARRAYS_FILE, DistilledDataset, load_distilled
+from gift_jax.pipeline.products import DONE_FILE, RECIPE_FILE
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,9 +49,9 @@ def read_examples(
       The examples, or None where that dataset does not lie there.
     """
     directory = workdir / "distilled" / name
-    if not (directory / distilled.ARRAYS_FILE).is_file():
+    if not (directory / ARRAYS_FILE).is_file():
         return None
-    dataset = distilled.load_distilled(directory)
+    dataset = load_distilled(directory)
     _, first = np.unique(dataset.labels, return_index=True)
     shown = first[:count]
     examples = Examples(
@@ -74,12 +74,14 @@ def read_examples(
 
 
 def _view_zero(
-    stored: pathlib.Path, dataset: distilled.DistilledDataset, shown: np.ndarray
+    stored: pathlib.Path, dataset: DistilledDataset, shown: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pixels and logits of view 0 of some images, made anew from the recipe."""
     import jax.numpy as jnp
 
-    from gift_jax import augment, labelling, views
+    from gift_jax import augment
+    from gift_jax.pipeline import labelling
+    from gift_jax.soft_labels import views
 
     recipe = json.loads((stored / RECIPE_FILE).read_text())
     data, normalization = labelling.train_data(dataset, recipe["seed"])

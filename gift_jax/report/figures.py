@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import matplotlib.figure
 
+from gift_jax.pipeline.results import SETUP
 from gift_jax.report import (
     cells,
     curves,
@@ -21,7 +22,6 @@ from gift_jax.report.comparison import Comparison, distinguishing
 from gift_jax.report.reading import Curve, RunKey, run_key
 from gift_jax.report.statistics import Group
 from gift_jax.report.tuning import DEFAULT, TUNED, Tuning
-from gift_jax.results import SETUP
 
 _WHISKERS = "Mean over seeds after the last epoch, with 95% t-intervals"
 _CROSSES = "A cross at the bottom: runs diverged."

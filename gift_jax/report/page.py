@@ -8,7 +8,7 @@ import dataclasses
 import html
 from collections.abc import Sequence
 
-from gift_jax import results
+from gift_jax.pipeline import results
 from gift_jax.report import cells, markup
 from gift_jax.report.comparison import Comparison, distinguishing
 from gift_jax.report.markup import Table

@@ -9,9 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from gift_jax.progress import METRICS_FILE
+from gift_jax.pipeline.results import (
+    RESULTS_FILE,
+    TUNING_FILE,
+    latest_rows,
+    parse_object,
+)
 from gift_jax.report import tuning
-from gift_jax.results import RESULTS_FILE, TUNING_FILE, latest_rows, parse_object
+from gift_jax.runtime.progress import METRICS_FILE
 
 FINISHED, DIVERGED = "finished", "diverged"
 

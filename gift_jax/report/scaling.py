@@ -7,12 +7,12 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gift_jax.pipeline.results import BLOCK, SETUP
 from gift_jax.report.cells import HEADINGS, bytes_text, condition_text
 from gift_jax.report.comparison import Comparison
 from gift_jax.report.statistics import Group
 from gift_jax.report.style import add_legend, color, in_style, side_by_side
 from gift_jax.report.sweeps import draw_line, new_panels, set_ticks
-from gift_jax.results import BLOCK, SETUP
 
 # What may follow from the IPC, and is then no reason for another panel.
 _FOLLOW_IPC = ("views", "epochs", "batch_size")

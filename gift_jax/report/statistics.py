@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from gift_jax.results import BLOCK, SETTINGS, SETUP
+from gift_jax.pipeline.results import BLOCK, SETTINGS, SETUP
 
 CONFIDENCE = 0.95
 

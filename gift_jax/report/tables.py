@@ -7,7 +7,7 @@ difference whose 95% interval excludes zero; nothing else is either.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gift_jax import results
+from gift_jax.pipeline import results
 from gift_jax.report import cells, statistics
 from gift_jax.report.cells import HEADINGS
 from gift_jax.report.comparison import Comparison, distinguishing

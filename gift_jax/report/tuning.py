@@ -5,8 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gift_jax.pipeline.results import TUNING_SETTINGS, parse_object
 from gift_jax.report.statistics import Group
-from gift_jax.results import TUNING_SETTINGS, parse_object
 
 DEFAULT, TUNED = "default", "tuned"
 

@@ -1,0 +1,58 @@
+"""A picture of a distilled dataset: one row per class."""
+
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from gift_jax.distilled.dataset import DistilledDataset
+
+_MAX_ROWS = 20
+_MAX_COLUMNS = 10
+_MIN_TILE = 32
+_SEPARATOR = 2
+_BACKGROUND = 255
+
+
+def save_preview(dataset: DistilledDataset, path: pathlib.Path) -> None:
+    """Writes a PNG grid of the first images of the first classes.
+
+    Rows are classes in ascending order, at most 20; columns are images of the
+    class in the order of the dataset, at most 10. Pixels are un-whitened where
+    needed and clipped to [0, 1].
+
+    Args:
+      dataset: What to show.
+      path: The PNG file.
+    """
+    classes = np.unique(dataset.labels)[:_MAX_ROWS]
+    rows = [np.flatnonzero(dataset.labels == c)[:_MAX_COLUMNS] for c in classes]
+    shown = np.concatenate(rows)
+    tiles = np.rint(np.clip(dataset.pixels()[shown], 0, 1) * 255).astype(np.uint8)
+    tiles = _enlarge(tiles)
+    lengths = [len(row) for row in rows]
+    grid = _grid(np.split(tiles, np.cumsum(lengths)[:-1]))
+    Image.fromarray(grid[..., 0] if grid.shape[-1] == 1 else grid).save(path, "PNG")
+
+
+def _enlarge(tiles: np.ndarray) -> np.ndarray:
+    """Repeats pixels until both sides of a tile are at least 32."""
+    factor = -(-_MIN_TILE // min(tiles.shape[1:3]))
+    return tiles.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def _grid(rows: list[np.ndarray]) -> np.ndarray:
+    """Lays out rows of (n, h, w, C) tiles with thin separators."""
+    height, width, channels = rows[0].shape[1:]
+    step_y, step_x = height + _SEPARATOR, width + _SEPARATOR
+    columns = max(len(row) for row in rows)
+    grid = np.full(
+        (len(rows) * step_y + _SEPARATOR, columns * step_x + _SEPARATOR, channels),
+        _BACKGROUND,
+        np.uint8,
+    )
+    for i, row in enumerate(rows):
+        for j, tile in enumerate(row):
+            top, left = i * step_y + _SEPARATOR, j * step_x + _SEPARATOR
+            grid[top : top + height, left : left + width] = tile
+    return grid

@@ -1,0 +1,165 @@
+"""Published distilled datasets, each in its own format, as `DistilledDataset`.
+
+To add a format, write a module with `LOOKS_LIKE`, `matches` and `read` and list it
+in `READERS`.
+"""
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from gift_jax import registry
+from gift_jax.data import info as info_lib
+from gift_jax.distilled.dataset import DistilledDataset
+from gift_jax.distilled.readers import (
+    datm,
+    folders,
+    frepo,
+    gift,
+    native,
+    npz,
+    parquet,
+    rcig,
+    rfad,
+)
+from gift_jax.distilled.readers.request import Request, TrainImagesNeededError
+
+__all__ = [
+    "READERS",
+    "Reader",
+    "Request",
+    "TrainImagesNeededError",
+    "guess_source",
+    "read_distilled",
+]
+
+
+class Reader(Protocol):
+    """What the module of a format has."""
+
+    @property
+    def LOOKS_LIKE(self) -> str:
+        """One line on what the format consists of."""
+
+    def matches(self, path: pathlib.Path) -> bool:
+        """Whether what lies at a path has this format; reads little of it."""
+
+    def read(self, request: Request) -> DistilledDataset:
+        """Reads it. Raises ValueError or TypeError for what is malformed."""
+
+
+READERS: dict[str, Reader] = {
+    "gift_jax": native,
+    "gift": gift,
+    "folders": folders,
+    "datm": datm,
+    "rfad": rfad,
+    "frepo": frepo,
+    "rcig": rcig,
+    "parquet": parquet,
+    "npz": npz,
+}
+
+
+def read_distilled(
+    path: str | os.PathLike,
+    source: str | None = None,
+    *,
+    dataset: str | info_lib.DatasetInfo | None = None,
+    ipc: int | None = None,
+    train_images: np.ndarray | Callable[[], np.ndarray] | None = None,
+) -> DistilledDataset:
+    """Reads a distilled dataset, whoever published it.
+
+    Values come back as pixels: normalisation is undone, which is checked by their
+    range. ZCA-whitened images stay as they are and carry their `Whitening`, which the
+    test images must pass too.
+
+    Args:
+      path: File or directory, or the id of a Hugging Face dataset.
+      source: A name in `READERS`; by default the one format that what lies there has.
+      dataset: The real dataset, by any name that `info.dataset_info` knows, or what
+        is known of another one. Needed where neither the files nor the path say it.
+      ipc: Of class folders, keep ids 0 to ipc - 1. SRe2L and its successors make one
+        id after the other, so that these are the dataset of that IPC.
+      train_images: The real train images as (N, H, W, C) uint8, or a function that
+        loads them: needed for whitened images, on which alone their whitening can be
+        fitted (DATM, RFAD, FRePo, RCIG).
+
+    Returns:
+      The dataset; see `metadata.hard_labels` for where its hard labels come from.
+
+    Raises:
+      FileNotFoundError: there is nothing at the path.
+      ImportError: a format needs a package that is not installed; says which.
+      TypeError, ValueError: what lies there fits no format, or is malformed; the
+        message names the file, what was found and what was expected.
+    """
+    path = pathlib.Path(path)
+    if source is None:
+        source = guess_source(path)
+    elif source not in READERS:
+        raise registry.unknown_name("source", source, READERS)
+    elif not path.exists() and not (source == "parquet" and parquet.is_hub_id(path)):
+        raise FileNotFoundError(f"{path} does not exist")
+    if ipc is not None and source != "folders":
+        raise ValueError(
+            f"ipc={ipc} was given, but images can be left out only of class folders; "
+            f"{path} is read as {source!r}"
+        )
+    request = Request(path, dataset, ipc, train_images)
+    try:
+        result = READERS[source].read(request)
+        _require_all_classes(result)
+    except TrainImagesNeededError as error:
+        raise TrainImagesNeededError(f"{path}: {error}", error.dataset) from error
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{path}, read as {source!r}: {error}") from error
+    return result
+
+
+def guess_source(path: pathlib.Path) -> str:
+    """The name of the one format that what lies at a path has.
+
+    Raises:
+      FileNotFoundError: there is nothing.
+      ValueError: it has no format that is known, or several.
+    """
+    found = [name for name, reader in READERS.items() if reader.matches(path)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(
+            f"{path} can be read as {' and '.join(map(repr, found))}: say which, as in "
+            f"source={found[0]!r}"
+        )
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    formats = "\n".join(f"  {name:9}{READERS[name].LOOKS_LIKE}" for name in READERS)
+    raise ValueError(
+        f"{path} is no distilled dataset of a known format.\nFound: {_contents(path)}\n"
+        f"Known formats, which source= can also force:\n{formats}"
+    )
+
+
+def _contents(path: pathlib.Path) -> str:
+    if path.is_file():
+        return f"a file of {path.stat().st_size:,} bytes"
+    names = sorted(entry.name for entry in path.iterdir())
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"a directory with {', '.join(names[:8]) or 'nothing'}{more}"
+
+
+def _require_all_classes(dataset: DistilledDataset) -> None:
+    counts = np.bincount(dataset.labels, minlength=dataset.metadata.num_classes)
+    missing = np.flatnonzero(counts == 0)
+    if missing.size:
+        raise ValueError(
+            f"no image of class {', '.join(map(str, missing[:5]))}"
+            f"{' and others' if missing.size > 5 else ''}: found {np.sum(counts > 0)} "
+            f"of the {len(counts)} classes of {dataset.metadata.dataset}"
+        )

@@ -1,0 +1,120 @@
+"""Parquet of the Hugging Face sets `he-yang/2025-rethinkdc-imagenet-*`.
+
+One split `train` with columns `image` (encoded) and `class_id`, the classes in
+torchvision's order. `label`, the usual name elsewhere on the hub, is read too.
+"""
+
+import io
+import pathlib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from gift_jax.distilled.dataset import DistilledDataset
+from gift_jax.distilled.readers import arrays, images
+from gift_jax.distilled.readers.request import Request
+
+LOOKS_LIKE = (
+    "a .parquet file, a directory with some, or the hub id "
+    "he-yang/2025-rethinkdc-...; columns `image` and `class_id`"
+)
+_LABELS = ("class_id", "label")
+_KNOWN_HUB_ID = re.compile(r"he-yang/2025-rethinkdc-[\w-]+")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def matches(path: pathlib.Path) -> bool:
+    """Whether there is a parquet file, or the path is a hub id that is known."""
+    return bool(_files(path)) or is_hub_id(path, _KNOWN_HUB_ID)
+
+
+def is_hub_id(path: pathlib.Path, pattern: re.Pattern[str] = _HUB_ID) -> bool:
+    """Whether a path that does not exist has the form of a hub id."""
+    return bool(pattern.fullmatch(path.as_posix())) and not path.exists()
+
+
+def read(request: Request) -> DistilledDataset:
+    """Reads all rows; see `read_distilled`."""
+    info = request.info()
+    if request.path.exists():
+        files = _files(request.path)
+        if not files:
+            raise ValueError("there is no .parquet file")
+        encoded, labels = _read_files(files)
+    else:
+        encoded, labels = _read_hub(request.path.as_posix())
+    if not encoded:
+        raise ValueError("the parquet files hold no rows")
+    rows = [(f"row {row}", io.BytesIO(data)) for row, data in enumerate(encoded)]
+    pixels = images.stack(rows, info.channels)
+    return arrays.pixel_dataset(request, info, pixels, labels)
+
+
+def _files(path: pathlib.Path) -> list[pathlib.Path]:
+    """The parquet files at a path, of the split `train` where files name splits."""
+    if path.is_file():
+        return [path] if path.suffix == ".parquet" else []
+    files = sorted([*path.glob("*.parquet"), *path.glob("*/*.parquet")])
+    return [file for file in files if file.name.startswith("train")] or files
+
+
+def _read_files(paths: list[pathlib.Path]) -> tuple[list[bytes], np.ndarray]:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet as pq
+    except ImportError as error:
+        raise ImportError(
+            'parquet files are read with pyarrow: pip install "gift_jax[parquet]"'
+        ) from error
+    encoded: list[bytes] = []
+    labels: list[np.ndarray] = []
+    for path in paths:
+        try:
+            label_column = _label_column(pq.read_schema(path).names, str(path))
+            table = pq.read_table(path, columns=["image", label_column])
+        except pa.ArrowInvalid as error:
+            raise ValueError(
+                f"{path} is not a readable parquet file ({error}); it may be "
+                "truncated: download it again"
+            ) from error
+        encoded += [_bytes_of(image) for image in table["image"].to_pylist()]
+        labels.append(table[label_column].to_numpy())
+    return encoded, np.concatenate(labels)
+
+
+def _read_hub(hub_id: str) -> tuple[list[bytes], np.ndarray]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError(
+            f"{hub_id} is not there, and as the id of a Hugging Face dataset it is "
+            'read with `datasets`: pip install "gift_jax[parquet]"'
+        ) from error
+    rows = datasets.load_dataset(hub_id, split="train")
+    label_column = _label_column(rows.column_names, hub_id)
+    rows = rows.cast_column("image", datasets.Image(decode=False))
+    encoded = [_bytes_of(image) for image in rows["image"]]
+    return encoded, np.asarray(rows[label_column])
+
+
+def _label_column(names: Iterable[str], where: str) -> str:
+    names = list(names)
+    found = [name for name in _LABELS if name in names]
+    if "image" not in names or not found:
+        raise ValueError(
+            f"{where} has the columns {', '.join(names)}; expected `image` and one of "
+            f"{', '.join(_LABELS)}"
+        )
+    return found[0]
+
+
+def _bytes_of(image: Any) -> bytes:
+    """The encoded image of a cell: bytes, or the hub's {"bytes": ..., "path": ...}."""
+    data = image.get("bytes") if isinstance(image, dict) else image
+    if not isinstance(data, bytes):
+        raise ValueError(
+            f"a cell of `image` holds {type(image).__name__} without encoded bytes"
+        )
+    return data

@@ -1,0 +1,186 @@
+"""Top-1 and top-5 accuracy over a test split, every image counted exactly once."""
+
+import contextlib
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gift_jax.data import image_split, loader, preprocess
+from gift_jax.runtime import hosts
+from gift_jax.train.epochs import replicate
+from gift_jax.train.step import AXIS
+
+# Of test images that stay on one device between evaluations.
+RESIDENT_BYTES = 2**30
+
+Variables = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """Accuracies in percent over `count` images."""
+
+    top1: float
+    top5: float
+    count: int
+
+
+def ranks(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """How many classes are ranked before the right one; 0 is a top-1 hit.
+
+    Equal logits rank by class index, as `argmax` and `top_k` do. A row with NaN
+    in the right class's logit is ranked last, so that it never counts as a hit.
+
+    Args:
+      logits: (B, C) float.
+      labels: (B,) integer classes.
+
+    Returns:
+      (B,) int32 in [0, C].
+    """
+    own = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    earlier = jnp.arange(logits.shape[1])[None, :] < labels[:, None]
+    behind = (logits < own) | ((logits == own) & ~earlier)
+    return jnp.sum(~behind, axis=1, dtype=jnp.int32)
+
+
+def eval_step(
+    variables: Variables,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    model: nn.Module,
+    transform: preprocess.Preprocess,
+) -> dict[str, jax.Array]:
+    """Counts hits in one device's share of a batch, summed over all devices.
+
+    Runs under a mapped axis named "batch".
+
+    Args:
+      variables: Of the model.
+      images: (B, H, W, C) uint8.
+      labels: (B,) int32, -1 for padding.
+      model: Applied as `model.apply(variables, inputs, train=False)`.
+      transform: From pixels to its inputs.
+
+    Returns:
+      Scalars "top1", "top5" and "count".
+    """
+    inputs = transform.apply(images.astype(jnp.float32) / 255)
+    logits = jnp.asarray(model.apply(variables, inputs, train=False))
+    rank = ranks(logits, labels)
+    real_image = labels >= 0
+    counts = {
+        "top1": jnp.sum(real_image & (rank < 1)),
+        # With fewer than 5 classes every finite row is a hit.
+        "top5": jnp.sum(real_image & (rank < min(5, logits.shape[1]))),
+        "count": jnp.sum(real_image),
+    }
+    return jax.lax.psum(counts, AXIS)
+
+
+@functools.lru_cache(maxsize=64)
+def _mapped_eval_step(
+    model: nn.Module, transform: preprocess.Preprocess, devices: tuple[jax.Device, ...]
+) -> Any:
+    return jax.pmap(
+        functools.partial(eval_step, model=model, transform=transform),
+        axis_name=AXIS,
+        in_axes=(None, 0, 0),
+        out_axes=None,
+        devices=devices,
+    )
+
+
+class Evaluator:
+    """Measures accuracies on one split, of which every host reads its part.
+
+    Small splits are read once and stay on the devices, larger ones are read anew
+    for every evaluation. The last batches are padded with images of label -1,
+    which no count includes.
+
+    Args:
+      split: Test images and labels.
+      transform: From pixels to network inputs.
+      devices: Devices to spread batches over, as many of every host.
+      batch_size: Images in a batch over all devices, rounded up to divide.
+      workers: Processes to read images with, 0 for none; by default
+        `loader.default_workers`.
+    """
+
+    def __init__(
+        self,
+        split: image_split.ImageSplit,
+        transform: preprocess.Preprocess,
+        *,
+        devices: Sequence[jax.Device],
+        batch_size: int = 512,
+        workers: int | None = None,
+    ) -> None:
+        self._split = split
+        self._transform = transform
+        self._devices = tuple(devices)
+        own = [d for d in devices if d.process_index == jax.process_index()]
+        per_device = -(-min(batch_size, len(split)) // len(devices))
+        self._shape = (len(own), per_device)
+        image_bytes = split.images(np.arange(1)).nbytes
+        part_bytes = image_bytes * len(hosts.share(len(split)))
+        if workers is None:
+            workers = loader.default_workers(part_bytes)
+        self._workers = workers
+        self._resident: list[tuple[Any, Any]] | None = None
+        if part_bytes <= RESIDENT_BYTES * len(own):
+            mesh = jax.sharding.Mesh(np.asarray(own), (AXIS,))
+            spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+            self._resident = [jax.device_put(b, spread) for b in self._batches()]
+
+    def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        num_images, batch_size = len(self._split), math.prod(self._shape)
+        largest_part = -(-num_images // hosts.count())
+        batches = loader.read_batches(
+            self._split,
+            hosts.share(num_images),
+            batch_size=batch_size,
+            steps=-(-largest_part // batch_size),
+            workers=self._workers,
+        )
+        with contextlib.closing(batches):
+            for images, labels in batches:
+                yield (
+                    images.reshape(*self._shape, *images.shape[1:]),
+                    labels.reshape(self._shape),
+                )
+
+    def __call__(self, model: nn.Module, variables: Variables) -> Accuracy:
+        """Accuracies of a model; all hosts call it together and get the same.
+
+        Args:
+          model: Applied as `model.apply(variables, inputs, train=False)`.
+          variables: Its parameters and batch statistics.
+
+        Returns:
+          Accuracies over the whole split.
+        """
+        mapped = _mapped_eval_step(model, self._transform, self._devices)
+        variables = replicate(variables, self._devices)
+        batches = self._resident if self._resident is not None else self._batches()
+        total = {"top1": 0, "top5": 0, "count": 0}
+        for images, labels in batches:
+            counts = jax.device_get(mapped(variables, images, labels))
+            total = {name: total[name] + int(counts[name]) for name in total}
+        if total["count"] != len(self._split):
+            raise AssertionError(
+                f"counted {total['count']} of {len(self._split)} test images"
+            )
+        return Accuracy(
+            top1=100 * total["top1"] / total["count"],
+            top5=100 * total["top5"] / total["count"],
+            count=total["count"],
+        )

@@ -1,0 +1,220 @@
+"""Convolution as CPUs compute it fastest.
+
+XLA's CPU backend (jaxlib 0.10.2) hands two-dimensional convolutions to YNNPACK, which
+runs them near the speed of a matrix product. Most of the 3x3 ones in our networks take
+half of that time with a quarter of the multiplications (`gift_jax.models.winograd`).
+
+Of the others, the gradient with respect to the kernel becomes a convolution too, with
+the feature map for a window and the batch for channels; of all shapes that is the one
+that is slow, and for the three channels of an image, or with strides, very slow.
+Gathered into one matrix product
+
+    dK[i, j, c, o] = sum_bhw x[b, s h + i - p, s w + j - p, c] dy[b, h, w, o]
+
+it takes about 0.7 of the time at 128 channels and less than half at three, where
+memory is kept between steps (`gift_jax.allocator`). Other platforms keep XLA's own
+convolution and gradients, and so do dilated and grouped convolutions.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from gift_jax.models.cpu import winograd
+
+_NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+
+Pads = tuple[tuple[int, int], ...]
+
+
+def conv(
+    images: jax.Array,
+    kernel: jax.Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    feature_group_count: int = 1,
+    precision: Any = None,
+) -> jax.Array:
+    """`jax.lax.conv_general_dilated`, for `nn.Conv(conv_general_dilated=...)`.
+
+    Equal in value and in gradient up to rounding. On CPUs bfloat16 weight gradients
+    are summed in float32. A convolution that takes the special gradient has
+    reverse-mode derivatives only.
+
+    Args:
+        images: (B, H, W, C) float.
+        kernel: (rows, columns, C / groups, features) float.
+        window_strides: Of rows and columns.
+        padding: "SAME", "VALID", or ((top, bottom), (left, right)).
+        lhs_dilation: See `jax.lax.conv_general_dilated`.
+        rhs_dilation: See `jax.lax.conv_general_dilated`.
+        dimension_numbers: See `jax.lax.conv_general_dilated`.
+        feature_group_count: Groups.
+        precision: See `jax.lax.conv_general_dilated`.
+
+    Returns:
+        (B, H', W', features), of the dtype of the arguments.
+    """
+    dimensions = lax.conv_dimension_numbers(
+        images.shape, kernel.shape, dimension_numbers
+    )
+    strides = tuple(window_strides)
+    dilations = (*(lhs_dilation or ()), *(rhs_dilation or ()))
+    is_plain = (
+        dimensions == _NHWC
+        and feature_group_count == 1
+        and all(dilation == 1 for dilation in dilations)
+    )
+    if is_plain:
+        if isinstance(padding, str):
+            padding = lax.padtype_to_pads(
+                images.shape[1:3], kernel.shape[:2], strides, padding
+            )
+        pads = tuple((low, high) for low, high in padding)
+        plain = functools.partial(
+            _plain_conv, strides=strides, pads=pads, precision=precision
+        )
+        if _suits_winograd(images, kernel, strides, pads):
+            return lax.platform_dependent(
+                images, kernel, cpu=winograd.conv, default=plain
+            )
+        if min(map(min, pads)) >= 0:
+            return plain(images, kernel)
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        strides,
+        padding,
+        lhs_dilation,
+        rhs_dilation,
+        dimensions,
+        feature_group_count,
+        precision=precision,
+    )
+
+
+def _suits_winograd(
+    images: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads
+) -> bool:
+    """Whether Winograd's way is possible, and was faster than the direct one.
+
+    With fewer channels the transforms of the tiles take longer than the products,
+    with fewer tiles those of the kernels do.
+    """
+    height, width = images.shape[1:3]
+    tiles = images.shape[0] * height * width // winograd.TILE**2
+    return (
+        images.dtype == kernel.dtype == jnp.float32
+        and kernel.shape[:2] == (3, 3)
+        and strides == (1, 1)
+        and pads == ((1, 1), (1, 1))
+        and height % winograd.TILE == width % winograd.TILE == 0
+        and min(kernel.shape[2:]) >= 32
+        and tiles >= 32
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _plain_conv(
+    images: jax.Array,
+    kernel: jax.Array,
+    strides: tuple[int, ...],
+    pads: Pads,
+    precision: Any,
+) -> jax.Array:
+    return lax.conv_general_dilated(
+        images, kernel, strides, pads, dimension_numbers=_NHWC, precision=precision
+    )
+
+
+def _forward(
+    images: jax.Array,
+    kernel: jax.Array,
+    strides: tuple[int, ...],
+    pads: Pads,
+    precision: Any,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _plain_conv(images, kernel, strides, pads, precision), (images, kernel)
+
+
+def _backward(
+    strides: tuple[int, ...],
+    pads: Pads,
+    precision: Any,
+    saved: tuple[jax.Array, jax.Array],
+    cotangent: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    images, kernel = saved
+    stock = functools.partial(
+        lax.conv_general_dilated,
+        window_strides=strides,
+        padding=pads,
+        dimension_numbers=_NHWC,
+        precision=precision,
+    )
+
+    def stock_gradient(images: jax.Array, cotangent: jax.Array) -> jax.Array:
+        transposed = jax.linear_transpose(lambda k: stock(images, k), kernel)
+        return transposed(cotangent)[0]
+
+    def product(images: jax.Array, cotangent: jax.Array) -> jax.Array:
+        windows = _windows(images, kernel.shape[:2], strides, pads, cotangent.shape)
+        gradient = lax.dot(
+            windows,
+            cotangent.reshape(-1, kernel.shape[3]),
+            precision=precision,
+            preferred_element_type=jnp.float32,
+        )
+        return gradient.reshape(kernel.shape).astype(kernel.dtype)
+
+    (image_gradient,) = jax.linear_transpose(lambda x: stock(x, kernel), images)(
+        cotangent
+    )
+    kernel_gradient = lax.platform_dependent(
+        images, cotangent, cpu=product, default=stock_gradient
+    )
+    return image_gradient, kernel_gradient
+
+
+_plain_conv.defvjp(_forward, _backward)
+
+
+def _windows(
+    images: jax.Array,
+    kernel_size: Sequence[int],
+    strides: Sequence[int],
+    pads: Pads,
+    out_shape: Sequence[int],
+) -> jax.Array:
+    """What every entry of the kernel is multiplied with.
+
+    Transposed at the end: with the sum over the last axis of the left factor, the
+    product that follows is one that YNNPACK takes.
+
+    Returns:
+        (rows * columns * C, B * H' * W'): one row per row, column and input channel
+        of the kernel, one column per output pixel.
+    """
+    padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
+    row_stride, column_stride = strides
+    last_row = row_stride * (out_shape[1] - 1) + 1
+    last_column = column_stride * (out_shape[2] - 1) + 1
+    windows = jnp.stack(
+        [
+            padded[
+                :, i : i + last_row : row_stride, j : j + last_column : column_stride
+            ]
+            for i in range(kernel_size[0])
+            for j in range(kernel_size[1])
+        ]
+    )
+    channels = images.shape[3]
+    by_channel = windows.reshape(len(windows), -1, channels).swapaxes(1, 2)
+    return by_channel.reshape(len(windows) * channels, -1)

@@ -1,0 +1,1 @@
+"""From a config to finished students: stages, their products and results."""

@@ -1,0 +1,289 @@
+"""Products in the work directory, and the check that they are what is asked for.
+
+Every stage writes its product into a directory of its own, together with its
+recipe: the part of the config it was made from and the fingerprints of the
+products upstream. A second run finds the product and goes on; a product made
+by another recipe is an error, never silently used or overwritten.
+
+Of several hosts the primary looks, writes and removes; the others learn from it.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
+
+from gift_jax.runtime import atomic, hosts, preemption
+
+_log = logging.getLogger(__name__)
+
+RECIPE_FILE = "recipe.json"
+DONE_FILE = "done.json"
+
+_POLL_SECONDS = 1.0
+# What one host writes on a network file system others may see later.
+_VISIBLE_WITHIN_SECONDS = 60.0
+
+
+class WorkdirError(Exception):
+    """The work directory cannot be used, or holds products of another config."""
+
+
+def fingerprint(recipe: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits that stand for a JSON-able recipe."""
+    canonical = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def file_fingerprint(path: pathlib.Path) -> str:
+    """16 hexadecimal digits that stand for the contents of a file or folder.
+
+    The name and place of a file do not count, those of the files in a folder,
+    relative to it, do.
+
+    Raises:
+      FileNotFoundError: there is nothing of that name.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    contents = {}
+    for file in files:
+        if file.is_file():
+            with file.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            contents[file.relative_to(path).as_posix()] = digest
+    return fingerprint(contents)
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """A stage's product: a directory and the recipe that it is made by.
+
+    Attributes:
+      directory: Where the product lies.
+      recipe: JSON-able; whatever changes the product must be in it.
+    """
+
+    directory: pathlib.Path
+    recipe: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that stand for the recipe."""
+        return fingerprint(self.recipe)
+
+    def is_finished(self) -> bool:
+        """Whether the product lies there, complete and made by this recipe.
+
+        Raises:
+          WorkdirError: the directory holds a product of another recipe.
+        """
+        return hosts.broadcast(hosts.is_primary() and self._lies_there())
+
+    def _lies_there(self) -> bool:
+        made_by = _read_json(self.directory / RECIPE_FILE)
+        if made_by is None:
+            return False
+        differences = _differences(made_by, json.loads(json.dumps(self.recipe)))
+        if differences:
+            raise WorkdirError(
+                f"{self.directory} was made by another config:\n"
+                + "\n".join(f"  {line}" for line in differences)
+                + "\nUse another --workdir, set these fields back, or delete that "
+                "directory to make it anew."
+            )
+        return (self.directory / DONE_FILE).is_file()
+
+    def facts(self) -> dict[str, Any]:
+        """What `finish` recorded about the finished product."""
+        facts = _read_json(self.directory / DONE_FILE) if hosts.is_primary() else {}
+        if facts is None:
+            raise WorkdirError(f"{self.directory} is not finished")
+        return hosts.broadcast(facts)
+
+    @contextlib.contextmanager
+    def making(self, *, resumable: bool = False) -> Iterator[pathlib.Path]:
+        """Makes the directory for the block to write into.
+
+        What an interrupted attempt left is removed first, and when the block
+        fails the directory is, unless it is `resumable`. All hosts run the block,
+        and wait for one another before and after it.
+
+        Raises:
+          WorkdirError: the directory cannot be written, holds other files, or is
+            being made by another process.
+        """
+        with self._lock(wait=False), self._directory(resumable):
+            yield self.directory
+
+    @contextlib.contextmanager
+    def making_if_absent(
+        self,
+        *,
+        resumable: bool = False,
+        is_whole: Callable[[], bool] = lambda: True,
+    ) -> Iterator[pathlib.Path | None]:
+        """As `making`, where there is something to make.
+
+        A process that is making the product, for its own part of a grid, is waited
+        for.
+
+        Args:
+          resumable: As in `making`.
+          is_whole: Asked of a finished product, whether it still is.
+
+        Yields:
+          The directory to write into, or None: the product lies there.
+
+        Raises:
+          WorkdirError: as in `making`, or the product is of another recipe.
+          PreemptedError: the job was asked to stop while it waited.
+        """
+        if self._is_whole(is_whole):
+            yield None
+            return
+        with self._lock(wait=True):
+            if self._is_whole(is_whole):
+                yield None
+                return
+            with self._directory(resumable):
+                yield self.directory
+
+    def _is_whole(self, is_whole: Callable[[], bool]) -> bool:
+        return hosts.broadcast(hosts.is_primary() and self._lies_there() and is_whole())
+
+    @contextlib.contextmanager
+    def _directory(self, resumable: bool) -> Iterator[None]:
+        if hosts.is_primary():
+            self._refuse_other_files()
+        try:
+            if hosts.is_primary():
+                if not resumable:
+                    shutil.rmtree(self.directory, ignore_errors=True)
+                make_directory(self.directory)
+                write_json(self.directory / RECIPE_FILE, self.recipe)
+            hosts.barrier(f"{self.directory.name} is begun")
+            _wait_until_visible(self.directory / RECIPE_FILE)
+            yield
+        except BaseException:
+            if not resumable and hosts.is_primary():
+                shutil.rmtree(self.directory, ignore_errors=True)
+            raise
+        hosts.barrier(f"{self.directory.name} is made")
+
+    @contextlib.contextmanager
+    def _lock(self, *, wait: bool) -> Iterator[None]:
+        """Keeps other processes from making this product; ends with the process."""
+        if hosts.is_primary():
+            make_directory(self.directory.parent)
+        path = self.directory.with_name(f".{self.directory.name}.lock")
+        with open(path if hosts.is_primary() else os.devnull, "w") as file:
+            if not _locked(file):
+                if not wait:
+                    raise WorkdirError(
+                        f"another process is making {self.directory}; wait for it, or "
+                        "use another --workdir"
+                    )
+                _log.info("waiting for the process that makes %s", self.directory)
+                while not _locked(file):
+                    preemption.check()
+                    time.sleep(_POLL_SECONDS)
+            yield
+
+    def _refuse_other_files(self) -> None:
+        if not self.directory.is_dir() or (self.directory / RECIPE_FILE).exists():
+            return
+        others = [p.name for p in self.directory.iterdir() if p.name[0] != "."]
+        if others:
+            raise WorkdirError(
+                f"{self.directory} has no {RECIPE_FILE}, but holds {min(others)!r}, "
+                "which was not made here; choose another --workdir, or move it away"
+            )
+
+    def finish(self, **facts: Any) -> None:
+        """Marks the product as complete and records facts about it."""
+        if hosts.is_primary():
+            write_json(self.directory / DONE_FILE, facts)
+
+
+def make_directory(path: pathlib.Path) -> None:
+    """Creates a directory and its parents, and checks that it can be written.
+
+    Raises:
+      WorkdirError: it cannot.
+    """
+    probe = path / f".probe-{os.getpid()}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink(missing_ok=True)  # of a process with this id on another host
+    except OSError as error:
+        raise WorkdirError(
+            f"cannot write to {path}: {error.strerror}; choose another --workdir"
+        ) from error
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes JSON so that readers see the old file or the new one, never half."""
+    with atomic.replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def _locked(file: IO[str]) -> bool:
+    """Whether the primary host has the lock on its file; asked by all hosts."""
+    if not hosts.is_primary():
+        return hosts.broadcast(None)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return hosts.broadcast(False)
+    return hosts.broadcast(True)
+
+
+def _wait_until_visible(path: pathlib.Path) -> None:
+    """Raises WorkdirError unless this host sees what the primary host has written."""
+    deadline = time.monotonic() + _VISIBLE_WITHIN_SECONDS
+    while not path.exists():
+        if hosts.is_primary() or time.monotonic() > deadline:
+            raise WorkdirError(
+                f"process {hosts.index()} does not see {path}, which process 0 wrote; "
+                "--workdir must be a directory that all hosts share"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:  # of JSON, or of UTF-8
+        raise WorkdirError(
+            f"{path} is not valid JSON ({error}); delete {path.parent} to make it anew"
+        ) from error
+
+
+def _differences(made_by: Any, wanted: Any, field: str = "") -> list[str]:
+    if isinstance(made_by, dict) and isinstance(wanted, dict):
+        keys = sorted(made_by.keys() | wanted.keys())
+        return [
+            line
+            for key in keys
+            for line in _differences(
+                made_by.get(key, "nothing"),
+                wanted.get(key, "nothing"),
+                f"{field}.{key}" if field else key,
+            )
+        ]
+    if made_by == wanted:
+        return []
+    return [f"{field}: made with {made_by!r}, now {wanted!r}"]

@@ -1,0 +1,1 @@
+"""Several hosts, signals, files and devices: what surrounds the arithmetic."""

@@ -1,0 +1,224 @@
+"""Relabelling: the teacher's logits of every view, computed once and stored.
+
+A view is a pure function of (key, view number, image number), so nothing but
+the logits is stored: a student regenerates the very image that the teacher saw.
+With as many views as a student trains epochs this is the protocol of the
+official code, whose teacher runs on every augmented batch.
+"""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from gift_jax.data import preprocess
+from gift_jax.runtime import hosts, preemption
+from gift_jax.runtime.progress import ProgressBar
+from gift_jax.soft_labels import storage, views
+from gift_jax.soft_labels.codecs import FLOAT16, LabelCodec
+from gift_jax.soft_labels.store import Ready, SoftLabelStore, Writing, encode
+from gift_jax.teachers.teacher import Teacher
+from gift_jax.train.epochs import replicate
+from gift_jax.train.step import AXIS
+
+_log = logging.getLogger(__name__)
+
+# Network file systems show what another host has written after a while.
+_VISIBLE_WITHIN_SECONDS = 60.0
+_POLL_SECONDS = 1.0
+
+LabelViews = Callable[[int, np.ndarray], np.ndarray]
+
+
+def make_label_views(
+    teacher: Teacher,
+    data: views.TrainData,
+    view_images: views.AugmentedViews,
+    *,
+    transform: preprocess.Preprocess,
+    devices: Sequence[jax.Device],
+) -> LabelViews:
+    """Compiles the teacher on augmented views.
+
+    Args:
+      teacher: The teacher.
+      data: The whole distilled set.
+      view_images: Makes the images of the views.
+      transform: The student's preprocessing.
+      devices: Local devices to spread a batch over.
+
+    Returns:
+      `label_views(view, indices)` -> (len(indices), num_classes) float32; the
+      number of indices must divide over the devices.
+    """
+
+    def label(variables: Any, data: views.TrainData, number: Any, indices: Any) -> Any:
+        images = view_images.images(data, number, indices)
+        return teacher.logits(variables, images, transform)
+
+    mapped = jax.pmap(
+        label, axis_name=AXIS, in_axes=(None, None, None, 0), devices=devices
+    )
+    variables, data = replicate((teacher.variables, data), devices)
+
+    def label_views(view: int, indices: np.ndarray) -> np.ndarray:
+        per_device = indices.reshape(len(devices), -1).astype(np.int32)
+        logits = mapped(variables, data, np.int32(view), per_device)
+        return np.asarray(logits).reshape(len(indices), -1)
+
+    return label_views
+
+
+def relabel(store: SoftLabelStore, label_views: LabelViews, *, batch_size: int) -> None:
+    """Writes the chunks that the store lacks; every host a part of them.
+
+    A chunk is labelled while the one before is written: that much is held in memory.
+
+    Args:
+      store: Complete when this returns.
+      label_views: From `make_label_views`, on devices of this host.
+      batch_size: Images in a forward pass over all devices.
+
+    Raises:
+      ValueError: the teacher's logits hold NaN or overflow float16, or the disk is
+        too small for the store.
+      StorageError: the store cannot be written.
+      PreemptedError: the job was asked to stop; what is written stays.
+    """
+    missing = store.missing_chunks()
+    if hosts.is_primary():
+        _check_space(store, len(missing))
+    own = [
+        (view, start, stop)
+        for view, start, stop in missing
+        if store.chunk_number(view, start) % hosts.count() == hosts.index()
+    ]
+    total = store.views * store.num_images
+    done = total - sum(stop - start for _, start, stop in missing)
+    to_do = sum(stop - start for _, start, stop in own)
+    with ProgressBar("relabel", total=done + to_do, unit="image", done=done) as bar:
+        _write_chunks(store, label_views, own, batch_size, bar)
+    hosts.barrier("soft labels")
+    if hosts.broadcast(hosts.is_primary() and _lacks_chunks(store)):
+        raise preemption.PreemptedError
+
+
+def _write_chunks(
+    store: SoftLabelStore,
+    label_views: LabelViews,
+    chunks: list[tuple[int, int, int]],
+    batch_size: int,
+    bar: ProgressBar,
+) -> None:
+    writing: Writing | None = None
+    try:
+        for number, (view, start, stop) in enumerate(chunks):
+            if preemption.requested():
+                return
+            began = time.monotonic()
+            rows = np.arange(start, stop)
+            logits = _in_batches(label_views, view, rows, batch_size)
+            if writing is not None:
+                writing.result()
+            writing = store.start_writing(view, start, logits)
+            bar.update(len(rows))
+            if number == 1 and len(chunks) > 2:  # the first compiles
+                seconds = (time.monotonic() - began) * (len(chunks) - 2)
+                _log.info("relabelling takes about %s more", _readable_time(seconds))
+    finally:
+        if writing is not None:
+            writing.result()
+
+
+def _check_space(store: SoftLabelStore, missing_chunks: int) -> None:
+    """Says how large the store will be; raises ValueError if the disk is too small."""
+    missing = missing_chunks * store.chunk_bytes
+    form = (
+        f"{store.num_images:,} images x {store.num_classes:,} classes x "
+        f"{store.views:,} views in {store.codec.name}"
+    )
+    _log.info(
+        "soft labels: %s (%s), of which %s are to be made, in %s",
+        storage.readable_size(store.total_bytes),
+        form,
+        storage.readable_size(missing),
+        store.location,
+    )
+    free = storage.free_bytes(store.location)
+    if free is not None and free < missing:
+        raise ValueError(
+            f"the soft labels need {storage.readable_size(missing)} more ({form}), but "
+            f"{store.location} has {storage.readable_size(free)} free: make room, or "
+            "set relabel.format to int8 or top10, relabel.views to fewer views, or "
+            "relabel.store to another disk or a cloud"
+        )
+
+
+def _lacks_chunks(store: SoftLabelStore) -> bool:
+    """Whether a host has stopped early, having been asked to."""
+    deadline = time.monotonic() + _VISIBLE_WITHIN_SECONDS
+    while missing := store.missing_chunks():
+        if preemption.requested():
+            return True
+        if time.monotonic() > deadline:
+            raise storage.StorageError(
+                f"{len(missing)} chunks that all hosts have written are not seen in "
+                f"{store.location}: it must be a place that all hosts share"
+            )
+        time.sleep(_POLL_SECONDS)
+    return False
+
+
+def _readable_time(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _in_batches(
+    label_views: LabelViews, view: int, rows: np.ndarray, batch_size: int
+) -> np.ndarray:
+    # Padded, as a batch of another size would be compiled anew.
+    padded = np.resize(rows, len(rows) + -len(rows) % batch_size)
+    batches = padded.reshape(-1, batch_size)
+    first = label_views(view, batches[0])
+    logits = np.empty((len(padded), first.shape[1]), first.dtype)
+    logits[:batch_size] = first
+    for number, batch in enumerate(batches[1:], start=1):
+        logits[number * batch_size :][:batch_size] = label_views(view, batch)
+    return logits[: len(rows)]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OnlineSoftLabels:
+    """The teacher's logits made when they are asked for, and kept nowhere.
+
+    This is what the official code does in every run. The logits are rounded as those
+    of a store are.
+
+    Attributes:
+      label_views: From `make_label_views`.
+      num_images: N.
+      views: Views of every image.
+      batch_size: Images in a forward pass over all devices.
+      codec: Of the store whose labels these equal.
+    """
+
+    label_views: LabelViews
+    num_images: int
+    views: int
+    batch_size: int
+    codec: LabelCodec = FLOAT16
+
+    def start_reading(self, view: int) -> Ready:
+        """The view, labelled before this returns."""
+        rows = np.arange(self.num_images)
+        logits = _in_batches(self.label_views, view, rows, self.batch_size)
+        stored = encode(self.codec, logits, view, 0)
+        decoded = self.codec.decode(stored, logits.shape[1])
+        return Ready(views.View(np.int32(view), decoded))

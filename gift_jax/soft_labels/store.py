@@ -1,0 +1,355 @@
+"""The soft-label store: teacher logits of every view, as one array on disk.
+
+The array has a row for every (view, image), as zarr3 with a checksum on every
+chunk, written through TensorStore to a local directory or a cloud. A row holds
+logits as a codec of `label_codecs` stores them: by default (views, N, C) float16. A
+chunk appears under its name only when it is complete, so a store that was
+interrupted is continued at its missing chunks.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator
+from concurrent import futures
+from typing import Any, Protocol
+
+import numpy as np
+import tensorstore
+
+from gift_jax.soft_labels import storage
+from gift_jax.soft_labels.codecs import (
+    FLOAT16,
+    LabelCodec,
+    UnstorableLogitError,
+    stored_bytes,
+)
+from gift_jax.soft_labels.views import View
+
+# Large enough that a file system is not littered, small enough that a chunk is a
+# small part of a machine's memory. Counted in float16 whatever the codec, as whole
+# chunks of logits are held before they are stored.
+_CHUNK_BYTES = 16 * 2**20
+
+
+class Reading(Protocol):
+    """A read that is under way."""
+
+    def result(self) -> Any:
+        """Waits for the view and its soft labels: a `View`, or an `FkdView`."""
+
+
+class SoftLabels(Protocol):
+    """Where a training reads its views and their soft labels from."""
+
+    @property
+    def views(self) -> int:
+        """How many views of every image there are labels of."""
+
+    def start_reading(self, view: int) -> Reading:
+        """Starts to read a view."""
+
+
+class DamagedStoreError(ValueError):
+    """A chunk of the store is missing or fails its checksum."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftLabelStore:
+    """Teacher logits on disk, or in a cloud.
+
+    Attributes:
+      location: Of the zarr array: a local path or a URL.
+      array: (views, N, columns) of the codec; chunks hold rows of a single view.
+      chunk_rows: Images in a chunk.
+      num_classes: C.
+      codec: How rows are stored.
+    """
+
+    location: str
+    array: tensorstore.TensorStore
+    chunk_rows: int
+    num_classes: int
+    codec: LabelCodec
+
+    @property
+    def views(self) -> int:
+        """How many views of every image there are labels of."""
+        return self.array.shape[0]
+
+    @property
+    def num_images(self) -> int:
+        """N."""
+        return self.array.shape[1]
+
+    @property
+    def total_bytes(self) -> int:
+        """What all soft labels take on disk, without checksums."""
+        return stored_bytes(
+            self.codec,
+            views=self.views,
+            num_images=self.num_images,
+            num_classes=self.num_classes,
+        )
+
+    @property
+    def chunk_bytes(self) -> int:
+        """What a chunk takes on disk, without its checksum."""
+        return self.chunk_rows * self.codec.row_bytes(self.num_classes)
+
+    def chunk_number(self, view: int, start: int) -> int:
+        """The place of a chunk among all chunks, written or not."""
+        chunks_of_view = -(-self.num_images // self.chunk_rows)
+        return view * chunks_of_view + start // self.chunk_rows
+
+    def missing_chunks(self) -> list[tuple[int, int, int]]:
+        """The chunks not yet written, as (view, first row, row after the last).
+
+        Raises:
+          StorageError: the store cannot be reached.
+        """
+        files = self.array.kvstore
+        assert files is not None  # a zarr array has one
+        try:
+            written = {key.decode() for key in files.list().result()}
+        except ValueError as error:
+            raise storage.StorageError(
+                f"{self.location} cannot be listed: {storage.reason(error)}"
+            ) from error
+        return [
+            (view, start, min(start + self.chunk_rows, self.num_images))
+            for view in range(self.views)
+            for start in range(0, self.num_images, self.chunk_rows)
+            if f"c/{view}/{start // self.chunk_rows}/0" not in written
+        ]
+
+    def write(self, view: int, start: int, logits: np.ndarray) -> None:
+        """Writes one chunk, as `start_writing`, and waits until it is there."""
+        self.start_writing(view, start, logits).result()
+
+    def start_writing(self, view: int, start: int, logits: np.ndarray) -> "Writing":
+        """Starts to write one chunk.
+
+        Args:
+          view: View number.
+          start: First row, a multiple of `chunk_rows`.
+          logits: (rows, C) float.
+
+        Raises:
+          ValueError: a logit is NaN, infinite or too large for float16, or the
+            logits are not those of one whole chunk.
+        """
+        expected = (min(self.chunk_rows, self.num_images - start), self.num_classes)
+        if start % self.chunk_rows or logits.shape != expected:
+            raise ValueError(
+                f"logits of shape {logits.shape} at row {start} are no whole chunk of "
+                f"{self.location}: expected shape {expected} at a multiple of "
+                f"{self.chunk_rows}"
+            )
+        stored = encode(self.codec, logits, view, start)
+        rows = self.array[view, start : start + len(stored)]
+        return Writing(self.location, rows.write(stored))
+
+    def start_reading(self, view: int) -> "_ChunksOfView":
+        """Starts to read the chunks of a view.
+
+        Its `result()` raises `DamagedStoreError` where one is missing or damaged.
+        """
+        return _ChunksOfView(self, view, self.array[view].read())
+
+    def read(self, view: int) -> np.ndarray:
+        """The (N, C) float16 logits of a view, with their checksums verified.
+
+        Raises:
+          DamagedStoreError: a chunk is missing or damaged.
+          StorageError: the store cannot be read.
+        """
+        return self.start_reading(view).logits()
+
+
+def encode(codec: LabelCodec, logits: np.ndarray, view: int, start: int) -> np.ndarray:
+    """What is stored of logits.
+
+    Args:
+      codec: How.
+      logits: (rows, C) float.
+      view: View number, for the error.
+      start: Image number of the first row, for the error.
+
+    Raises:
+      ValueError: a logit is NaN, infinite or too large.
+    """
+    try:
+        return codec.encode(np.asarray(logits))
+    except UnstorableLogitError as error:
+        raise ValueError(
+            f"teacher logits of view {view} hold {error.value} (image "
+            f"{start + error.row}, class {error.column}), which float16 cannot store: "
+            "the teacher is broken or diverged; check its accuracy and its weights"
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Writing:
+    """A chunk that is being written.
+
+    Attributes:
+      location: Of the store, for errors.
+      future: Of TensorStore.
+    """
+
+    location: str
+    future: Any
+
+    def result(self) -> None:
+        """Waits until the chunk is there.
+
+        Raises:
+          StorageError: it cannot be written; no part of it is there.
+        """
+        try:
+            self.future.result()
+        except ValueError as error:
+            raise storage.StorageError(
+                f"soft labels cannot be written to {self.location}: "
+                f"{storage.reason(error)}. What is written stays good: run the same "
+                "command again to go on"
+            ) from error
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _ChunksOfView:
+    """The chunks of a view, which are being read."""
+
+    store: SoftLabelStore
+    number: int
+    future: tensorstore.Future
+
+    def result(self) -> View:
+        return View(np.int32(self.number), self.logits())
+
+    def logits(self) -> np.ndarray:
+        name = f"soft labels of view {self.number} in {self.store.location}"
+        try:
+            stored = np.asarray(self.future.result())
+        except ValueError as error:
+            reason = storage.reason(error)
+            if not storage.is_damage(error):
+                raise storage.StorageError(
+                    f"{name} cannot be read: {reason}"
+                ) from error
+            raise DamagedStoreError(
+                f"{name} cannot be read ({reason}); delete the chunk to have it made "
+                "again"
+            ) from error
+        logits = self.store.codec.decode(stored, self.store.num_classes)
+        if np.isnan(logits).any():
+            raise DamagedStoreError(
+                f"{name} are incomplete; run the same command again to finish them"
+            )
+        return logits
+
+
+def open_store(
+    location: str | os.PathLike,
+    *,
+    views: int,
+    num_images: int,
+    num_classes: int,
+    codec: LabelCodec = FLOAT16,
+) -> SoftLabelStore:
+    """Opens a store, or creates it where there is none.
+
+    Args:
+      location: Of the zarr array: a local path, "gs://BUCKET/PATH" or
+        "s3://BUCKET/PATH".
+      views: Views of every image.
+      num_images: N.
+      num_classes: C.
+      codec: How rows are stored.
+
+    Raises:
+      StorageError: the location cannot be reached or written.
+      ValueError: a store of another shape lies there, or the codec is not for so
+        many classes.
+    """
+    row_bytes = codec.row_bytes(num_classes)
+    columns = row_bytes // codec.dtype.itemsize
+    most_rows = max(1, _CHUNK_BYTES // FLOAT16.row_bytes(num_classes))
+    # Chunks are stored whole: equal ones waste least.
+    rows = -(-num_images // -(-num_images // most_rows))
+    codecs: list[dict[str, Any]] = [{"name": "bytes"}, {"name": "crc32c"}]
+    if codec.dtype.itemsize > 1:
+        codecs[0]["configuration"] = {"endian": "little"}
+    spec = {
+        "driver": "zarr3",
+        "metadata": {
+            "shape": (views, num_images, columns),
+            "data_type": codec.dtype.name,
+            # What is not written reads as NaN, which no written chunk holds.
+            "fill_value": "NaN" if codec.dtype.kind == "f" else 255,
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": (1, rows, columns)},
+            },
+            "codecs": codecs,
+        },
+    }
+    try:
+        array = storage.open_array(spec, location)
+    except ValueError as error:
+        raise ValueError(
+            f"{location} holds no soft labels of shape "
+            f"{(views, num_images, num_classes)} (views, images, classes) in "
+            f"{codec.name}: {error}"
+        ) from error
+    return SoftLabelStore(str(location), array, rows, num_classes, codec)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ready:
+    """A read for which there is nothing to wait."""
+
+    view: View
+
+    def result(self) -> View:
+        """The view and its soft labels."""
+        return self.view
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FixedSoftLabels:
+    """Stored labels that are the same for every view, as DATM publishes them.
+
+    Attributes:
+      logits: (N, C) float.
+      views: How many views of every image to train on.
+    """
+
+    logits: np.ndarray
+    views: int
+
+    def start_reading(self, view: int) -> Ready:
+        """The view of that number, with the logits that all views have."""
+        return Ready(View(np.int32(view), self.logits))
+
+
+def prefetched(soft_labels: SoftLabels, views: Iterable[int]) -> Iterator[Any]:
+    """Reads views in order, each while the one before is in use.
+
+    A thread waits for what is read, checks and decodes it.
+
+    Yields:
+      What `Reading.result` returns.
+    """
+    thread = futures.ThreadPoolExecutor(1, thread_name_prefix="soft labels")
+    try:
+        pending: futures.Future | None = None
+        for view in views:
+            current = pending
+            pending = thread.submit(soft_labels.start_reading(view).result)
+            if current is not None:
+                yield current.result()
+        if pending is not None:
+            yield pending.result()
+    finally:
+        thread.shutdown(wait=False)

@@ -1,0 +1,93 @@
+"""What a student sees: the distilled images on the devices, and views of them."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from gift_jax import augment
+from gift_jax.data import preprocess
+from gift_jax.soft_labels import fkd
+
+
+class TrainData(flax.struct.PyTreeNode):
+    """All that a training reads, resident on every device.
+
+    Attributes:
+      images: (N, H, W, C) network inputs in float32, or pixels in uint8.
+      labels: (N,) int32 hard labels.
+      view_key: Typed key of the augmented views; the soft labels belong to it.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    view_key: jax.Array
+
+
+class View(flax.struct.PyTreeNode):
+    """One augmented view of all images, and its soft labels.
+
+    The images of a view are not held: they are made anew from its number.
+
+    Attributes:
+      number: Scalar int32.
+      logits: (N, num_classes) float.
+    """
+
+    number: ArrayLike
+    logits: jax.Array | np.ndarray
+
+
+# `view_images(data, view, indices)` -> (B, H, W, C) float32 network inputs. Views of
+# every kind have logits; what else they have is between them and this function.
+ViewImages = Callable[[TrainData, Any, jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentedViews:
+    """Makes the images of a `View`. Hashable, as it is static in compiled functions.
+
+    Attributes:
+      spec: The augmentation.
+      normalization: Applied to images that are kept as pixels.
+    """
+
+    spec: augment.AugmentSpec
+    normalization: preprocess.Normalization | None
+
+    def __call__(self, data: TrainData, view: View, indices: jax.Array) -> jax.Array:
+        """Images of the view, (B, H, W, C) float32 network inputs."""
+        return self.images(data, view.number, indices)
+
+    def images(
+        self, data: TrainData, number: ArrayLike, indices: jax.Array
+    ) -> jax.Array:
+        """Images of the view of that number."""
+        return augment.make_views(
+            data.view_key, data.images, number, indices, self.spec, self.normalization
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayedViews:
+    """Makes the images of an FKD view, which others have drawn and labelled.
+
+    Attributes:
+      normalization: Applied to images that are kept as pixels.
+    """
+
+    normalization: preprocess.Normalization | None
+
+    def __call__(
+        self, data: TrainData, view: fkd.FkdView, indices: jax.Array
+    ) -> jax.Array:
+        """Images of the view, (B, H, W, C) float32 network inputs."""
+        replayed = fkd.replay(data.images, view, indices)
+        if self.normalization is None:
+            return replayed
+        # It commutes with cropping, flipping and mixing.
+        return self.normalization.apply(replayed / 255)

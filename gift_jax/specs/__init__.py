@@ -1,0 +1,1 @@
+"""One checked, immutable description for each section of a config."""

@@ -1,0 +1,1 @@
+"""Training: the state, the data-parallel step, the epochs, the checkpoints."""

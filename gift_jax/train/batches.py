@@ -1,0 +1,100 @@
+"""Which images are in which batch, and how batches are spread over devices."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from gift_jax.runtime import hosts
+
+
+class EpochBatches(NamedTuple):
+    """Which images are in which batch of one epoch.
+
+    Attributes:
+      full: (steps, devices, batch / devices) int32.
+      rest: (devices, remainder) int32, the last, smaller batch, or None. All
+        devices compute the whole of it, so it need not divide among them and
+        the mean over devices is still the mean over its images.
+    """
+
+    full: np.ndarray
+    rest: np.ndarray | None
+
+    @property
+    def students(self) -> tuple[int, ...]:
+        """(students,) of stacked batches, () of those of one student."""
+        return self.full.shape[2:-1]
+
+
+def epoch_batches(
+    key: jax.Array, epoch: int, *, num_images: int, batch_size: int, num_devices: int
+) -> EpochBatches:
+    """Shuffles the images of an epoch into batches; every image is in one.
+
+    Args:
+      key: Typed key of the order.
+      epoch: Epoch number.
+      num_images: N.
+      batch_size: Images in a batch over all devices.
+      num_devices: Devices to spread a batch over.
+    """
+    order = jax.random.permutation(jax.random.fold_in(key, epoch), num_images)
+    indices = np.asarray(order, np.int32)
+    steps, remainder = divmod(num_images, batch_size)
+    full = indices[: steps * batch_size].reshape(
+        steps, num_devices, batch_size // num_devices
+    )
+    rest = None
+    if remainder:
+        rest = np.tile(indices[steps * batch_size :], (num_devices, 1))
+    return EpochBatches(full, rest)
+
+
+def stack_batches(batches: Sequence[EpochBatches]) -> EpochBatches:
+    """The batches of several students, with the students as the last axis but one."""
+    full = np.stack([b.full for b in batches], axis=-2)
+    rests = [b.rest for b in batches if b.rest is not None]
+    return EpochBatches(full, np.stack(rests, axis=-2) if rests else None)
+
+
+def check_batch_size(batch_size: int, num_devices: int) -> None:
+    """Raises ValueError unless the batch divides evenly over the devices."""
+    if batch_size < 1 or batch_size % num_devices:
+        below = batch_size - batch_size % num_devices
+        nearest = [size for size in (below, below + num_devices) if size > 0]
+        raise ValueError(
+            f"a batch of {batch_size} does not divide over {num_devices} devices; "
+            f"the nearest sizes that do are {' and '.join(map(str, nearest))} "
+            "(train.batch_size)"
+        )
+
+
+def devices_for(
+    batch_size: int, local_devices: Sequence[jax.Device]
+) -> tuple[jax.Device, ...]:
+    """The most devices that a batch divides evenly over, equally many of every host.
+
+    Args:
+      batch_size: Images in a batch over all devices.
+      local_devices: Those of this host.
+
+    Raises:
+      ValueError: it does not even divide over the hosts.
+    """
+    for number in range(len(local_devices), 0, -1):
+        if batch_size % (number * hosts.count()) == 0:
+            return hosts.devices(local_devices[:number])
+    raise ValueError(
+        f"a batch of {batch_size} does not divide over {hosts.count()} hosts; set "
+        "train.batch_size to a multiple of their number"
+    )
+
+
+def official_batch_size(num_images: int) -> int:
+    """The batch size of the official evaluator for N distilled images."""
+    for most_images, batch_size in ((10, 10), (500, 50), (20_000, 100)):
+        if num_images <= most_images:
+            return batch_size
+    return 200

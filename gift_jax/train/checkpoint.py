@@ -1,0 +1,367 @@
+"""Checkpoints of a run, and of finished networks, with Orbax.
+
+Every host has the whole state. To Orbax each host is alone: the primary saves, and all
+read what it saved.
+"""
+
+import logging
+import pathlib
+import shutil
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from gift_jax import optimizers
+from gift_jax.pipeline.products import make_directory
+from gift_jax.runtime import hosts
+from gift_jax.train.step import TrainState
+
+_log = logging.getLogger(__name__)
+
+Variables = dict[str, Any]
+
+# Saved besides "variables" where the network is not evaluated with these.
+_EVALUATED = "evaluation_variables"
+
+
+class CheckpointMismatchError(ValueError):
+    """A checkpoint does not fit the model or the optimizer it is restored into."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be saved, or none of those there are can be read."""
+
+
+# A state, and the progress it was saved with.
+Restored = tuple[TrainState, dict[str, Any]]
+
+# What Orbax and TensorStore raise for files that are damaged or missing.
+_UNREADABLE = (ValueError, KeyError, OSError)
+
+
+class Checkpoints:
+    """The checkpoints of one run: the latest `keep`, and the best.
+
+    Saving is asynchronous; leaving the `with` block waits for what is under way.
+    All hosts open the checkpoints and call every method together. The step number of
+    a checkpoint is the number of finished epochs.
+
+    Args:
+      directory: Created if absent.
+      keep: How many of the latest checkpoints to keep.
+      identity: What the state belongs to, such as the names of model and
+        optimizer. It is stored, and must be equal when a state is restored.
+    """
+
+    def __init__(
+        self, directory: pathlib.Path, *, keep: int, identity: Mapping[str, Any]
+    ) -> None:
+        policies = ocp.checkpoint_managers
+        self._identity = dict(identity)
+        # Orbax fails late, at the end of the first save, on relative paths.
+        self._directory = directory.resolve()
+        if hosts.is_primary():
+            make_directory(self._directory)
+        hosts.barrier(f"{directory} is there")
+        self._manager = ocp.CheckpointManager(
+            self._directory,
+            options=ocp.CheckpointManagerOptions(
+                create=False,
+                read_only=not hosts.is_primary(),
+                cleanup_tmp_directories=hosts.is_primary(),
+                multiprocessing_options=_alone(),
+                # Without it the metrics are not stored, and forgotten by a restart.
+                best_fn=_top1,
+                preservation_policy=policies.AnyPreservationPolicy(
+                    [
+                        policies.LatestN(keep),
+                        # Sorted ascending, the last n are kept.
+                        policies.BestN(
+                            get_metric_fn=_top1,
+                            n=1,
+                            keep_checkpoints_without_metrics=False,
+                        ),
+                    ]
+                ),
+            ),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self._manager.close()
+        except Exception as error:
+            raise self._not_saved(error) from error
+
+    def _not_saved(self, error: Exception) -> CheckpointError:
+        return CheckpointError(
+            f"a checkpoint could not be saved in {self._directory}: "
+            f"{_reason(error)}; make room or make it writable, and run the same "
+            "command again: it goes on from the checkpoint before"
+        )
+
+    def save(
+        self,
+        finished_epochs: int,
+        state: TrainState,
+        progress: Mapping[str, Any],
+        *,
+        top1: float | None = None,
+    ) -> None:
+        """Starts saving a state.
+
+        Args:
+          finished_epochs: Number of the checkpoint.
+          state: Copied to the host before this returns, so it may be donated.
+          progress: JSON-able facts to go on from.
+          top1: Accuracy of this very state, if it was measured: what the best
+            checkpoint is chosen by.
+
+        Raises:
+          CheckpointError: this one or the one before could not be saved.
+        """
+        if not hosts.is_primary():
+            return
+        host = jax.device_get({"step": state.step, "opt_state": state.opt_state})
+        items = {
+            "variables": ocp.args.StandardSave(jax.device_get(state.variables)),
+            "optimizer": ocp.args.StandardSave(host),
+            "progress": ocp.args.JsonSave(dict(progress)),
+            "identity": ocp.args.JsonSave(self._identity),
+        }
+        evaluated = state.evaluation_variables
+        if evaluated["params"] is not state.params:
+            items[_EVALUATED] = ocp.args.StandardSave(jax.device_get(evaluated))
+        try:
+            saved = self._manager.save(
+                finished_epochs,
+                args=ocp.args.Composite(**items),
+                metrics=None if top1 is None else {"top1": top1},
+            )
+        # Errors of the disk come as they may from TensorStore, Orbax and Python.
+        except Exception as error:
+            raise self._not_saved(error) from error
+        if not saved:
+            raise CheckpointError(
+                f"checkpoint {finished_epochs} was not saved in {self._directory}; it "
+                "exists already or is older than the latest one"
+            )
+
+    def restore_latest(self, state: TrainState) -> Restored | None:
+        """The latest checkpoint that can be read, or None where there is none.
+
+        Those after it are set aside, so that their steps can be saved again.
+
+        Args:
+          state: A state of the same model and optimizer, for its structure.
+
+        Returns:
+          The state and the progress it was saved with.
+
+        Raises:
+          CheckpointMismatchError: it was saved by another model or optimizer.
+          CheckpointError: there are checkpoints, and none can be read.
+        """
+        if hosts.is_primary():
+            step, restored = self._latest_readable(state)
+            hosts.broadcast(step)
+            return restored
+        step = hosts.broadcast(None)
+        return None if step is None else self._restore(step, state)
+
+    def _latest_readable(
+        self, state: TrainState
+    ) -> tuple[int, Restored] | tuple[None, None]:
+        reasons: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                restored = self._restore(step, state)
+            except CheckpointMismatchError:
+                raise
+            except _UNREADABLE as error:
+                reasons[step] = _reason(error)
+            else:
+                self._set_aside(reasons)
+                return step, restored
+        if reasons:
+            raise CheckpointError(
+                f"no checkpoint in {self._directory} can be read:\n"
+                + "\n".join(f"  {step}: {reason}" for step, reason in reasons.items())
+                + f"\nDelete {self._directory} to train from the start."
+            )
+        return None, None
+
+    def _set_aside(self, unreadable: Mapping[int, str]) -> None:
+        for step, reason in unreadable.items():
+            path = self._directory / str(step)
+            aside = path.with_name(f"unreadable-{step}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            _log.warning(
+                "checkpoint %s cannot be read (%s): moved to %s, an older one is used",
+                path,
+                reason,
+                aside.name,
+            )
+        self._manager.reload()
+
+    def _restore(self, step: int, state: TrainState) -> Restored:
+        identity = self._manager.restore(
+            step, args=ocp.args.Composite(identity=ocp.args.JsonRestore())
+        ).identity
+        if identity != self._identity:
+            raise CheckpointMismatchError(
+                f"the checkpoint in {self._directory} was saved by {identity}, "
+                f"this run is {self._identity}; to start from its weights with a fresh "
+                "optimizer state, set step.init_from to that run's directory in a "
+                "new run"
+            )
+        abstract = jax.tree.map(
+            ocp.utils.to_shape_dtype_struct,
+            (state.variables, {"step": state.step, "opt_state": state.opt_state}),
+        )
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                variables=ocp.args.StandardRestore(abstract[0]),
+                optimizer=ocp.args.StandardRestore(abstract[1]),
+                progress=ocp.args.JsonRestore(),
+            ),
+        )
+        state = state.replace(**restored.variables, **restored.optimizer)
+        return state, restored.progress
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Makes Orbax work without the other hosts."""
+    return ocp.options.MultiprocessingOptions(
+        primary_host=hosts.index(), active_processes={hosts.index()}
+    )
+
+
+def _top1(metrics: Mapping[str, float]) -> float:
+    return metrics["top1"]
+
+
+def _reason(error: Exception) -> str:
+    """What the error says, without the middle of TensorStore's long chains."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    text = lines[0]
+    return text if len(text) < 250 else f"{text[:80]} ... {text[-160:]}"
+
+
+def restore_weights(run_directory: pathlib.Path, state: TrainState) -> TrainState:
+    """Takes over the weights of another run, whatever its optimizer was.
+
+    They are the weights that the run's accuracy was measured with: of a
+    schedule-free optimizer, the average.
+
+    Args:
+      run_directory: A run's directory; its latest checkpoint is read.
+      state: A state of the same model.
+
+    Returns:
+      `state` with the run's parameters and batch statistics, and the fresh optimizer
+      state that belongs to them, at step zero.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint.
+      CheckpointMismatchError: the weights are those of another model.
+    """
+    variables = load_variables(latest_weights(run_directory), like=state.variables)
+    # A schedule-free optimizer's state holds a copy of the parameters.
+    opt_state = optimizers.with_learning_rate(
+        state.tx.init(variables["params"]),
+        optimizers.peak_learning_rate(state.opt_state),
+    )
+    return state.replace(step=0, opt_state=opt_state, **variables)
+
+
+def latest_weights(run_directory: pathlib.Path) -> pathlib.Path:
+    """Where the weights of a run's latest checkpoint lie, as they are evaluated.
+
+    Raises:
+      FileNotFoundError: the run has no checkpoint.
+    """
+    directory = run_directory.resolve() / "checkpoints"
+    steps = ocp.utils.checkpoint_steps(directory) if directory.is_dir() else []
+    if not steps:
+        raise FileNotFoundError(
+            f"{directory} holds no checkpoint to start from; give the directory of a "
+            "run, WORKDIR/runs/RUN_ID"
+        )
+    latest = directory / str(max(steps))
+    evaluated = latest / _EVALUATED
+    return evaluated if evaluated.is_dir() else latest / "variables"
+
+
+def save_variables(path: pathlib.Path, variables: Variables) -> None:
+    """Writes a network's parameters and batch statistics, in place of what is there.
+
+    Raises:
+      CheckpointError: they could not be saved.
+    """
+    try:
+        with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
+            checkpointer.save(path.resolve(), jax.device_get(variables), force=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"the weights could not be saved in {path}: {_reason(error)}"
+        ) from error
+
+
+def load_variables(path: pathlib.Path, *, like: Any) -> Variables:
+    """Reads what `save_variables` wrote, as NumPy arrays.
+
+    Args:
+      path: The directory that was written.
+      like: Variables, or their shapes, of the model they must fit.
+
+    Raises:
+      CheckpointMismatchError: names or shapes differ.
+    """
+    with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
+        variables = checkpointer.restore(path.resolve())
+    # Orbax itself compares shapes for some kinds of arrays only.
+    check_shapes(variables, like=like, origin=str(path))
+    return variables
+
+
+def check_shapes(variables: Variables, *, like: Any, origin: str) -> None:
+    """Refuses variables that are not those of a model.
+
+    Args:
+      variables: What was read.
+      like: Variables, or their shapes, of the model they must fit.
+      origin: Where they were read from.
+
+    Raises:
+      CheckpointMismatchError: names or shapes differ; lists them.
+    """
+    found, expected = _shapes(variables), _shapes(like)
+    differences = [
+        f"{name}: stored {found.get(name)}, expected {expected.get(name)}"
+        for name in sorted(found.keys() | expected.keys())
+        if found.get(name) != expected.get(name)
+    ]
+    if differences:
+        raise CheckpointMismatchError(
+            f"the weights in {origin} do not fit this model:\n  "
+            + "\n  ".join(differences[:10])
+            + (f"\n  and {len(differences) - 10} more" if differences[10:] else "")
+        )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}

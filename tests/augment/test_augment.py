@@ -1,0 +1,616 @@
+"""Tests of `gift_jax.augment` against values of the official code, PIL and SciPy."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from gift_jax import augment
+from gift_jax.augment import views
+from gift_jax.data import preprocess
+
+OFFICIAL = "color_crop_cutout_flip_scale_rotate"
+EVERYTHING = augment.AugmentSpec(
+    factor=2,
+    resized_crop=0.3,
+    pad_crop=3,
+    flip=True,
+    diffaug=OFFICIAL,
+    mix="cutmix",
+)
+KEY = jax.random.key(0)
+
+make_views = jax.jit(augment.make_views, static_argnames=("spec", "normalization"))
+
+
+@pytest.fixture(scope="module")
+def golden():
+    path = pathlib.Path(__file__).parents[1] / "fixtures" / "augment.npz"
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    return {
+        name: array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+        for name, array in arrays.items()
+    }
+
+
+def random_images(count, side=32, channels=3, seed=0):
+    rng = np.random.default_rng(seed)
+    return jnp.asarray(rng.normal(size=(count, side, side, channels)), jnp.float32)
+
+
+def many_keys(count):
+    return jax.random.split(KEY, count)
+
+
+@functools.partial(jax.jit, static_argnames="spec")
+def augment_images(keys, image, spec):
+    return jax.vmap(lambda key: augment.augment_image(key, image, spec))(keys)
+
+
+def many_views(image, count, **fields):
+    """(count, H, W, C): one image augmented with as many keys."""
+    spec = augment.AugmentSpec(**fields)
+    return np.asarray(augment_images(many_keys(count), image, spec))
+
+
+# --- Operations against the official code -------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("operation", "parameters", "expected", "tolerance"),
+    [
+        (augment.scale, ("scale_sx", "scale_sy"), "scale_out", 1e-4),
+        (augment.rotate, ("rotate_theta",), "rotate_out", 1e-4),
+        (
+            augment.translate,
+            ("crop_shift_rows", "crop_shift_cols"),
+            "crop_out",
+            0,
+        ),
+        (
+            augment.cutout,
+            ("cutout_center_rows", "cutout_center_cols"),
+            "cutout_out",
+            0,
+        ),
+        (augment.brightness, ("brightness_u",), "brightness_out", 1e-6),
+        (augment.saturation, ("saturation_u",), "saturation_out", 1e-6),
+        (augment.contrast, ("contrast_u",), "contrast_out", 1e-6),
+    ],
+)
+def test_operation_equals_official(golden, operation, parameters, expected, tolerance):
+    actual = jax.jit(jax.vmap(operation))(
+        golden["images"], *(jnp.asarray(golden[name]) for name in parameters)
+    )
+    np.testing.assert_allclose(actual, golden[expected], rtol=0, atol=tolerance)
+
+
+def test_flip_equals_official(golden):
+    flipped = golden["flip_u"] < 0.5
+    actual = jax.vmap(augment.flip)(golden["images"], flipped)
+    np.testing.assert_array_equal(actual, golden["flip_out"])
+
+
+@pytest.mark.parametrize(("row", "col"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_factor_crop_equals_official(golden, row, col):
+    crop = functools.partial(augment.factor_crop, row=row, col=col, factor=2)
+    actual = jax.vmap(crop)(golden["images"])
+    expected = golden[f"factor2_{row}{col}"]
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
+
+
+# --- Operations against other references --------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    matrix=st.lists(st.floats(-1.5, 1.5, width=32), min_size=4, max_size=4),
+    shift=st.tuples(st.floats(-40, 40, width=32), st.floats(-40, 40, width=32)),
+    shape=st.sampled_from([(8, 8), (9, 12)]),
+)
+def test_warp_equals_scipy_affine(matrix, shift, shape):
+    matrix, shift = np.reshape(matrix, (2, 2)), np.array(shift)
+    image = np.random.default_rng(1).normal(size=(*shape, 2)).astype(np.float32)
+    center = (np.array(shape) - 1) / 2
+    expected = np.stack(
+        [
+            scipy.ndimage.affine_transform(
+                channel.astype(np.float64),
+                matrix,
+                offset=center + shift - matrix @ center,
+                order=1,
+                mode="grid-constant",
+            )
+            for channel in np.moveaxis(image, -1, 0)
+        ],
+        axis=-1,
+    )
+    actual = jax.jit(augment.warp)(image, jnp.array(matrix), jnp.array(shift))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_resized_crop_equals_pil_crop_and_antialiased_resize(data):
+    height, width = 12, 9
+    crop_height = data.draw(st.integers(1, height))
+    crop_width = data.draw(st.integers(1, width))
+    top = data.draw(st.integers(0, height - crop_height))
+    left = data.draw(st.integers(0, width - crop_width))
+    image = np.random.default_rng(2).normal(size=(height, width, 2)).astype(np.float32)
+    expected = np.stack(
+        [
+            Image.fromarray(channel)
+            .crop((left, top, left + crop_width, top + crop_height))
+            .resize((width, height), Image.Resampling.BILINEAR)
+            for channel in np.moveaxis(image, -1, 0)
+        ],
+        axis=-1,
+    )
+    crop = jax.jit(augment.resized_crop)
+    actual = crop(image, top, left, crop_height, crop_width)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(top=st.integers(0, 6), left=st.integers(0, 6))
+def test_pad_crop_is_a_translation(top, left):
+    image = random_images(1, side=8)[0]
+    pad_crop = jax.jit(augment.pad_crop, static_argnames="padding")
+    np.testing.assert_array_equal(
+        pad_crop(image, top, left, padding=3),
+        jax.jit(augment.translate)(image, top - 3, left - 3),
+    )
+
+
+def test_factor_crop_leaves_out_the_remainder():
+    image = random_images(1, side=28)[0]
+    np.testing.assert_allclose(
+        augment.factor_crop(image, 2, 0, 3),
+        jax.image.resize(image[18:27, :9], image.shape, "bilinear"),
+        atol=1e-5,
+    )
+
+
+# --- Invariances of the operations --------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (9, 12, 3)])
+@pytest.mark.parametrize(
+    "identity",
+    [
+        lambda x: augment.flip(augment.flip(x, True), True),
+        lambda x: augment.flip(x, False),
+        lambda x: augment.rotate(x, 0.0),
+        lambda x: augment.scale(x, 1.0, 1.0),
+        lambda x: augment.translate(x, 0, 0),
+        lambda x: augment.pad_crop(x, 4, 4, 4),
+        lambda x: augment.resized_crop(x, 0, 0, *x.shape[:2]),
+        lambda x: augment.factor_crop(x, 0, 0, 1),
+        lambda x: augment.mixup(x, 1 - x, 1.0),
+        lambda x: augment.cutmix(x, 1 - x, jnp.array([3, 3, 3, 8])),
+    ],
+)
+def test_identity_parameters_return_the_image_itself(identity, shape):
+    image = jnp.asarray(np.random.default_rng(3).normal(size=shape), jnp.float32)
+    np.testing.assert_array_equal(jax.jit(identity)(image), image)
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        lambda x: augment.brightness(x, 0.5),
+        lambda x: augment.saturation(x, 0.5),
+        lambda x: augment.contrast(x, 0.5),
+        lambda x: augment.rotate(augment.rotate(x, np.pi / 2), -np.pi / 2),
+    ],
+)
+def test_identity_parameters_return_the_image_to_rounding(identity):
+    image = random_images(1, side=8)[0]
+    np.testing.assert_allclose(jax.jit(identity)(image), image, atol=1e-5)
+
+
+def test_rotation_is_anticlockwise():
+    image = random_images(1, side=9)[0]
+    rotated = jax.jit(augment.rotate)(image, np.pi / 2)
+    np.testing.assert_allclose(rotated, np.rot90(image), atol=1e-5)
+
+
+def test_translation_moves_up_and_left_and_fills_with_zeros():
+    image = random_images(1, side=8)[0]
+    moved = augment.translate(image, 3, 1)
+    np.testing.assert_array_equal(moved[:5, :7], image[3:, 1:])
+    assert not moved[5:].any()
+    assert not moved[:, 7:].any()
+    assert not augment.translate(image, -8, 0).any()
+
+
+@pytest.mark.parametrize("side", [8, 9, 10, 28, 32])
+def test_cutout_hole_size(side):
+    image = jnp.ones((side, side, 3))
+    hole = int(side * 0.5 + 0.5)
+    inside = augment.cutout(image, side // 2, side // 2)
+    assert int((inside == 0).sum()) == hole * hole * 3
+    rows_at_border = (hole + 1) // 2
+    at_border = augment.cutout(image, 0, side // 2)
+    assert int((at_border == 0).sum()) == rows_at_border * hole * 3
+    assert not at_border[0, side // 2].any()
+
+
+def test_cutmix_takes_exactly_the_box_from_the_partner():
+    image, partner = jnp.zeros((8, 8, 3)), jnp.ones((8, 8, 3))
+    mixed = augment.cutmix(image, partner, jnp.array([1, 2, 4, 8]))
+    assert float(mixed.mean()) == 3 * 6 / 64
+    assert mixed[1:4, 2:8].all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(lam=st.floats(0, 1, width=32))
+def test_mixup_is_the_convex_combination(lam):
+    image, partner = random_images(2, side=8)
+    expected = lam * np.float64(image) + (1 - lam) * np.float64(partner)
+    np.testing.assert_allclose(augment.mixup(image, partner, lam), expected, atol=1e-5)
+
+
+# --- Distributions of the draws -----------------------------------------------------
+
+
+def test_one_geometric_operation_is_drawn_per_image():
+    draw = functools.partial(
+        views.draw_warp, height=32, width=32, names=("crop", "scale", "rotate")
+    )
+    matrices, shifts = jax.jit(jax.vmap(draw))(many_keys(6000))
+    matrices, shifts = np.asarray(matrices), np.asarray(shifts)
+    rotated = matrices[:, 0, 1] != 0
+    scaled = ~rotated & (matrices != np.eye(2)).any((1, 2))
+    cropped = ~rotated & ~scaled
+    # Three standard deviations of a share of a third are 0.018.
+    for drawn in (rotated, scaled, cropped):
+        assert abs(drawn.mean() - 1 / 3) < 0.02
+
+    angles = np.rad2deg(np.arctan2(matrices[rotated, 0, 1], matrices[rotated, 0, 0]))
+    assert np.abs(angles).max() <= 15
+    assert angles.min() < -14.5
+    assert angles.max() > 14.5
+    assert not shifts[~cropped].any()
+
+    scales = matrices[scaled][:, [0, 1], [0, 1]]
+    assert 1 / 1.2 <= scales.min() < 0.85
+    assert 1.18 < scales.max() <= 1.2
+    assert abs(np.corrcoef(scales.T)[0, 1]) < 0.1
+    assert not matrices[scaled][:, [0, 1], [1, 0]].any()
+
+    for axis_shifts in shifts[cropped].T:
+        values, counts = np.unique(axis_shifts, return_counts=True)
+        np.testing.assert_array_equal(values, np.arange(-4, 5))
+        assert counts.min() > 0.7 * counts.mean()
+
+
+@pytest.mark.parametrize(("side", "farthest"), [(8, 1), (28, 4)])
+def test_largest_crop_shift(side, farthest):
+    draw = functools.partial(views.draw_warp, height=side, width=side, names=("crop",))
+    _, shifts = jax.jit(jax.vmap(draw))(many_keys(1000))
+    assert int(jnp.abs(shifts).max()) == farthest
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_factor_draws_every_cell_and_sometimes_the_whole(factor):
+    side = 3 * factor
+    # Cells of constant value stay recognisable when they are enlarged.
+    cells = jnp.arange(factor**2, dtype=jnp.float32).reshape(factor, factor)
+    image = jnp.kron(cells, jnp.ones((3, 3)))[..., None]
+    drawn = many_views(image, 4000, factor=factor).reshape(-1, side * side)
+    is_cell = np.ptp(drawn, axis=1) < 1e-5
+    assert abs(is_cell.mean() - (1 - 1 / factor**2)) < 0.02
+    np.testing.assert_array_equal(drawn[~is_cell][0], image.ravel())
+    counts = np.bincount(np.round(drawn[is_cell, 0]).astype(int))
+    assert len(counts) == factor**2
+    assert counts.min() > 0.8 * counts.mean()
+
+
+@jax.jit
+def resized_crop_boxes(keys, min_area):
+    draw = functools.partial(views.draw_resized_crop, height=32, width=32)
+    return jax.vmap(lambda key: draw(key, min_area=min_area))(keys)
+
+
+def test_resized_crop_of_full_area_is_the_whole_image():
+    boxes = np.stack(resized_crop_boxes(many_keys(4000), 1.0), axis=1)
+    assert (boxes == [0, 0, 32, 32]).all()
+
+
+def test_resized_crop_boxes_follow_torchvision():
+    boxes = resized_crop_boxes(many_keys(4000), 0.08)
+    top, left, height, width = (np.asarray(array) for array in boxes)
+    assert (height >= 1).all()
+    assert (width >= 1).all()
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + height <= 32).all()
+    assert (left + width <= 32).all()
+    areas, aspects = height * width / 1024, width / height
+    assert 0.06 < areas.min() < 0.1  # sides are rounded to pixels
+    assert areas.max() > 0.95
+    # The extremes of small boxes are widened by that rounding.
+    large = areas > 0.3
+    assert aspects[large].min() > 0.7
+    assert aspects[large].max() < 1 / 0.7
+    assert abs(np.median(aspects) - 1) < 0.03
+    # Mean area of 20,000 boxes of torchvision's rule, drawn here with NumPy.
+    assert abs(areas.mean() - torchvision_mean_area()) < 0.015
+
+
+def torchvision_mean_area(boxes=20_000, side=32, min_area=0.08):
+    rng = np.random.default_rng(0)
+    areas = side**2 * rng.uniform(min_area, 1, (boxes, 10))
+    aspects = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), (boxes, 10)))
+    heights = np.round(np.sqrt(areas / aspects))
+    widths = np.round(np.sqrt(areas * aspects))
+    fits = (heights <= side) & (widths <= side)
+    first = fits.argmax(1)[:, None]
+    chosen = np.take_along_axis(heights * widths, first, 1)[:, 0]
+    return np.where(fits.any(1), chosen, side**2).mean() / side**2
+
+
+def test_flip_draws_half():
+    image = jnp.arange(8.0)[None, :, None] * jnp.ones((8, 1, 1))
+    drawn = many_views(image, 2000, flip=True)
+    assert abs((drawn[:, 0, 0, 0] == 7).mean() - 0.5) < 0.035
+    np.testing.assert_array_equal(many_views(image, 2000, diffaug="flip"), drawn)
+
+
+def test_pad_crop_draws_every_shift():
+    image = jnp.zeros((8, 8, 1)).at[4, 4].set(1.0)
+    place = many_views(image, 1000, pad_crop=2).sum(0)[..., 0]
+    assert (place[2:7, 2:7] > 15).all()
+    assert place[2:7, 2:7].sum() == place.sum() == 1000
+
+
+def test_color_draws_stay_in_the_official_ranges():
+    image = jnp.array([-1.0, 1.0]).reshape(1, 2, 1) * jnp.ones((4, 1, 3))
+    drawn = many_views(image, 2000, diffaug="color")
+    # A grey picture has no saturation: half the spread is u + 0.5, the mean u - 0.5.
+    spread, mean = np.ptp(drawn, axis=(1, 2, 3)) / 2, drawn.mean((1, 2, 3))
+    assert 0.5 <= spread.min() < 0.52
+    assert 1.48 < spread.max() <= 1.5
+    assert -0.5 - 1e-6 < mean.min() < -0.48
+    assert 0.48 < mean.max() < 0.5 + 1e-6
+    assert abs(np.corrcoef(spread, mean)[0, 1]) < 0.08
+    # Channels about a zero mean: their spread is scaled by 2u and by contrast.
+    colored = jnp.broadcast_to(jnp.array([-1.0, 0.0, 1.0]), (4, 2, 3))
+    drawn = many_views(colored, 2000, diffaug="color")
+    by_contrast = drawn[:, 0, 0, 2] - drawn[:, 0, 0, 1]
+    assert 0 <= by_contrast.min() < 0.05
+    assert 2.5 < by_contrast.max() <= 3
+
+
+@pytest.mark.parametrize("side", [8, 9])
+def test_cutout_holes_are_placed_as_in_the_official_code(side):
+    hole = int(side * 0.5 + 0.5)
+    image = jnp.ones((side, side, 1))
+    drawn = many_views(image, 3000, diffaug="cutout")[..., 0]
+    rows = (drawn == 0).any(2).sum(1)
+    centers = np.arange(side + 1 - hole % 2)
+    indices = centers[:, None] + np.arange(hole) - hole // 2
+    expected = [len(set(np.clip(line, 0, side - 1))) for line in indices]
+    sizes, counts = np.unique(expected, return_counts=True)
+    drawn_sizes, drawn_counts = np.unique(rows, return_counts=True)
+    np.testing.assert_array_equal(drawn_sizes, sizes)
+    np.testing.assert_allclose(
+        drawn_counts / 3000, counts / len(centers), rtol=0, atol=0.03
+    )
+
+
+def test_cutmix_boxes():
+    lam = jnp.linspace(0, 1, 2000)
+    draw = jax.vmap(lambda key, lam: views.draw_cutmix_box(key, 32, 32, lam))
+    top, left, bottom, right = np.asarray(jax.jit(draw)(many_keys(2000), lam)).T
+    half = (32 * np.sqrt(np.float32(1) - np.asarray(lam))).astype(int) // 2
+    for first, last in ((top, bottom), (left, right)):
+        assert (first >= 0).all()
+        assert (last <= 32).all()
+        assert (first <= last).all()
+        uncut = (first > 0) & (last < 32)
+        assert uncut.sum() > 500
+        np.testing.assert_array_equal((last - first)[uncut], 2 * half[uncut])
+        assert (last - first <= 2 * half).all()
+
+
+# --- The spec -----------------------------------------------------------------------
+
+
+def test_default_spec_returns_the_images():
+    images = random_images(5, side=8)
+    indices = jnp.array([4, 0])
+    drawn = make_views(KEY, images, 3, indices, augment.AugmentSpec())
+    np.testing.assert_array_equal(drawn, images[indices])
+
+
+def test_pixels_are_normalised_before_they_are_augmented():
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    spec = augment.AugmentSpec(diffaug="cutout")
+    drawn = make_views(
+        KEY,
+        pixels,
+        2,
+        jnp.arange(4),
+        spec,
+        normalization=preprocess.Normalization(mean, std),
+    )
+    images = jnp.asarray((pixels / 255 - mean) / std, jnp.float32)
+    expected = make_views(KEY, images, 2, jnp.arange(4), spec)
+    np.testing.assert_allclose(drawn, expected, rtol=0, atol=1e-5)
+
+
+def test_spec_survives_json_and_is_hashable():
+    restored = augment.AugmentSpec(
+        **json.loads(json.dumps(dataclasses.asdict(EVERYTHING)))
+    )
+    assert restored == EVERYTHING
+    assert hash(restored) == hash(EVERYTHING)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"diffaug": "color_croop"}, r"'croop'.*did you mean 'crop'"),
+        ({"diffaug": "color__flip"}, "unknown DiffAug operation ''"),
+        ({"diffaug": "flip_flip"}, "at most once"),
+        ({"mix": "cut-mix"}, r"'cut-mix'.*did you mean 'cutmix'"),
+        ({"mix_alpha": 0.0}, "mix_alpha is 0.0, expected a positive"),
+        ({"mix_alpha": float("nan")}, "mix_alpha is nan"),
+        ({"factor": 0}, "factor is 0, expected"),
+        ({"factor": 1.5}, "factor is 1.5, expected"),
+        ({"resized_crop": 1.2}, "resized_crop is 1.2, expected"),
+        ({"pad_crop": -1}, "pad_crop is -1, expected"),
+    ],
+)
+def test_spec_refuses(fields, message):
+    with pytest.raises(ValueError, match=message):
+        augment.AugmentSpec(**fields)
+
+
+def test_images_that_cannot_be_augmented_are_refused():
+    spec = augment.AugmentSpec(factor=9)
+    with pytest.raises(TypeError, match="dtype uint8, expected float"):
+        augment.make_views(
+            KEY, jnp.zeros((2, 8, 8, 3), jnp.uint8), 0, jnp.array([0]), spec
+        )
+    with pytest.raises(ValueError, match=r"shape \(8, 3\), expected \(H, W, C\)"):
+        augment.make_views(KEY, jnp.zeros((8, 8, 3)), 0, jnp.array([0]), spec)
+    with pytest.raises(ValueError, match=r"factor is 9, expected at most .* 8"):
+        augment.make_views(KEY, jnp.zeros((2, 8, 8, 3)), 0, jnp.array([0]), spec)
+
+
+# --- Views --------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    indices=st.lists(st.integers(0, 6), min_size=7, max_size=7),
+    view=st.integers(0, 2**31 - 1),
+)
+def test_a_view_does_not_depend_on_its_batch(indices, view):
+    images = random_images(7, side=8)
+    whole = make_views(KEY, images, view, jnp.arange(7), EVERYTHING)
+    batch = make_views(KEY, images, view, jnp.array(indices), EVERYTHING)
+    np.testing.assert_allclose(batch, whole[np.array(indices)], rtol=0, atol=1e-5)
+    assert np.isfinite(whole).all()
+
+
+def test_a_view_does_not_depend_on_the_batch_size():
+    spec = augment.AugmentSpec(diffaug=OFFICIAL)
+    images = random_images(4, side=8, channels=1).astype(jnp.float16)
+    whole = make_views(KEY, images, 9, jnp.arange(4), spec)
+    assert whole.shape == (4, 8, 8, 1)
+    assert whole.dtype == jnp.float32
+    batch = make_views(KEY, images, 9, jnp.array([2]), spec)
+    np.testing.assert_allclose(batch, whole[2:3], rtol=0, atol=1e-5)
+
+
+def test_views_are_repeatable_and_differ_by_key_view_and_image():
+    spec = augment.AugmentSpec(diffaug=OFFICIAL)
+    image = random_images(1, side=8, channels=1).astype(jnp.float16)
+    images, indices = jnp.repeat(image, 4, axis=0), jnp.arange(4)
+    first = np.asarray(make_views(KEY, images, 0, indices, spec))
+    np.testing.assert_array_equal(make_views(KEY, images, 0, indices, spec), first)
+    others = [
+        make_views(KEY, images, 1, indices, spec),
+        make_views(jax.random.key(1), images, 0, indices, spec),
+        first[[1, 2, 3, 0]],
+    ]
+    for other in others:
+        assert np.isfinite(other).all()
+        assert (np.abs(first - other).max((1, 2, 3)) > 1e-3).all()
+
+
+def test_an_added_operation_leaves_the_draws_of_the_others():
+    images = jnp.ones((64, 8, 8, 3))
+    indices = jnp.arange(64)
+    holes = make_views(KEY, images, 0, indices, augment.AugmentSpec(diffaug="cutout"))
+    richer = augment.AugmentSpec(factor=2, flip=True, diffaug="color_cutout")
+    drawn = make_views(KEY, images, 0, indices, richer)
+    np.testing.assert_array_equal(drawn == 0, holes == 0)
+
+
+def test_jitted_vmapped_and_scanned_equal_eager_singles():
+    images = random_images(3, side=28, channels=1)
+    spec = augment.AugmentSpec(diffaug="flip_rotate")
+    view_key = jax.random.fold_in(KEY, 5)
+    singles = [
+        augment.augment_image(jax.random.fold_in(view_key, i), images[i], spec)
+        for i in range(3)
+    ]
+    jitted = make_views(KEY, images, 5, jnp.arange(3), spec)
+    np.testing.assert_allclose(jitted, jnp.stack(singles), rtol=0, atol=1e-4)
+
+    def body(carry, view):
+        return carry, augment.make_views(KEY, images, view, jnp.arange(3), spec)
+
+    _, scanned = jax.lax.scan(body, None, jnp.arange(4, 7))
+    np.testing.assert_allclose(scanned[1], jitted, rtol=0, atol=1e-4)
+
+
+# --- Mixes --------------------------------------------------------------------------
+
+
+def test_cutmix_combines_a_view_with_one_other_view():
+    spec = augment.AugmentSpec(flip=True, diffaug="color", mix="cutmix")
+    images, indices = random_images(12, side=8), jnp.arange(12)
+    unmixed = dataclasses.replace(spec, mix="none")
+    plain = np.asarray(make_views(KEY, images, 2, indices, unmixed))
+    mixed = np.asarray(make_views(KEY, images, 2, indices, spec))
+    for image, result in zip(plain, mixed, strict=True):
+        foreign = np.abs(result - image).max(-1) > 1e-5
+        explained = [
+            np.abs((result - partner)[foreign]).max(initial=0) < 1e-5
+            for partner in plain
+        ]
+        assert any(explained)
+    assert (np.abs(mixed - plain).max((1, 2, 3)) > 1e-5).sum() > 6
+
+
+def test_mix_weights_and_partners():
+    alpha = 0.4
+    # One channel per image: what is mixed in can be read off the channels.
+    count = 5
+    images = jnp.eye(count)[:, None, None, :] * jnp.ones((1, 2, 2, 1))
+    spec = augment.AugmentSpec(mix="mixup", mix_alpha=alpha)
+    draw = jax.vmap(lambda view: make_views(KEY, images, view, jnp.array([1]), spec))
+    weights = np.asarray(draw(jnp.arange(4000)))[:, 0, 0, 0]
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
+    alone = weights[:, 1] == 1
+    assert abs(alone.mean() - 1 / count) < 0.03
+    own = weights[~alone, 1]
+    assert abs(own.mean() - 0.5) < 0.03
+    # Variance of Beta(a, a).
+    assert abs(own.var() - 1 / (4 * (2 * alpha + 1))) < 0.01
+    partners = np.delete(weights[~alone], 1, axis=1).argmax(1)
+    shares = np.bincount(partners, minlength=count - 1) / len(partners)
+    np.testing.assert_allclose(shares, 1 / (count - 1), atol=0.03)
+
+
+def test_views_can_be_differentiated():
+    image = random_images(1, side=8)
+    weights = random_images(1, side=8, seed=1)
+    spec = augment.AugmentSpec(factor=2, diffaug="rotate")
+
+    def value(image):
+        drawn = augment.make_views(KEY, image, 1, jnp.array([0]), spec)
+        return jnp.vdot(weights, drawn)
+
+    # These operations are linear in the image, so the gradient gives the value.
+    total, gradient = jax.jit(jax.value_and_grad(value))(image)
+    np.testing.assert_allclose(jnp.vdot(gradient, image), total, rtol=1e-4)

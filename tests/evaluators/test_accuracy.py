@@ -1,0 +1,313 @@
+"""Tests of `gift_jax.evaluate`: exact counts, on any number of devices.
+
+The networks here read their logits off a pixel, so that every accuracy can be
+computed with NumPy.
+"""
+
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from gift_jax.data import preprocess
+from gift_jax.evaluators import accuracy
+from gift_jax.evaluators.accuracy import Accuracy, Evaluator, ranks
+from gift_jax.train.epochs import replicate
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NORMALIZATION = preprocess.Normalization((0.5,), (0.25,))
+NOT_A_NUMBER = 255  # the pixel whose logits are NaN
+
+
+class PixelModel(nn.Module):
+    """Class c has the logit -(c - pixel - shift)^2."""
+
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, inputs, train):
+        assert not train
+        shift = self.param("shift", nn.initializers.zeros, ())
+        pixels = jnp.round(255 * (0.25 * inputs[:, 0, 0, 0] + 0.5))
+        pixels = jnp.where(pixels == NOT_A_NUMBER, jnp.nan, pixels)
+        classes = jnp.arange(self.num_classes)
+        return -((classes[None] - pixels[:, None] - shift) ** 2)
+
+
+class ConstantModel(nn.Module):
+    """All logits are zero, also those of padded images."""
+
+    @nn.compact
+    def __call__(self, inputs, train):
+        return jnp.zeros((len(inputs), 10))
+
+
+class Split:
+    """As much of `ImageSplit` as the evaluator needs."""
+
+    def __init__(self, pixels, labels):
+        self.pixels = np.asarray(pixels, np.uint8)
+        self.labels = np.asarray(labels, np.int32)
+        self.reads = []
+
+    def __len__(self):
+        return len(self.labels)
+
+    def labels_of(self, indices):
+        return self.labels[np.asarray(indices, int)]
+
+    def images(self, indices, threads=None):
+        indices = np.asarray(indices)
+        self.reads.extend(indices.tolist())
+        return np.tile(self.pixels[indices][:, None, None, None], (1, 2, 2, 1))
+
+
+def random_split(size, num_classes=10):
+    rng = np.random.default_rng(size)
+    return Split(*rng.integers(0, num_classes, (2, size)))
+
+
+def evaluator(split, *, num_devices=1, batch_size=8):
+    devices = jax.devices()[:num_devices]
+    return Evaluator(split, NORMALIZATION, devices=devices, batch_size=batch_size)
+
+
+def shifted(shift):
+    return {"params": {"shift": jnp.float32(shift)}}
+
+
+def expected_accuracy(split, num_classes=10, shift=0):
+    pixels, classes = split.pixels.astype(float)[:, None], np.arange(num_classes)
+    order = np.argsort((classes - pixels - shift) ** 2, axis=1, kind="stable")
+    hits = order == split.labels[:, None]
+    return Accuracy(
+        top1=100 * int(hits[:, :1].sum()) / len(split),
+        top5=100 * int(hits[:, :5].sum()) / len(split),
+        count=len(split),
+    )
+
+
+# --- ranks --------------------------------------------------------------------------
+
+
+def expected_ranks(logits, labels):
+    """By a stable sort, in which NaN comes first, as it does for `argmax`."""
+    keys = np.where(np.isnan(logits), -np.inf, -logits)
+    ranks = []
+    for row, key, label in zip(logits, keys, labels, strict=True):
+        order = np.lexsort((np.arange(len(row)), key, ~np.isnan(row)))
+        place = order.tolist().index(label)
+        ranks.append(len(row) if np.isnan(row[label]) else place)
+    return ranks
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 3, 7])
+def test_ranks_equal_a_stable_sort(num_classes):
+    logits = hnp.arrays(
+        np.float32,
+        (6, num_classes),
+        elements=st.sampled_from([0.0, -0.0, 1.0, 2.5, -3.0, np.inf, -np.inf, np.nan]),
+    )
+    labels = hnp.arrays(np.int32, 6, elements=st.integers(0, num_classes - 1))
+    jitted = jax.jit(ranks)
+
+    @settings(deadline=None, max_examples=100)
+    @given(logits, labels)
+    def check(logits, labels):
+        np.testing.assert_array_equal(
+            jitted(logits, labels), expected_ranks(logits, labels)
+        )
+
+    check()
+
+
+def test_ranks_agree_with_argmax_and_top_k():
+    # Few values, so that there are many ties.
+    logits = jnp.asarray(
+        np.random.default_rng(0).integers(0, 4, (200, 10)), jnp.float32
+    )
+    labels = jnp.asarray(np.random.default_rng(1).integers(0, 10, 200))
+    found = ranks(logits, labels)
+    assert found.dtype == jnp.int32
+    np.testing.assert_array_equal(found == 0, jnp.argmax(logits, axis=1) == labels)
+    _, top5 = jax.lax.top_k(logits, 5)
+    np.testing.assert_array_equal(found < 5, (top5 == labels[:, None]).any(axis=1))
+
+
+def test_ranks_of_half_precision_logits():
+    logits = jnp.array([[0.1, 0.3, 0.2]], jnp.bfloat16)
+    assert [int(ranks(logits, jnp.array([i]))[0]) for i in range(3)] == [
+        2,
+        0,
+        1,
+    ]
+
+
+# --- Accuracies ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+@pytest.mark.parametrize("size", [1, 7, 16, 37])
+def test_every_image_counts_once(size, num_devices):
+    split = random_split(size)
+    measured = evaluator(split, num_devices=num_devices)(PixelModel(), shifted(0))
+    assert measured == expected_accuracy(split)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 37, 1000])
+def test_the_batch_size_does_not_matter(batch_size):
+    split = random_split(37)
+    evaluate_split = evaluator(split, num_devices=2, batch_size=batch_size)
+    assert evaluate_split(PixelModel(), shifted(0)) == expected_accuracy(split)
+
+
+def test_accuracies_by_hand():
+    # Pixel 0 ranks the classes 0, 1, 2, ...; three hits, and one more in the top 5.
+    split = Split(pixels=[0, 0, 0, 0, 3, 9], labels=[0, 4, 5, 9, 3, 9])
+    measured = evaluator(split)(PixelModel(), shifted(0))
+    assert measured == Accuracy(top1=100 * 3 / 6, top5=100 * 4 / 6, count=6)
+
+
+def test_one_evaluator_measures_many_networks():
+    split = random_split(37)
+    evaluate_split = evaluator(split, num_devices=4)
+    for shift in (0, 1, -2):
+        assert evaluate_split(PixelModel(), shifted(shift)) == expected_accuracy(
+            split, shift=shift
+        )
+    wider = expected_accuracy(split, num_classes=12, shift=1)
+    assert evaluate_split(PixelModel(12), shifted(1)) == wider
+
+
+@pytest.mark.parametrize("num_devices", [1, 8])
+def test_padded_images_never_count(num_devices):
+    # With constant logits class 0 is first, and the padding is a hit too.
+    labels = np.arange(37) % 10
+    measured = evaluator(Split(labels, labels), num_devices=num_devices)(
+        ConstantModel(), {}
+    )
+    assert measured == Accuracy(100 * 4 / 37, 100 * 20 / 37, 37)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 5])
+def test_few_classes_are_all_in_the_top_5(num_classes):
+    split = random_split(20, num_classes)
+    measured = evaluator(split)(PixelModel(num_classes), shifted(0))
+    assert measured == expected_accuracy(split, num_classes)
+    assert measured.top5 == 100
+
+
+@pytest.mark.parametrize("num_classes", [3, 10])
+def test_logits_that_are_nan_are_never_a_hit(num_classes):
+    split = Split(pixels=[NOT_A_NUMBER] * 3 + [1], labels=[0, 1, 2, 1])
+    measured = evaluator(split)(PixelModel(num_classes), shifted(0))
+    assert measured == Accuracy(top1=25.0, top5=25.0, count=4)
+
+
+# --- Where the images are kept ------------------------------------------------------
+
+
+def test_a_small_split_is_read_once_and_stays_on_the_devices():
+    split = random_split(37)
+    devices = jax.devices()[2:6]
+    evaluate_split = Evaluator(split, NORMALIZATION, devices=devices, batch_size=8)
+    split.reads.clear()
+    variables = replicate(shifted(0), devices)
+    expected = expected_accuracy(split)
+    assert evaluate_split(PixelModel(), variables) == expected
+    with (
+        jax.transfer_guard_host_to_device("disallow"),
+        jax.transfer_guard_device_to_device("disallow"),
+    ):
+        assert evaluate_split(PixelModel(), variables) == expected
+    assert split.reads == []
+
+
+@pytest.mark.parametrize("num_devices", [1, 4])
+def test_a_large_split_is_streamed_with_the_same_result(monkeypatch, num_devices):
+    split = random_split(37)
+    # An image has 4 bytes, and every device holds its share.
+    limit = -(-37 * 4 // num_devices)
+    monkeypatch.setattr(accuracy, "RESIDENT_BYTES", limit - 1)
+    streaming = evaluator(split, num_devices=num_devices)
+    for _ in range(2):
+        split.reads.clear()
+        assert streaming(PixelModel(), shifted(0)) == expected_accuracy(split)
+        assert split.reads == list(range(37))
+    monkeypatch.setattr(accuracy, "RESIDENT_BYTES", limit)
+    resident = evaluator(split, num_devices=num_devices)
+    split.reads.clear()
+    assert resident(PixelModel(), shifted(0)) == expected_accuracy(split)
+    assert split.reads == []
+
+
+def test_a_count_that_does_not_add_up_is_an_error():
+    split = random_split(8)
+    split.labels[3] = -1
+    with pytest.raises(AssertionError, match="counted 7 of 8 test images"):
+        evaluator(split)(PixelModel(), shifted(0))
+
+
+# --- Several hosts ------------------------------------------------------------------
+
+HOST = """
+    import sys
+    import jax
+    from gift_jax.evaluators import accuracy
+    from gift_jax.runtime import hosts
+    import tests_of_evaluate as tests
+
+    process_id, address = int(sys.argv[1]), sys.argv[2]
+    jax.config.update("jax_num_cpu_devices", 2)
+    hosts.initialize(address, 2, process_id)
+    for resident in (2**30, 0):
+        RESIDENT_BYTES = resident
+        split = tests.random_split(37)
+        measured = Evaluator(
+            split,
+            tests.NORMALIZATION,
+            devices=hosts.devices(jax.local_devices()),
+            batch_size=8,
+        )(tests.PixelModel(), tests.shifted(1))
+        assert measured == tests.expected_accuracy(split, shift=1), measured
+        own = hosts.share(37)
+        assert set(split.reads) == {0, *own}, (own, split.reads)
+    print("measured")
+"""
+
+
+def test_every_host_reads_its_part_and_all_get_the_accuracy_of_the_whole(tmp_path):
+    shutil.copy(__file__, tmp_path / "tests_of_evaluate.py")
+    (tmp_path / "host.py").write_text(textwrap.dedent(HOST))
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("XLA_FLAGS", None)  # the eight devices of the other tests
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "host.py", str(number), address],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    for process in processes:
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert output.endswith("measured\n")

@@ -1,0 +1,208 @@
+"""Grids of students: what they share, their shards, and processes that are killed."""
+
+import itertools
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gift_jax.pipeline import job, results
+from gift_jax.soft_labels import relabel
+from gift_jax.teachers import teacher
+from gift_jax.train import epochs, step
+from tests.pipeline.test_job import small_config
+
+pytestmark = pytest.mark.usefixtures("one_device")
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Two losses, two seeds and two sizes of distilled data.
+GRID = {
+    "loss__name": "gift+kl",
+    "train__seeds": (0, 1),
+    "config__variants": ("ipc=1", "ipc=2"),
+}
+MEASURED = ("run_id", "top1_last", "top1_best", "top5_last", "status", "config_hash")
+
+
+def measured(rows):
+    return sorted(tuple(row[name] for name in MEASURED) for row in rows)
+
+
+def counted(function, made):
+    """The function, which notes its name in `made` when it is called."""
+
+    def call(*args, **kwargs):
+        made.append(function.__name__)
+        return function(*args, **kwargs)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The grid in one go, and what was made for it."""
+    made = []
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in (
+            (teacher, "train_teacher"),
+            (relabel, "relabel"),
+            (step, "create_train_state"),
+        ):
+            patch.setattr(module, name, counted(getattr(module, name), made))
+        directory = tmp_path_factory.mktemp("whole")
+        rows = job.run_job(small_config(**GRID), directory)
+    return directory, rows, made
+
+
+def test_what_comes_before_training_is_made_once_for_all_students(whole):
+    _, rows, made = whole
+    assert len(rows) == len({row["run_id"] for row in rows}) == 8
+    assert {row["ipc"] for row in rows} == {1, 2}
+    assert made.count("train_teacher") == 1
+    assert made.count("relabel") == 2  # one a distilled dataset
+    assert made.count("create_train_state") == 1 + 8  # the teacher's among them
+
+
+def test_gradients_are_traced_once_for_all_seeds_rates_and_optimizers(
+    whole, monkeypatch
+):
+    directory, _, _ = whole
+    traced = []
+    gradients = counted(epochs.batch_gradients, traced)
+    monkeypatch.setattr(epochs, "batch_gradients", gradients)
+    # A loss that nothing was compiled for before.
+    config = small_config(loss__name="gift-gamma=0.123", train__seeds=(0, 1))
+    config.optimizer.name = "adamw+sgd"
+    for rate in (1e-3, 2e-3):
+        config.optimizer.learning_rate = rate
+        assert len(job.run_job(config, directory)) == 4
+    assert traced == ["batch_gradients"]
+
+
+def test_variants_that_repeat_are_run_once(whole):
+    directory, rows, _ = whole
+    config = small_config(**GRID)
+    config.variants = ("ipc=1", "ipc=2", "ipc=1", "distilled.ipc=2")
+    assert job.run_job(config, directory) == rows
+
+
+def test_shards_are_the_grid_in_parts(whole, tmp_path):
+    _, rows, _ = whole
+    config = small_config(**GRID)
+    parts = [job.run_job(config, tmp_path, shard=job.Shard(i, 3)) for i in range(3)]
+    # Two setups of two seeds for each size.
+    assert sorted(len(part) for part in parts) == [2, 2, 4]
+    assert measured(itertools.chain(*parts)) == measured(rows)
+    assert measured(results.read_results(tmp_path)) == measured(rows)
+    # Seeds stay together, as they are compared with one another.
+    for part in parts:
+        assert {row["seed"] for row in part} == {0, 1}
+
+
+@pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "0/0", "a/b", "1/2/3"])
+def test_wrong_shards(text):
+    with pytest.raises(ValueError, match="expected i/n"):
+        job.Shard.parse(text)
+    assert job.Shard.parse("1/2") == job.Shard(1, 2)
+
+
+def test_students_at_once_are_those_one_by_one(whole, tmp_path):
+    _, rows, _ = whole
+    config = small_config(**GRID)
+    config.train.students_at_once = 2
+    together = job.run_job(config, tmp_path)
+    assert [row["run_id"] for row in together] == [row["run_id"] for row in rows]
+    for joint, alone in zip(together, rows, strict=True):
+        # A test image that lies between two classes may go either way.
+        assert joint["top1_last"] == pytest.approx(alone["top1_last"], abs=2.0)
+        assert joint["gradient_norm_first"] == pytest.approx(
+            alone["gradient_norm_first"], rel=1e-3
+        )
+
+
+def test_of_students_at_once_one_may_be_ahead(tmp_path):
+    config = small_config(train__seeds=(0, 1), train__checkpoint_every=1)
+    alone = job.run_job(small_config(train__checkpoint_every=1), tmp_path)[0]
+    # Seed 0 is finished, seed 1 is not begun: it trains by itself.
+    config.train.students_at_once = 2
+    rows = job.run_job(config, tmp_path)
+    assert rows[0] == alone and rows[1]["status"] == "finished"
+
+
+COMMAND = """
+import pathlib, sys
+import tests.conftest  # as many virtual devices, for the very same rounding
+import jax
+from tests.pipeline.test_grid import GRID, job, small_config
+
+jax.local_devices = lambda **_: jax.devices()[:1]
+index, count = map(int, sys.argv[2:])
+job.run_job(
+    small_config(**GRID), pathlib.Path(sys.argv[1]), shard=job.Shard(index, count)
+)
+"""
+
+
+def start(directory, index=0, count=1):
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, str(directory), str(index), str(count)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors[-3000:]
+
+
+def test_two_processes_share_a_work_directory(whole, tmp_path):
+    _, rows, _ = whole
+    shards = [start(tmp_path, i, 2) for i in range(2)]
+    for shard in shards:
+        finish(shard)
+    assert measured(results.read_results(tmp_path)) == measured(rows)
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == len(rows)
+
+
+def killed_at_random_moments(directory, kills, seed):
+    """Kills a grid so many times, then lets it end; how many runs were there each."""
+    rng, finished = random.Random(seed), []
+    while len(finished) < kills:
+        process = start(directory)
+        time.sleep(rng.uniform(3, 12))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        finished.append({r["run_id"]: r for r in results.read_results(directory)})
+    finish(start(directory))
+    finished.append({r["run_id"]: r for r in results.read_results(directory)})
+    return finished
+
+
+def check_nothing_is_lost_or_run_twice(directory, finished, rows):
+    for before, after in itertools.pairwise(finished):
+        for run_id, row in before.items():
+            # Time and all: the very row, not one of a run that was made anew.
+            assert after[run_id] == row
+    lines = (directory / "results.jsonl").read_text().splitlines()
+    whole_lines = [line for line in lines if line.endswith("}")]
+    assert len(whole_lines) == len(rows)
+    assert measured(finished[-1].values()) == measured(rows)
+
+
+def test_a_grid_that_is_killed_goes_on_where_it_was(whole, tmp_path):
+    _, rows, _ = whole
+    finished = killed_at_random_moments(tmp_path, kills=1, seed=0)
+    check_nothing_is_lost_or_run_twice(tmp_path, finished, rows)
+
+
+@pytest.mark.slow
+def test_a_grid_that_is_killed_ten_times_goes_on_where_it_was(whole, tmp_path):
+    _, rows, _ = whole
+    finished = killed_at_random_moments(tmp_path, kills=10, seed=1)
+    check_nothing_is_lost_or_run_twice(tmp_path, finished, rows)

@@ -1,0 +1,56 @@
+"""The teacher of a job: torchvision's weights in place of a checkpoint."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from configs import common
+from gift_jax import models
+from gift_jax.data import real
+from gift_jax.pipeline import stages
+from gift_jax.specs import settings
+from gift_jax.torch_io import torch_import
+
+
+def torchvision_job(workdir, num_classes):
+    config = common.get_config("digits")
+    config.teacher.name = "conv1"
+    config.teacher.width = 4
+    config.teacher.checkpoint = "torchvision"
+    config.teacher.min_accuracy = 0.0  # the weights are random
+    settings.check(config)
+    digits = real.load_dataset("digits")
+    info = dataclasses.replace(digits.info, num_classes=num_classes)
+    data = dataclasses.replace(digits, info=info)
+    return stages.Job(config, workdir, data, tuple(jax.devices()[:1]))
+
+
+def test_torchvisions_weights_are_imported_once(tmp_path, monkeypatch):
+    job = torchvision_job(tmp_path, num_classes=1000)
+    network = models.create_model("conv1", num_classes=1000, image_size=8, width=4)
+    weights = models.init_variables(
+        network, jax.random.key(0), image_size=8, channels=1
+    )
+    calls = []
+
+    def import_torchvision(model, **options):
+        calls.append((model, options))
+        return weights
+
+    monkeypatch.setattr(torch_import, "import_torchvision", import_torchvision)
+    made, restored = stages.make_teacher(job), stages.make_teacher(job)
+    assert calls == [("conv1", {"image_size": 8, "weights": "IMAGENET1K_V1"})]
+    for teacher in (made, restored):
+        jax.tree.map(np.testing.assert_array_equal, teacher.variables, weights)
+    recipe = json.loads((tmp_path / "teacher/conv1-width=4/recipe.json").read_text())
+    assert recipe["checkpoint"] == "torchvision IMAGENET1K_V1"
+
+
+def test_torchvisions_weights_are_for_imagenet_only(tmp_path):
+    job = torchvision_job(tmp_path, num_classes=10)
+    with pytest.raises(ValueError, match=r"1000 classes of ImageNet-1k.*digits has 10"):
+        stages.make_teacher(job)
+    assert not (tmp_path / "teacher/conv1-width=4").exists()

@@ -1,0 +1,190 @@
+"""Several processes that run one job, with the real command and virtual devices."""
+
+import json
+import pathlib
+import shutil
+
+import jax
+import launch
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gift_jax.runtime import hosts, preemption
+from gift_jax.train import checkpoint
+
+EPOCHS = 30
+JOB = (*launch.SMALL_JOB, f"--config.train.epochs={EPOCHS}")
+
+
+@given(st.integers(0, 200), st.integers(1, 17))
+def test_shares_are_contiguous_even_and_complete(n, count):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hosts, "count", lambda: count)
+        shares = []
+        for index in range(count):
+            patch.setattr(hosts, "index", lambda index=index: index)
+            shares.append(hosts.share(n))
+    assert [i for share in shares for i in share] == list(range(n))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_one_host_needs_nobody():
+    assert (hosts.count(), hosts.index(), hosts.is_primary()) == (1, 0, True)
+    assert hosts.broadcast({"a": [1]}) == {"a": [1]}
+    hosts.barrier("alone")
+    hosts.fail("returns with one host")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("localhost:1", 2, None), "go together"),
+        ((None, 2, 0), "go together"),
+        (("localhost", 2, 0), "expected HOST:PORT"),
+    ],
+)
+def test_what_is_missing_is_said(given, message):
+    with pytest.raises(ValueError, match=message):
+        hosts.initialize(*given)
+
+
+def metrics(workdir: pathlib.Path) -> list[dict]:
+    lines = [p.read_text().splitlines() for p in workdir.glob("runs/*/metrics.jsonl")]
+    return [json.loads(line) for line in lines[0]] if lines else []
+
+
+def params(workdir: pathlib.Path) -> dict:
+    (run,) = workdir.glob("runs/*/checkpoints")
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(checkpoint.latest_weights(run.parent))["params"]
+
+
+def assert_same_training(workdir: pathlib.Path, expected: pathlib.Path) -> None:
+    # Sums over processes round in another way. Where that takes a value to the other
+    # side of a ReLU's kink, one channel goes on a ten thousandth apart.
+    ours, theirs = metrics(workdir), metrics(expected)
+    assert [line["epoch"] for line in ours] == list(range(EPOCHS))
+    for name in ("loss", "gradient_norm"):
+        np.testing.assert_allclose(
+            [line[name] for line in ours], [line[name] for line in theirs], atol=2e-3
+        )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3),
+        params(workdir),
+        params(expected),
+    )
+    ours, theirs = (
+        json.loads((directory / "results.jsonl").read_text())
+        for directory in (workdir, expected)
+    )
+    for name in ("top1_last", "top1_best", "top5_last", "teacher_top1", "config_hash"):
+        assert ours[name] == theirs[name], name
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """The work directory of one process with four devices."""
+    directory = tmp_path_factory.mktemp("expected")
+    launch.run((*JOB, f"--workdir={directory}"), directory / "logs", devices=4)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory):
+    """The work directory of two processes with two devices each."""
+    directory = tmp_path_factory.mktemp("of_two")
+    arguments = (*JOB, f"--workdir={directory}")
+    output = launch.run(arguments, directory / "logs", processes=2, devices=2)
+    assert output.count("| top-1 last |") == 1  # one of them prints it
+    return directory
+
+
+@pytest.fixture
+def prepared(of_two, tmp_path):
+    """A work directory that lacks but the student."""
+    workdir = tmp_path / "workdir"
+    shutil.copytree(of_two, workdir, ignore=shutil.ignore_patterns("runs", "logs"))
+    (workdir / "results.jsonl").unlink()
+    return workdir
+
+
+def test_two_processes_give_what_one_gives(of_two, expected):
+    assert json.loads((of_two / "results.jsonl").read_text())["devices"] == "4 cpu"
+    ours, theirs = (
+        np.load(directory / "distilled" / "rded_ipc2_conv1-width=8" / "distilled.npz")
+        for directory in (of_two, expected)
+    )
+    np.testing.assert_array_equal(ours["images"], theirs["images"])
+    assert_same_training(of_two, expected)
+
+
+@pytest.mark.slow
+def test_any_number_of_processes_goes_on_with_a_run(prepared, expected, tmp_path):
+    def start(processes):
+        return launch.Processes(
+            (*JOB, f"--workdir={prepared}"),
+            tmp_path / f"logs{len(list(tmp_path.iterdir()))}",
+            processes=processes,
+            devices=4 // processes,
+        )
+
+    with start(1) as job:
+        job.wait_until(lambda: len(metrics(prepared)) >= 2)
+        launch.terminate(job.processes[0])
+        assert job.wait() == [preemption.EXIT_CODE]
+    saved = len(metrics(prepared))
+    with start(2) as job:
+        job.wait_until(lambda: len(metrics(prepared)) > saved)
+        launch.terminate(job.processes[1])
+        assert job.wait() == [preemption.EXIT_CODE] * 2
+        assert f"resumed after epoch {saved}" in job.output(0)
+        assert "asked to stop" in job.output(0)
+    saved = len(metrics(prepared))
+    with start(2) as job:
+        job.wait_until(lambda: len(metrics(prepared)) > saved)
+        job.processes[1].kill()
+        assert job.wait(60) == [1, -9]
+        assert f"resumed after epoch {saved}" in job.output(0)
+        assert "another process has most likely died" in job.output(0)
+        assert "Traceback" not in job.output(0)
+    assert len(metrics(prepared)) < EPOCHS
+    with start(1) as job:
+        assert job.wait() == [0], job.output()
+    assert_same_training(prepared, expected)
+
+
+def test_an_error_of_the_primary_host_reaches_the_other(prepared, tmp_path):
+    arguments = (*JOB, f"--workdir={prepared}", "--config.teacher.epochs=7")
+    with launch.Processes(arguments, tmp_path / "logs", processes=2) as job:
+        assert job.wait(60) == [1, 1]
+        for number in (0, 1):
+            assert "training.epochs: made with 2, now 7" in job.output(number)
+        assert "error: process 0 stopped: " in job.output(1)
+        assert "Traceback" not in job.output()
+
+
+def test_a_coordinator_that_is_not_there_is_one_error(tmp_path):
+    arguments = (
+        *JOB,
+        f"--workdir={tmp_path}",
+        f"--coordinator_address=localhost:{launch.free_port()}",
+        "--num_processes=2",
+        "--process_id=1",
+        "--initialization_timeout=2",
+    )
+    with launch.Processes(arguments, tmp_path / "logs") as job:
+        assert job.wait(60) == [1]
+        assert "not all of 2 processes met at localhost:" in job.output()
+        assert "within 2 s" in job.output()
+        assert len(job.output().strip().splitlines()) == 1
+
+
+def test_without_a_cluster_distributed_says_what_to_give(tmp_path):
+    arguments = (*JOB, f"--workdir={tmp_path}", "--distributed")
+    with launch.Processes(arguments, tmp_path / "logs") as job:
+        assert job.wait(60) == [1]
+        assert "no cluster was detected" in job.output()
+        assert "--coordinator_address" in job.output()

@@ -1,0 +1,52 @@
+"""The order of an epoch, and batches over devices."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from gift_jax.train import batches
+
+
+def test_batches_cover_every_image_once_an_epoch_in_an_order_of_their_own():
+    key = jax.random.key(0)
+    make = functools.partial(
+        batches.epoch_batches, key, num_images=23, batch_size=8, num_devices=4
+    )
+    first, second = make(0), make(1)
+    assert first.full.shape == (2, 4, 2)
+    assert first.rest is not None and first.rest.shape == (4, 7)
+    assert (first.rest == first.rest[0]).all()
+    seen = np.concatenate([first.full.ravel(), first.rest[0]])
+    np.testing.assert_array_equal(np.sort(seen), np.arange(23))
+    assert not np.array_equal(first.full, second.full)
+    np.testing.assert_array_equal(make(0).full, first.full)
+
+
+@pytest.mark.parametrize(
+    ("num_images", "batch_size"),
+    # Official: N<=10: 10; <=500: 50; <=20000: 100; above: 200 (evaluator_benchmark.py).
+    [(1, 10), (10, 10), (11, 50), (500, 50), (501, 100), (20_000, 100), (20_001, 200)],
+)
+def test_official_batch_size(num_images, batch_size):
+    assert batches.official_batch_size(num_images) == batch_size
+
+
+def test_indivisible_batch_names_the_nearest_sizes():
+    with pytest.raises(ValueError, match=r"batch of 50 .* 8 devices.* 48 and 56"):
+        batches.check_batch_size(50, 8)
+    with pytest.raises(ValueError, match="nearest sizes that do are 8 "):
+        batches.check_batch_size(3, 8)
+    batches.check_batch_size(48, 8)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "available", "used"),
+    [(50, 8, 5), (50, 4, 2), (100, 8, 5), (10, 1, 1)],
+)
+def test_a_batch_is_spread_over_as_many_devices_as_it_divides_over(
+    batch_size, available, used
+):
+    devices = jax.devices()[:available]
+    assert batches.devices_for(batch_size, devices) == tuple(devices[:used])
