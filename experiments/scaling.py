@@ -21,10 +21,11 @@ from absl import app, flags
 from gift_jax import augment, losses, models, optimizers
 from gift_jax.data import preprocess
 from gift_jax.runtime import allocator, hosts
+from gift_jax.runtime.devices import AXIS, replicate
 from gift_jax.soft_labels import views
 from gift_jax.train import batches
-from gift_jax.train.epochs import make_run_epoch, replicate
-from gift_jax.train.step import AXIS, create_train_state
+from gift_jax.train.epochs import make_run_epoch
+from gift_jax.train.step import create_train_state
 
 _PROCESSES = flags.DEFINE_list("processes", ["1", "2"], "Numbers of processes.")
 _DEVICES = flags.DEFINE_list("devices", ["1", "2", "4"], "Numbers of all devices.")

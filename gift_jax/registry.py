@@ -1,12 +1,31 @@
-"""The error for a name that is not known."""
+"""Doors of one shape: a name, or `package.module:attribute` of the user's own.
+
+Losses, optimizers, networks, teachers, distillers, readers and evaluators are all
+found here: by their name among those of the project, or in any module that Python
+can import from where the command runs.
+"""
 
 import difflib
-from collections.abc import Iterable
+import hashlib
+import importlib
+import inspect
+import pathlib
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from gift_jax.runtime.errors import InputError, UnknownNameError
+
+T = TypeVar("T")
+
+# "-option=": the minus of 1e-3 is part of a value.
+_OPTION = re.compile(r"-(?=[A-Za-z_]\w*=)")
 
 
 def unknown_name(
     what: str, name: str, known: Iterable[str], *, or_else: str = ""
-) -> ValueError:
+) -> UnknownNameError:
     """An error that names the nearest known name, and all of them.
 
     Args:
@@ -15,12 +34,132 @@ def unknown_name(
       known: What would have been understood.
       or_else: What else would have been, for the end of the message.
 
-    >>> unknown_name("loss", "gfit", ["gift", "kl"])
-    ValueError("unknown loss 'gfit' (did you mean 'gift'?); expected one of gift, kl")
+    >>> str(unknown_name("loss", "gfit", ["gift", "kl"]))
+    "unknown loss 'gfit' (did you mean 'gift'?); expected one of gift, kl"
     """
     known = list(known)
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
-    return ValueError(
+    return UnknownNameError(
         f"unknown {what} {name!r}{hint}; expected one of {', '.join(known)}{or_else}"
     )
+
+
+def find(what: str, name: str, known: Mapping[str, T]) -> T:
+    """The object of that name.
+
+    Args:
+      what: The kind of thing, for errors.
+      name: A key of `known`, or "package.module:attribute".
+      known: Those of the project.
+
+    Raises:
+      UnknownNameError: there is none of that name.
+      InputError: the module or its attribute cannot be found; says why.
+    """
+    if name in known:
+        return known[name]
+    if is_outside(name):
+        return _imported(what, name)
+    raise unknown_name(what, name, known, or_else=", or package.module:attribute")
+
+
+def is_outside(name: str) -> bool:
+    """Whether a name is that of something of the user's own.
+
+    >>> is_outside("my_losses:margin"), is_outside("gift")
+    (True, False)
+    """
+    module, colon, attribute = name.partition(":")
+    return bool(colon) and all(
+        part.isidentifier() for part in [*module.split("."), *attribute.split(".")]
+    )
+
+
+def _imported(what: str, name: str) -> Any:
+    module_name, _, attribute = name.partition(":")
+    # Where the command is run, as `python -m` does.
+    if "" not in sys.path and str(pathlib.Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(pathlib.Path.cwd()))
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise InputError(
+            f"the {what} {name!r} cannot be imported: {error}. Run the command where "
+            f"{module_name.partition('.')[0]} lies, or set PYTHONPATH"
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise unknown_name(
+                f"attribute of the module {module_name} for the {what} {name!r},",
+                part,
+                [n for n in vars(found) if not n.startswith("_")] or ["nothing"],
+            )
+        found = getattr(found, part)
+    if not callable(found):
+        raise InputError(
+            f"the {what} {name!r} is a {type(found).__name__}, expected something to "
+            "call"
+        )
+    return found
+
+
+def code_fingerprint(name: str) -> str | None:
+    """16 hexadecimal digits that stand for the user's own code behind a name.
+
+    Results depend on it, so it is part of recipes. It is that of the whole source
+    file. None stands for what is part of the project.
+    """
+    if not is_outside(name):
+        return None
+    module = importlib.import_module(name.partition(":")[0])
+    file = getattr(module, "__file__", None)
+    source = pathlib.Path(file).read_bytes() if file else repr(module).encode()
+    return hashlib.sha256(source).hexdigest()[:16]
+
+
+def names(text: str) -> list[str]:
+    """The names in a field that takes several, joined by "+".
+
+    >>> names("kl+gift")
+    ['kl', 'gift']
+    """
+    return [name.strip() for name in text.split("+")]
+
+
+def split_options(text: str) -> tuple[str, dict[str, str]]:
+    """Splits "NAME-OPTION=VALUE-OPTION=VALUE".
+
+    >>> split_options("sgd-weight_decay=1e-3-nesterov=True")
+    ('sgd', {'weight_decay': '1e-3', 'nesterov': 'True'})
+    """
+    name, *given = _OPTION.split(text)
+    return name, dict(option.split("=", 1) for option in given)
+
+
+def label(name: str, fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """A name with those of its options that are not the default.
+
+    >>> label("kl", {"t_squared": True}, {"t_squared": False, "temperature": 20.0})
+    'kl-t_squared=True'
+    """
+    changed = [f"-{k}={v}" for k, v in fields.items() if v != defaults[k]]
+    return name + "".join(changed)
+
+
+def keyword_defaults(function: Any, *, without: Iterable[str] = ()) -> dict[str, Any]:
+    """The keyword arguments of a function or class, with their defaults.
+
+    Args:
+      function: What is called.
+      without: Arguments that are none of its options.
+
+    >>> keyword_defaults(lambda images, *, width=128, norm="batch": None)
+    {'width': 128, 'norm': 'batch'}
+    """
+    hidden = {*without, "parent", "name"}
+    return {
+        p.name: p.default
+        for p in inspect.signature(function).parameters.values()
+        if p.default is not p.empty and p.name not in hidden
+    }

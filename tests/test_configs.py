@@ -12,10 +12,11 @@ import pytest
 from configs import common
 from gift_jax import losses, optimizers
 from gift_jax.data import info
+from gift_jax.runtime.devices import AXIS
 from gift_jax.soft_labels import views
 from gift_jax.specs import settings, students
 from gift_jax.train import batches
-from gift_jax.train.step import AXIS, create_train_state, train_step
+from gift_jax.train.step import create_train_state, train_step
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "common")

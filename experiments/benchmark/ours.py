@@ -20,11 +20,12 @@ from experiments.benchmark.workloads import WORKLOADS, Workload
 from gift_jax import augment, losses, models, optimizers
 from gift_jax.data import preprocess
 from gift_jax.runtime import allocator
+from gift_jax.runtime.devices import AXIS
 from gift_jax.soft_labels import relabel, views
 from gift_jax.soft_labels.store import SoftLabels, SoftLabelStore, open_store
 from gift_jax.teachers.teacher import Teacher
 from gift_jax.train.epochs import make_run_epoch, train_epochs
-from gift_jax.train.step import AXIS, TrainState, create_train_state, train_step
+from gift_jax.train.step import TrainState, create_train_state, train_step
 
 GEMM_SIZE = 2048
 _EPOCHS = 1000  # more than are ever run

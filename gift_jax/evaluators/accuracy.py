@@ -14,8 +14,7 @@ import numpy as np
 
 from gift_jax.data import image_split, loader, preprocess
 from gift_jax.runtime import hosts
-from gift_jax.train.epochs import replicate
-from gift_jax.train.step import AXIS
+from gift_jax.runtime.devices import AXIS, replicate
 
 # Of test images that stay on one device between evaluations.
 RESIDENT_BYTES = 2**30

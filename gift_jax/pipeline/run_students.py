@@ -91,7 +91,7 @@ def _batching(job: Job, num_images: int) -> Batching:
     if len(devices) < len(all_devices):
         _log.warning(
             "the official batch of %d is spread over %d of %d devices; set "
-            "step.batch_size to use all",
+            "train.batch_size to use all",
             batch_size,
             len(devices),
             len(all_devices),

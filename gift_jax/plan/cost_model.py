@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from gift_jax import registry
-from gift_jax.train.step import AXIS
+from gift_jax.runtime.devices import AXIS
 
 GB = 10**9
 

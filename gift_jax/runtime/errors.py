@@ -1,21 +1,31 @@
-"""Errors that a user can do something about, and what the command says of them."""
+"""Errors that are meant for the user, and what the command says of them.
+
+What is not one of `EXPECTED` is a fault of the program, and keeps its traceback.
+"""
 
 import jax
 
-from gift_jax.pipeline.products import WorkdirError
 from gift_jax.runtime import hosts
-from gift_jax.train.checkpoint import CheckpointError
 
-EXPECTED = (
-    ValueError,
-    TypeError,
-    OSError,
-    ImportError,
-    ArithmeticError,
-    CheckpointError,
-    WorkdirError,
-    jax.errors.JaxRuntimeError,
-)
+
+class UserError(Exception):
+    """Something that the user can do something about; the message says what."""
+
+
+class InputError(UserError, ValueError):
+    """A setting, an argument or a file that cannot be used."""
+
+
+class UnknownNameError(InputError):
+    """A name that is none of those there are."""
+
+
+class MissingPackageError(UserError, ImportError):
+    """An optional package that is needed and not installed."""
+
+
+# Besides what is raised for the user here: the disk, the network and the devices.
+EXPECTED = (UserError, OSError, jax.errors.JaxRuntimeError)
 
 
 def message(error: BaseException) -> str:

@@ -17,13 +17,12 @@ import numpy as np
 
 from gift_jax.data import preprocess
 from gift_jax.runtime import hosts, preemption
+from gift_jax.runtime.devices import AXIS, replicate
 from gift_jax.runtime.progress import ProgressBar
 from gift_jax.soft_labels import storage, views
 from gift_jax.soft_labels.codecs import FLOAT16, LabelCodec
 from gift_jax.soft_labels.store import Ready, SoftLabelStore, Writing, encode
 from gift_jax.teachers.teacher import Teacher
-from gift_jax.train.epochs import replicate
-from gift_jax.train.step import AXIS
 
 _log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from ml_collections.config_dict import ConfigDict
 from gift_jax import augment, distill, losses, models, optimizers, registry
 from gift_jax.data import info, preprocess, real
 from gift_jax.distilled import readers
+from gift_jax.runtime.devices import AXIS
 from gift_jax.specs import options
 from gift_jax.teachers import teacher
-from gift_jax.train.step import AXIS
 
 Config: TypeAlias = ConfigDict
 
@@ -38,13 +38,13 @@ _LEAST_VALUES = {
     "optimizer.learning_rate": 0,
     "optimizer.weight_decay": 0,
     "optimizer.warmup_epochs": 0,
-    "step.epochs": 1,
-    "step.batch_size": 0,
-    "step.eval_every": 0,
-    "step.checkpoint_every": 0,
-    "step.keep_checkpoints": 1,
-    "step.eval_batch_size": 1,
-    "step.students_at_once": 0,
+    "train.epochs": 1,
+    "train.batch_size": 0,
+    "train.eval_every": 0,
+    "train.checkpoint_every": 0,
+    "train.keep_checkpoints": 1,
+    "train.eval_batch_size": 1,
+    "train.students_at_once": 0,
     "tuning.validation_images": 1,
 }
 SOFT_LABEL_SOURCES = ("store", "online", "dataset", "fkd")
@@ -314,7 +314,7 @@ def check(config: Config) -> None:
         "teacher.checkpoint": "" if checkpoint == TORCHVISION else checkpoint,
         "distilled.path": "" if _is_hub_id(config.distilled) else published,
         "relabel.path": config.relabel.path,
-        "step.init_from": config.train.init_from,
+        "train.init_from": config.train.init_from,
     }
     for field, path in paths.items():
         if path and not pathlib.Path(path).exists():

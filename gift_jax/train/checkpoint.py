@@ -223,7 +223,7 @@ class Checkpoints:
             raise CheckpointMismatchError(
                 f"the checkpoint in {self._directory} was saved by {identity}, "
                 f"this run is {self._identity}; to start from its weights with a fresh "
-                "optimizer state, set step.init_from to that run's directory in a "
+                "optimizer state, set train.init_from to that run's directory in a "
                 "new run"
             )
         abstract = jax.tree.map(

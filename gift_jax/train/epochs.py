@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from gift_jax import losses
+from gift_jax.runtime.devices import AXIS, replicate
 from gift_jax.soft_labels import store as soft_labels_lib
 from gift_jax.soft_labels import views
 from gift_jax.train.batches import (
@@ -17,7 +18,6 @@ from gift_jax.train.batches import (
     stack_batches,
 )
 from gift_jax.train.step import (
-    AXIS,
     TrainState,
     batch_gradients,
     make_batch,
@@ -321,14 +321,3 @@ def train_epochs(
             batches = stack_batches(of_students)
         state, metrics = run_epoch(state, data, replicate(view, devices), batches)
         yield epoch, state, metrics
-
-
-def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """Puts a copy of every array on every device, so that no step moves it again.
-
-    Every host puts its own copies on those of the devices that are its own.
-    """
-    own = [d for d in devices if d.process_index == jax.process_index()]
-    mesh = jax.sharding.Mesh(np.asarray(own), (AXIS,))
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return jax.device_put(tree, everywhere)

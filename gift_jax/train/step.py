@@ -12,9 +12,8 @@ from flax import struct
 from flax.training import train_state
 
 from gift_jax import losses, optimizers
+from gift_jax.runtime.devices import AXIS
 from gift_jax.soft_labels import views
-
-AXIS = "batch"
 
 
 class Network(struct.PyTreeNode):

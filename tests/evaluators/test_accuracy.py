@@ -24,7 +24,7 @@ from hypothesis.extra import numpy as hnp
 from gift_jax.data import preprocess
 from gift_jax.evaluators import accuracy
 from gift_jax.evaluators.accuracy import Accuracy, Evaluator, ranks
-from gift_jax.train.epochs import replicate
+from gift_jax.runtime.devices import replicate
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NORMALIZATION = preprocess.Normalization((0.5,), (0.25,))

@@ -9,10 +9,11 @@ import pytest
 
 from gift_jax import augment, losses, models, optimizers
 from gift_jax.data import preprocess
+from gift_jax.runtime.devices import AXIS
 from gift_jax.soft_labels import views
 from gift_jax.soft_labels.store import FixedSoftLabels
 from gift_jax.train.epochs import make_run_epoch, train_epochs
-from gift_jax.train.step import AXIS, TrainState, create_train_state, train_step
+from gift_jax.train.step import TrainState, create_train_state, train_step
 
 CLASSES, SIDE, IMAGES = 4, 16, 64
 VIEW_IMAGES = views.AugmentedViews(

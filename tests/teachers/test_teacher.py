@@ -9,9 +9,9 @@ import pytest
 from gift_jax import augment, models, optimizers
 from gift_jax.data import preprocess, real
 from gift_jax.runtime import preemption
+from gift_jax.runtime.devices import AXIS
 from gift_jax.teachers import teacher
 from gift_jax.train import checkpoint
-from gift_jax.train.step import AXIS
 
 NORMALIZATION = preprocess.Normalization((0.5,), (0.5,))
 

@@ -11,6 +11,7 @@ import pytest
 
 from gift_jax import augment, losses, models, optimizers
 from gift_jax.data import preprocess
+from gift_jax.runtime.devices import AXIS
 from gift_jax.soft_labels import relabel, views
 from gift_jax.soft_labels.store import FixedSoftLabels, SoftLabels, open_store
 from gift_jax.teachers.teacher import Teacher
@@ -23,7 +24,6 @@ from gift_jax.train.epochs import (
     train_epochs,
 )
 from gift_jax.train.step import (
-    AXIS,
     TrainState,
     create_train_state,
     stack_states,
