@@ -4,16 +4,19 @@ The workers read and decode. They use no device, and they end with their parent,
 however it ends.
 """
 
+import collections
+import concurrent.futures
 import contextlib
-import dataclasses
+import functools
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import types
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing import connection, resource_tracker
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +31,7 @@ _MOST_WORKERS = 16
 # a container as shared memory not one batch of ImageNet fits.
 _NO_SHARED_MEMORY = 2**62
 
+T = TypeVar("T")
 Batch = tuple[np.ndarray, np.ndarray]
 
 
@@ -59,55 +63,79 @@ def read_batches(
       batch_size: Images in a batch, B.
       steps: Number of batches. Hosts that evaluate together need the same number,
         so the last ones may be padding altogether.
-      workers: Processes that read ahead, or 0 to read in this one. They stop when
-        the iterator is exhausted or closed.
+      workers: As of `read_indices`.
 
-    Yields:
-      (B, S, S, C) uint8 images and (B,) int32 labels, the same for any number of
-      workers. What is missing in the last batches are black images of label -1.
+    Returns:
+      An iterator over (B, S, S, C) uint8 images and (B,) int32 labels, the same for
+      any number of workers. What is missing in the last batches are black images of
+      label -1.
 
     Raises:
       ValueError: the batches are too few for the images.
-      OSError: an image cannot be decoded, or a worker has died.
+      OSError: as `read_indices`.
     """
     if steps * batch_size < len(part):
         raise ValueError(
             f"{steps} batches of {batch_size} do not hold {len(part)} images"
         )
-    workers = min(workers, steps)
-    batches = _Batches(split, part, batch_size, steps, 1 if workers else None)
+    starts = range(0, steps * batch_size, batch_size)
+    batches = [part[start : start + batch_size] for start in starts]
+    return _read(functools.partial(_padded, split, batch_size), batches, workers)
+
+
+def read_indices(
+    split: ImageSplit, batches: Sequence[np.ndarray], *, workers: int
+) -> Generator[np.ndarray]:
+    """Reads the images of a split in any order, batch by batch, ahead of their use.
+
+    At most six batches a worker are held at a time, or two without workers.
+
+    Args:
+      split: Where the images are read from.
+      batches: The indices of every batch. A sequence that computes them when it is
+        asked must be one that pickle can write, as each worker gets a copy.
+      workers: Processes that read ahead, or 0 for a thread of this one. They stop
+        when the iterator is exhausted or closed (`contextlib.closing`).
+
+    Returns:
+      An iterator over (len(batch), S, S, C) uint8, in the order of the batches.
+
+    Raises:
+      OSError: an image cannot be decoded, or a worker has died.
+    """
+    return _read(split.images, batches, workers)
+
+
+def _padded(
+    split: ImageSplit, batch_size: int, part: range, threads: int | None
+) -> Batch:
+    images, missing = split.images(part, threads=threads), batch_size - len(part)
+    return (
+        np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))),
+        np.pad(split.labels_of(part), (0, missing), constant_values=-1),
+    )
+
+
+def _read(read: Callable[..., T], batches: Sequence[Any], workers: int) -> Generator[T]:
+    """Calls `read(batch, threads=...)` for all batches, ahead and in order."""
+    workers = min(workers, len(batches))
     if workers:
-        yield from _read_ahead(batches, workers)
-    else:
-        yield from (batches[step] for step in range(steps))
+        one_thread = functools.partial(read, threads=1)
+        yield from _read_by_workers(one_thread, batches, workers)
+        return
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        ahead: collections.deque[concurrent.futures.Future[T]] = collections.deque()
+        for step in range(len(batches)):
+            ahead.append(pool.submit(read, batches[step], threads=None))
+            if len(ahead) > 1:
+                yield ahead.popleft().result()
+        if ahead:
+            yield ahead.popleft().result()
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Batches:
-    """The batches as what Grain calls a random-access data source."""
-
-    split: ImageSplit
-    part: range
-    batch_size: int
-    steps: int
-    threads: int | None
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __getitem__(self, step: int) -> Batch:
-        start = step * self.batch_size
-        part = self.part[start : start + self.batch_size]
-        # Without images of its own a batch has the shape of another image.
-        images = self.split.images(part or range(1), threads=self.threads)[: len(part)]
-        missing = self.batch_size - len(part)
-        return (
-            np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))),
-            np.pad(self.split.labels_of(part), (0, missing), constant_values=-1),
-        )
-
-
-def _read_ahead(batches: _Batches, workers: int) -> Iterator[Batch]:
+def _read_by_workers(
+    read: Callable[[Any], T], batches: Sequence[Any], workers: int
+) -> Iterator[T]:
     import grain
     from absl import flags
 
@@ -115,6 +143,7 @@ def _read_ahead(batches: _Batches, workers: int) -> Iterator[Batch]:
         flags.FLAGS.mark_as_parsed()
     dataset = (
         grain.MapDataset.source(batches)
+        .map(read)
         .to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
         .mp_prefetch(
             grain.MultiprocessingOptions(num_workers=workers),
@@ -127,8 +156,9 @@ def _read_ahead(batches: _Batches, workers: int) -> Iterator[Batch]:
         try:
             # All workers are running when each has read its first batch.
             with _main_module_hidden(), _signals_blocked():
-                first = [next(iterator) for _ in range(workers)]
-            yield from first
+                first = collections.deque(next(iterator) for _ in range(workers))
+            while first:
+                yield first.popleft()
             yield from iterator
         except RuntimeError as error:  # of Grain; what a worker raises keeps its type
             raise OSError(

@@ -176,6 +176,57 @@ def test_a_worker_that_dies_is_an_error_that_says_what_to_do(folder):
         list(batches)
 
 
+# --- Batches of any images -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_indices_are_read_in_their_order(folder, workers):
+    split = open_test_split(folder)
+    rng = np.random.default_rng(0)
+    batches = [rng.integers(0, 37, size) for size in (5, 5, 1, 0, 7)]
+    found = [*loader.read_indices(split, batches, workers=workers)]
+    expected = split.all_images()
+    assert [len(images) for images in found] == [5, 5, 1, 0, 7]
+    for images, indices in zip(found, batches, strict=True):
+        assert images.dtype == np.uint8 and images.shape[1:] == (SIDE, SIDE, 3)
+        np.testing.assert_array_equal(images, expected[indices])
+    assert [*loader.read_indices(split, [], workers=workers)] == []
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_no_more_is_read_ahead_than_is_promised(workers, tmp_path):
+    """Of 100 batches few are read while the first is used; closing stops the rest."""
+
+    class Logged(sources.RecordList):
+        def records(self, indices):
+            for index in indices:
+                (tmp_path / str(index)).touch()
+            return super().records(indices)
+
+    made = info.DatasetInfo("made", 256, 2, 1, info.MNIST)
+    source = Logged(np.zeros((100, 2, 2, 1), np.uint8), np.zeros(100, int))
+    split = image_split.ImageSplit(source, made, "train")
+    batches = [np.array([index]) for index in range(100)]
+    reading = loader.read_indices(split, batches, workers=workers)
+    next(reading)
+    time.sleep(0.5)
+    reading.close()
+    most = len(list(tmp_path.iterdir()))
+    assert 2 <= most <= (2 if workers == 0 else 6)
+    assert not multiprocessing.active_children()
+    time.sleep(0.2)
+    assert len(list(tmp_path.iterdir())) == most
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_wrong_with_an_index_is_raised_at_its_batch(workers):
+    batches = [np.array([0]), np.array([1]), np.array([9])]
+    reading = loader.read_indices(numbered_split(5), batches, workers=workers)
+    assert [next(reading)[0, 0, 0, 0] for _ in range(2)] == [0, 1]
+    with pytest.raises(IndexError, match="5 images of the 'test' split"):
+        next(reading)
+
+
 # --- Processes ----------------------------------------------------------------------
 
 SCRIPT = """
