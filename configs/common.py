@@ -3,17 +3,27 @@
 "Official" is the evaluator of https://github.com/LINs-lab/GIFT (arXiv 2405.14736),
 "RDED" is https://github.com/LINs-lab/RDED.
 
-Fields that name something to run (`distilled.name`, `student.name`, `loss.name`,
-`optimizer.name`) take several names joined by "+": every combination is run.
+Fields that name something to run (`teacher.name`, `distilled.name`, `student.name`,
+`loss.name`, `optimizer.name`) take several names joined by "+": every combination is run.
+A name can bring its own options, "kl+kl-t_squared=True", and can be that of the user's
+own code, "package.module:attribute".
+
+What belongs to one loss, network, optimizer, augmentation or distiller has its default,
+with its source, where that is defined, and stands here by its name: `loss.kl.temperature`,
+`distilled.rded.factor`.
 
 A config file's own options are given behind a colon, short or with the name of
 the field: `configs/cifar10.py:distill=random,ipc=10,train.epochs=100`.
 """
 
+import dataclasses
 from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
+
+from gift_jax import distill, losses, models, optimizers, registry
+from gift_jax.augment import AugmentSpec
 
 
 def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
@@ -22,7 +32,7 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     # Of everything but the students: teacher, distillation, augmented views.
     config.seed = 0
     # The job is run with each of these, in one work directory: strings of options, as
-    # behind the colon: ("ipc=1", "ipc=10,loss.gamma=0.2").
+    # behind the colon: ("ipc=1", "ipc=10,loss.gift.gamma=0.2").
     config.variants = ()
 
     config.dataset = ml_collections.ConfigDict()
@@ -41,11 +51,7 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     # threads alone; unset stands for as many as there are cores.
     config.dataset.workers = config_dict.placeholder(int)
 
-    config.teacher = ml_collections.ConfigDict()
-    config.teacher.name = "conv3"
-    config.teacher.width = 128  # of conv* (official)
-    config.teacher.norm = "batch"  # of conv*: batch, instance or none (official)
-    config.teacher.dtype = "float32"  # of activations: float32 or bfloat16
+    config.teacher = _network("conv3")
     # A PyTorch checkpoint to import, or "torchvision" for its ImageNet weights; empty
     # trains a teacher.
     config.teacher.checkpoint = ""
@@ -57,7 +63,7 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     config.teacher.epochs = 60
     config.teacher.batch_size = 128
     config.teacher.optimizer = _optimizer("sgd", learning_rate=0.1, schedule="cosine")
-    config.teacher.augment = _augment(pad_crop=4, flip=True)
+    config.teacher.augment = _section(AugmentSpec(pad_crop=4, flip=True))
     # Least accuracy on the distilled images in percent, below which relabelling is
     # refused; unset stands for a tenth of the way from chance to 100.
     config.teacher.min_accuracy = config_dict.placeholder(float)
@@ -69,13 +75,15 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     # guessed. An empty path makes the distilled dataset here.
     config.distilled.path = ""
     config.distilled.source = ""
-    config.distilled.factor = 1  # RDED: 1 for CIFAR and Tiny, 2 for ImageNet
-    config.distilled.images_per_class = 300  # RDED's scripts (mipc)
-    config.distilled.crops_per_image = 5  # RDED's scripts (num_crop)
+    for name, distiller in distill.DISTILLERS.items():
+        options = registry.keyword_defaults(distiller, without=["ipc"])
+        config.distilled[name] = ml_collections.ConfigDict(options)
 
     # Official: DiffAug with this strategy. With `factor` 2 a quadrant of a mosaic is
     # enlarged in three views of four; official for ResNet-18 on ImageNet-1k only.
-    config.augment = _augment(diffaug="color_crop_cutout_flip_scale_rotate")
+    config.augment = _section(
+        AugmentSpec(diffaug="color_crop_cutout_flip_scale_rotate")
+    )
 
     config.relabel = ml_collections.ConfigDict()
     # "store": logits of all views precomputed; "online": the teacher runs on every
@@ -94,29 +102,17 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     # gs://BUCKET/PATH or s3://BUCKET/PATH.
     config.relabel.store = ""
 
-    config.student = ml_collections.ConfigDict()
-    config.student.name = "conv3"
-    config.student.width = 128  # of conv* (official)
-    config.student.norm = "batch"  # of conv* (official; instance for DATM)
-    config.student.dtype = "float32"  # of activations: float32 or bfloat16
+    config.student = _network("conv3")
 
     config.loss = ml_collections.ConfigDict()
-    # A name can bring its own hyperparameters: "kl+kl-t_squared=True+gift-gamma=0.2".
     config.loss.name = "gift"
-    # Official literals of compute_loss. A weight of 0.1 in the paper's convex form
-    # is a gamma of 0.1 / 0.9 in the additive form of the code.
-    config.loss.gamma = 0.1
-    config.loss.alpha = 0.1
-    config.loss.mode = "additive"  # additive (official code) or convex (paper)
-    config.loss.temperature = 20.0  # of kl (official)
-    config.loss.t_squared = False  # of kl (official)
-    config.loss.refine = False  # of kl: GIFT's refined labels, for ablations
-    config.loss.ce_weight = 0.1  # of mse_ce and soft_ce_ce (official: loss_hyper)
+    # Hyperparameters of each loss. Those of the official compute_loss are the defaults.
+    for name in losses.LOSS_NAMES:
+        config.loss[name] = ml_collections.ConfigDict(losses.hyperparameters(name))
 
     # Official: AdamW 1e-3, weight decay 1e-4, x0.2 at 2/3 and 5/6 of the epochs.
     # Also sgd, adam, rmsprop, lamb, lion, adafactor, muon, schedule_free_adamw, with
     # the defaults of gift_jax/optimizers.py.
-    # A name can bring its own options: "sgd+sgd-weight_decay=0.0".
     config.optimizer = _optimizer("adamw")
 
     config.train = ml_collections.ConfigDict()
@@ -133,6 +129,8 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     config.train.keep_checkpoints = 2
     # Directory of a run whose weights to start from, with a fresh optimizer state.
     config.train.init_from = ""
+    # What is measured, one or more of gift_jax/evaluators or of the user's own.
+    config.train.evaluators = "accuracy"
     config.train.eval_batch_size = 500
     # Students of one shape (seeds, learning rates) that train at once, vmapped. 0: up
     # to 8 on accelerators, one on CPUs, where it is slower.
@@ -150,32 +148,29 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     return config
 
 
+def _network(name: str) -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict(models.model_options(name))
+    config.name = name
+    config.dtype = "float32"  # of activations: float32 or bfloat16
+    return config
+
+
 def _optimizer(
     name: str, learning_rate: float | None = None, schedule: str | None = None
 ) -> ml_collections.ConfigDict:
-    config = ml_collections.ConfigDict()
-    config.name = name
-    # Unset stands for the optimizer's default in gift_jax/optimizers.py.
-    config.learning_rate = config_dict.placeholder(float)
-    config.learning_rate = learning_rate
-    config.weight_decay = config_dict.placeholder(float)
-    config.momentum = 0.9  # of sgd
-    config.nesterov = False  # of sgd
-    config.schedule = config_dict.placeholder(str)
-    config.schedule = schedule  # step, cosine, constant or warmup_constant
-    config.warmup_epochs = 0
+    """The fields of `optimizers.OptimizerSpec`; what is unset is the optimizer's own."""
+    config = _section(optimizers.OptimizerSpec(name))
+    for field, kind, value in (
+        ("learning_rate", float, learning_rate),
+        ("weight_decay", float, None),
+        ("schedule", str, schedule),
+    ):
+        del config[field]
+        config[field] = config_dict.placeholder(kind)
+        config[field] = value
     return config
 
 
-def _augment(**fields: Any) -> ml_collections.ConfigDict:
-    """The fields of `gift_jax.augment.AugmentSpec`, in the order they are applied."""
-    config = ml_collections.ConfigDict()
-    config.factor = 1
-    config.resized_crop = 0.0
-    config.pad_crop = 0
-    config.flip = False
-    config.diffaug = ""
-    config.mix = "none"
-    config.mix_alpha = 1.0
-    config.update(fields)
-    return config
+def _section(spec: Any) -> ml_collections.ConfigDict:
+    """The fields of a spec as a section."""
+    return ml_collections.ConfigDict(dataclasses.asdict(spec))

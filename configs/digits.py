@@ -19,7 +19,7 @@ def get_config(options: str = "") -> ml_collections.ConfigDict:
     config.teacher.augment.pad_crop = 1
     config.teacher.augment.flip = False
     config.distilled.name = "random+rded"
-    config.distilled.images_per_class = 100
+    config.distilled.rded.images_per_class = 100
     # A mirrored digit is another sign.
     config.augment.diffaug = "color_crop_cutout_scale_rotate"
     config.student.width = 32

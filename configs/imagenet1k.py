@@ -19,7 +19,7 @@ def get_config(options: str = "") -> ml_collections.ConfigDict:
     # 64 pixels from images whose shorter side is resized to 73 (official).
     config.dataset.image_size = 64
     config.teacher.name = "conv4"
-    config.distilled.factor = 2  # RDED on the ImageNet family
+    config.distilled.rded.factor = 2  # RDED on the ImageNet family
     config.student.name = "conv4"
     config.train.epochs = 300
     return with_options(config, options)

@@ -16,7 +16,7 @@ def get_config(options: str = "") -> ml_collections.ConfigDict:
     config = common.get_config("imagenet2012")
     config.teacher.name = "resnet18"
     config.teacher.checkpoint = "torchvision"
-    config.distilled.factor = 2  # RDED on the ImageNet family
+    config.distilled.rded.factor = 2  # RDED on the ImageNet family
     # Mosaics are cut open again with RandomFactorResizedCrop (official).
     config.augment.factor = 2
     config.student.name = "resnet18"

@@ -15,6 +15,6 @@ def get_config(options: str = "") -> ml_collections.ConfigDict:
     config.teacher.name = "conv5"
     config.teacher.augment.pad_crop = 0
     config.teacher.augment.resized_crop = 0.25
-    config.distilled.factor = 2  # RDED on the ImageNet family
+    config.distilled.rded.factor = 2  # RDED on the ImageNet family
     config.student.name = "conv5"
     return with_options(config, options)

@@ -1,26 +1,22 @@
 """The whole job of one command: all stages, all students, one table."""
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
+from ml_collections.config_dict import ConfigDict
 
+from gift_jax import specs
 from gift_jax.pipeline import products, results, tuning
-from gift_jax.pipeline.labelling import (
-    LabelledDataset,
-    check_storage,
-    make_soft_labels,
-    needs_teacher,
-)
-from gift_jax.pipeline.run_students import run_students
+from gift_jax.pipeline.labelling import LabelledDataset, check_storage, make_soft_labels
 from gift_jax.pipeline.stages import Job, make_distilled, make_teacher
+from gift_jax.pipeline.students import run_students
 from gift_jax.runtime import progress
-from gift_jax.specs import settings
-from gift_jax.specs.students import StudentSpec, setups
+from gift_jax.runtime.errors import InputError
+from gift_jax.specs import DatasetSpec, JobSpec, StudentSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,30 +36,35 @@ class Shard:
         """Reads "i/n", as 0/4.
 
         Raises:
-          ValueError: it is not of this form, or i is not below n.
+          InputError: it is not of this form, or i is not below n.
         """
         index, _, count = text.partition("/")
         if index.isdecimal() and count.isdecimal() and int(index) < int(count):
             return cls(int(index), int(count))
-        raise ValueError(f"shard is {text!r}, expected i/n with i from 0 to n - 1")
+        raise InputError(f"shard is {text!r}, expected i/n with i from 0 to n - 1")
 
 
 class _Setup(NamedTuple):
     """Students of a grid that differ in nothing but the seed.
 
     Attributes:
-      job: Its config has one teacher and one distilled dataset.
+      job: One teacher and one distilled dataset.
       students: One a seed.
-      stages: Stands for what they share with others: all stages before training.
     """
 
     job: Job
-    students: list[StudentSpec]
-    stages: str
+    students: tuple[StudentSpec, ...]
+
+    @property
+    def upstream(self) -> tuple:
+        """Stands for what it shares with others: all stages before training."""
+        spec = self.job.spec
+        sections = (spec.dataset, spec.teacher, spec.distilled, spec.augment)
+        return (spec.seed, *sections, spec.relabel, spec.views)
 
 
 def run_job(
-    config: settings.Config, directory: pathlib.Path, *, shard: Shard | None = None
+    config: ConfigDict, directory: pathlib.Path, *, shard: Shard | None = None
 ) -> list[dict]:
     """Runs every stage that the work directory lacks, and trains every student.
 
@@ -77,25 +78,23 @@ def run_job(
 
     Raises:
       WorkdirError: the directory cannot be written or is of another config.
-      ValueError, FileNotFoundError: what is wrong with the config or the data.
+      InputError, FileNotFoundError: what is wrong with the config or the data.
     """
-    configs = list(settings.expand(config))
-    for single in configs:
-        settings.check(single)
-    products.make_directory(directory)
+    job_specs = specs.expand(config)
+    products.open_workdir(directory)
     _keep_compiled_functions(directory / "compilation_cache")
-    jobs = _jobs(configs, directory)
+    jobs = _jobs(job_specs, directory)
     for job in jobs:
-        check_storage(job.config, job.data.info.num_classes)
+        check_storage(job.spec.relabel, job.data.info.num_classes)
     shard = shard or Shard()
     grid = _setups(jobs)[shard.index :: shard.count]
     total = sum(_expected_trainings(setup) for setup in grid)
     rows: dict[str, dict] = {}
-    labelled, stages = None, ""
+    labelled, upstream = None, None
     with progress.ProgressBar("students", total=total, unit="student") as bar:
         for setup in grid:
-            if labelled is None or setup.stages != stages:
-                labelled, stages = _labelled(setup.job), setup.stages
+            if labelled is None or setup.upstream != upstream:
+                labelled, upstream = _labelled(setup.job), setup.upstream
             for row in _trained(setup, labelled, bar):
                 results.append_result(directory, row)
                 rows[row["run_id"]] = row
@@ -111,63 +110,49 @@ def _keep_compiled_functions(directory: pathlib.Path) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-def _jobs(configs: list[settings.Config], directory: pathlib.Path) -> list[Job]:
-    """A job for every config; those of one real dataset share it."""
-    jobs: dict[str, Job] = {}
-    for config in configs:
-        dataset = _real(config)
-        if dataset not in jobs:
-            jobs[dataset] = Job(
-                config=config,
+def _jobs(job_specs: list[JobSpec], directory: pathlib.Path) -> list[Job]:
+    """A job for every spec; those of one real dataset share it."""
+    opened: dict[DatasetSpec, Job] = {}
+    for spec in job_specs:
+        if spec.dataset not in opened:
+            opened[spec.dataset] = Job(
+                spec=spec,
                 workdir=directory,
-                data=settings.real_dataset(config),
+                data=spec.dataset.open(),
                 devices=tuple(jax.local_devices()),
             )
-    return [jobs[_real(c)].with_config(c) for c in configs]
-
-
-def _real(config: settings.Config) -> str:
-    """Stands for a real dataset and its held-out images."""
-    return json.dumps([config.dataset.to_json(), settings.validation_images(config)])
+    return [opened[spec.dataset].with_spec(spec) for spec in job_specs]
 
 
 def _setups(jobs: list[Job]) -> list[_Setup]:
-    """All setups of a grid, each once."""
+    """All setups of a grid, each once; what cannot be is found before any work."""
     found: dict[str, _Setup] = {}
     for job in jobs:
-        config, stages = job.config, _stages(job.config)
-        for students in setups(config):
-            # What cannot be is found before any work.
-            settings.network(config.student, students[0].network, job.data.info)
-            sections = [config.student.to_json(), config.train.to_json()]
-            key = json.dumps([stages, *sections, repr(students)])
-            found.setdefault(key, _Setup(job, students, stages))
+        if job.spec.teacher.network is not None and job.spec.relabel.needs_teacher:
+            job.spec.teacher.network.build(job.data.info)
+        for students in job.spec.setups:
+            students[0].network.build(job.data.info)
+            setup = _Setup(job, students)
+            key = repr((setup.upstream, job.spec.train, job.spec.tuning, students))
+            found.setdefault(key, setup)
     return list(found.values())
-
-
-def _stages(config: settings.Config) -> str:
-    """What the stages before training read of a config."""
-    sections = ("dataset", "teacher", "distilled", "augment", "relabel")
-    read = {name: config[name].to_dict() for name in sections}
-    held_out = settings.validation_images(config)
-    return json.dumps(
-        [config.seed, settings.views(config), held_out, read], sort_keys=True
-    )
 
 
 def _labelled(job: Job) -> LabelledDataset:
     """Makes, or finds, all that comes before training."""
     # What is wrong with published images is found before a teacher is trained.
-    published = make_distilled(job, None) if job.config.distilled.path else None
-    teacher = make_teacher(job) if needs_teacher(job.config) else None
-    return make_soft_labels(job, published or make_distilled(job, teacher), teacher)
+    published = make_distilled(job, None) if job.spec.distilled.path else None
+    teacher = make_teacher(job) if job.spec.relabel.needs_teacher else None
+    distilled = published or make_distilled(job, teacher.teacher if teacher else None)
+    return make_soft_labels(job, distilled, teacher)
 
 
 def _expected_trainings(setup: _Setup) -> int:
-    section = setup.job.config.tuning
-    if not section.enabled:
+    tuning_spec = setup.job.spec.tuning
+    if not tuning_spec.enabled:
         return len(setup.students)
-    return 2 * len(setup.students) + len(section.factors) * len(section.seeds)
+    tried = len(tuning_spec.factors) * len(tuning_spec.seeds)
+    return 2 * len(setup.students) + tried
 
 
 def _trained(
@@ -178,7 +163,7 @@ def _trained(
     for row in run_students(job, labelled, students):
         bar.update(1)
         yield row
-    if not job.config.tuning.enabled:
+    if not job.spec.tuning.enabled:
         return
     tuned = tuning.tune(job, labelled, students[0], on_trained=lambda: bar.update(1))
     results.append_tuning(job.workdir, tuned)

@@ -22,18 +22,22 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 from gift_jax.runtime import atomic, hosts, preemption
+from gift_jax.runtime.errors import UserError
 
 _log = logging.getLogger(__name__)
 
 RECIPE_FILE = "recipe.json"
 DONE_FILE = "done.json"
+VERSION_FILE = "version.json"
+# Of work directories: what stands in recipes and rows, and what is named how.
+VERSION = 2
 
 _POLL_SECONDS = 1.0
 # What one host writes on a network file system others may see later.
 _VISIBLE_WITHIN_SECONDS = 60.0
 
 
-class WorkdirError(Exception):
+class WorkdirError(UserError):
     """The work directory cannot be used, or holds products of another config."""
 
 
@@ -103,12 +107,12 @@ class Product:
             )
         return (self.directory / DONE_FILE).is_file()
 
-    def facts(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """What `finish` recorded about the finished product."""
-        facts = _read_json(self.directory / DONE_FILE) if hosts.is_primary() else {}
-        if facts is None:
+        record = _read_json(self.directory / DONE_FILE) if hosts.is_primary() else {}
+        if record is None:
             raise WorkdirError(f"{self.directory} is not finished")
-        return hosts.broadcast(facts)
+        return hosts.broadcast(record)
 
     @contextlib.contextmanager
     def making(self, *, resumable: bool = False) -> Iterator[pathlib.Path]:
@@ -209,10 +213,31 @@ class Product:
                 "which was not made here; choose another --workdir, or move it away"
             )
 
-    def finish(self, **facts: Any) -> None:
-        """Marks the product as complete and records facts about it."""
+    def finish(self, **record: Any) -> None:
+        """Marks the product as complete, and records what is known of it."""
         if hosts.is_primary():
-            write_json(self.directory / DONE_FILE, facts)
+            write_json(self.directory / DONE_FILE, record)
+
+
+def open_workdir(directory: pathlib.Path) -> None:
+    """Creates a work directory, or checks that one is of this version.
+
+    Raises:
+      WorkdirError: it is of another version, or cannot be written.
+    """
+    make_directory(directory)
+    path = directory / VERSION_FILE
+    if hosts.is_primary():
+        made = any((directory / name).exists() for name in ("runs", "teacher"))
+        found = _read_json(path) or ({"version": 1} if made else None)
+        if found is None:
+            write_json(path, {"version": VERSION})
+        elif found.get("version") != VERSION:
+            raise WorkdirError(
+                f"{directory} is a work directory of version {found.get('version')}, "
+                f"this program makes and reads version {VERSION}; use another --workdir"
+            )
+    hosts.barrier("the work directory is open")
 
 
 def make_directory(path: pathlib.Path) -> None:

@@ -5,28 +5,29 @@ Every stage makes its product in the work directory, or finds it there.
 
 import contextlib
 import dataclasses
-import functools
 import logging
 import pathlib
 import shutil
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 
-from gift_jax import distill
-from gift_jax.data import preprocess, real
-from gift_jax.distilled import dataset as distilled_lib
-from gift_jax.distilled import read_distilled
+from gift_jax import distilled as distilled_lib
+from gift_jax import evaluators, registry
+from gift_jax.data import info, preprocess, real
+from gift_jax.distilled import DistilledDataset, read_distilled
 from gift_jax.distilled.readers import guess_source
-from gift_jax.evaluators.accuracy import Evaluator
-from gift_jax.pipeline.products import Product, file_fingerprint
+from gift_jax.pipeline.products import Product, WorkdirError, file_fingerprint
 from gift_jax.runtime import hosts, preemption, progress
-from gift_jax.specs import settings
-from gift_jax.teachers import teacher as teacher_lib
-from gift_jax.teachers.check import check_on_real
+from gift_jax.runtime.errors import InputError
+from gift_jax.specs import JobSpec
+from gift_jax.specs.teacher import TORCHVISION
+from gift_jax.teachers import CallableTeacher, FlaxTeacher, Teacher, TeacherError, check
+from gift_jax.teachers import flax_teacher as flax_teacher_lib
 from gift_jax.torch_io import torch_import
 from gift_jax.train import checkpoint
+from gift_jax.train.teacher import train_teacher
 
 _log = logging.getLogger(__name__)
 
@@ -38,200 +39,248 @@ _CHECKPOINTS = "checkpoints"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
-    """What all stages and runs of one command share.
+    """What all stages and students of one job share.
 
     Attributes:
-      config: As read from the config file and the command line.
+      spec: What is asked for.
       workdir: Where products lie.
       data: The real dataset.
       devices: Local devices.
     """
 
-    config: settings.Config
+    spec: JobSpec
     workdir: pathlib.Path
     data: real.RealDataset
     devices: tuple[jax.Device, ...]
-    _evaluators: dict[Any, Evaluator] = dataclasses.field(
+    _evaluators: dict[Any, evaluators.Evaluator] = dataclasses.field(
         default_factory=dict, repr=False
     )
 
-    def with_config(self, config: settings.Config) -> "Job":
-        """The job of another config on the same data, which shares its evaluators."""
-        return dataclasses.replace(self, config=config)
+    def with_spec(self, spec: JobSpec) -> "Job":
+        """Another job on the same data, which shares its evaluators."""
+        return dataclasses.replace(self, spec=spec)
+
+    @property
+    def local_devices(self) -> list[jax.Device]:
+        """Those of this host."""
+        return [d for d in self.devices if d.process_index == hosts.index()]
 
     def evaluator(
-        self, transform: preprocess.Preprocess, split: str = "test"
-    ) -> Evaluator:
-        """Measures accuracies on a split under some preprocessing.
+        self, name: str, transform: preprocess.Preprocess, split: str = "test"
+    ) -> evaluators.Evaluator:
+        """What measures something on a split under some preprocessing.
 
         Args:
+          name: Of an evaluator.
           transform: From pixels to network inputs.
           split: "test" or "validation".
         """
         images = self.data.test if split == "test" else self.data.validation
         if images is None:
-            raise ValueError(
-                "no images are held out to validate on: set tuning.enabled"
-            )
-        key = (transform, split, self.config.train.eval_batch_size)
+            raise AssertionError("tuning holds images out of the train split")
+        batch_size = self.spec.train.eval_batch_size
+        key = (name, transform, split, batch_size)
         if key not in self._evaluators:
-            self._evaluators[key] = Evaluator(
+            make = registry.find("evaluator", name, evaluators.EVALUATORS)
+            self._evaluators[key] = make(
                 images,
                 transform,
                 devices=hosts.devices(self.devices),
-                batch_size=self.config.train.eval_batch_size,
-                workers=self.config.dataset.workers,
+                batch_size=batch_size,
+                workers=self.spec.dataset.workers,
             )
         return self._evaluators[key]
 
+    def dataset_recipe(self) -> dict[str, Any]:
+        """What of the real dataset changes the products made from it."""
+        return {
+            **dataclasses.asdict(self.data.info),
+            "images": self.data.fingerprint,
+        }
 
-def make_teacher(job: Job) -> teacher_lib.Teacher:
+
+class JobTeacher(NamedTuple):
+    """A teacher, and its accuracy on the real test split in percent."""
+
+    teacher: Teacher
+    top1: float
+
+
+def make_teacher(job: Job) -> JobTeacher:
     """Trains, imports or restores the teacher; its test accuracy is measured once.
 
     Raises:
-      teacher.TeacherError: an imported teacher does not recognise real test images.
+      TeacherError: a teacher that was not trained here does not recognise real test
+        images.
+      WorkdirError: its weights are damaged.
     """
-    section, info = job.config.teacher, job.data.info
-    model = settings.network(section, section.name, info)
-    transform = settings.normalization(section) or info.normalization
-    training = None if section.checkpoint else settings.teacher_training(job.config)
+    if job.spec.teacher.network is None:
+        return _outside_teacher(job)
+    spec, data = job.spec.teacher, job.data
+    model = job.spec.teacher.network.build(data.info)
+    transform = spec.preprocess or data.info.normalization
     recipe = {
-        "dataset": settings.dataset_recipe(info),
-        "model": settings.network_recipe(section, section.name),
+        "dataset": job.dataset_recipe(),
+        "network": dataclasses.asdict(job.spec.teacher.network),
         "normalization": dataclasses.asdict(transform),
-        "training": dataclasses.asdict(training) if training else None,
-        "checkpoint": _checkpoint_recipe(section.checkpoint),
+        "training": dataclasses.asdict(spec.training) if spec.training else None,
+        "checkpoint": _checkpoint_recipe(spec.checkpoint),
     }
-    name = settings.network_label(section, section.name)
+    name = job.spec.tagged(spec.label, "teacher")
     product = Product(job.workdir / "teacher" / name, recipe)
-    complete = functools.partial(
-        teacher_lib.Teacher,
-        name=name,
-        model=model,
-        transform=transform,
-        fingerprint=product.fingerprint,
-    )
-    with product.making_if_absent(resumable=training is not None) as directory:
+    with product.making_if_absent(resumable=spec.training is not None) as directory:
         if directory is not None:
-            if training:
-                variables = _train_teacher(job, model, training, transform, directory)
+            if spec.training:
+                variables = _train(job, model, transform, directory)
             else:
-                variables = _import_teacher(job)
-            accuracy = job.evaluator(transform)(model, variables)
-            teacher = complete(variables=variables, top1=accuracy.top1)
-            if not training:
-                check_on_real(teacher, job.data, min_accuracy=section.min_accuracy)
-            teacher_lib.save_teacher(directory, variables)
-            product.finish(**dataclasses.asdict(accuracy))
+                variables = _import(job, model)
+            teacher = FlaxTeacher(name, model, variables, transform)
+            accuracy = _test_accuracy(job, teacher, transform)
+            if hosts.is_primary():
+                flax_teacher_lib.save_teacher(directory, variables)
+            product.finish(**accuracy, fingerprint=teacher.fingerprint)
             if hosts.is_primary():
                 shutil.rmtree(directory / _CHECKPOINTS, ignore_errors=True)
-            _log.info("teacher %s: top-1 %.2f%% on the test split", name, teacher.top1)
-    shape = (info.image_size, info.image_size, info.channels)
-    variables = teacher_lib.load_teacher(product.directory, model, shape)
-    return complete(variables=variables, top1=product.facts()["top1"])
+    shape = _image_shape(data.info)
+    variables = flax_teacher_lib.load_teacher(product.directory, model, shape)
+    teacher = FlaxTeacher(name, model, variables, transform)
+    record = product.record()
+    _check_fingerprint(product, teacher.fingerprint)
+    return JobTeacher(teacher, record["top1"])
 
 
-def _train_teacher(
+def _outside_teacher(job: Job) -> JobTeacher:
+    """A teacher of the user's own, whose weights are not kept here."""
+    spec, data = job.spec.teacher, job.data
+    teacher = CallableTeacher.load(spec.name, data.info)
+    recipe = {"dataset": job.dataset_recipe(), "teacher": teacher.fingerprint}
+    name = job.spec.tagged(spec.label, "teacher")
+    product = Product(job.workdir / "teacher" / name, recipe)
+    with product.making_if_absent() as directory:
+        if directory is not None:
+            product.finish(**_test_accuracy(job, teacher, data.info.normalization))
+    return JobTeacher(teacher, product.record()["top1"])
+
+
+def _test_accuracy(
+    job: Job, teacher: Teacher, transform: preprocess.Preprocess
+) -> dict[str, Any]:
+    if job.spec.teacher.training is None:
+        check.check_on_real(
+            teacher, job.data, min_accuracy=job.spec.teacher.min_accuracy
+        )
+    evaluator = job.evaluator("accuracy", transform)
+    assert isinstance(evaluator, evaluators.AccuracyEvaluator)
+    accuracy = evaluator.measure_teacher(teacher)
+    _log.info("teacher %s: top-1 %.2f%% on the test split", teacher.name, accuracy.top1)
+    return dataclasses.asdict(accuracy)
+
+
+def _check_fingerprint(product: Product, found: str) -> None:
+    expected = product.record()["fingerprint"]
+    if found != expected:
+        raise WorkdirError(
+            f"{product.directory} is damaged: its contents have the fingerprint {found}, "
+            f"but {expected} was made; delete it to have it made anew"
+        )
+
+
+def _image_shape(dataset: info.DatasetInfo) -> tuple[int, int, int]:
+    return (dataset.image_size, dataset.image_size, dataset.channels)
+
+
+def _train(
     job: Job,
     model: nn.Module,
-    training: teacher_lib.TrainingSpec,
     transform: preprocess.Normalization,
     directory: pathlib.Path,
 ) -> dict[str, Any]:
+    training = job.spec.teacher.training
+    assert training is not None
+    total = training.epochs * len(job.data.train)
     try:
-        return teacher_lib.train_teacher(
-            model,
-            job.data,
-            training,
-            transform,
-            checkpoints_directory=directory / _CHECKPOINTS,
-            devices=hosts.devices(job.devices),
-        )
-    except teacher_lib.TeacherError:  # which going on would not change
+        with progress.ProgressBar("teacher", total=total, unit="image") as bar:
+            return train_teacher(
+                model,
+                job.data,
+                training,
+                transform,
+                checkpoints_directory=directory / _CHECKPOINTS,
+                devices=job.devices,
+                on_batch=bar.update,
+            )
+    except TeacherError:  # which going on would not change
         if hosts.is_primary():
             shutil.rmtree(directory)
         raise
 
 
 def _checkpoint_recipe(path: str) -> str | None:
-    if path == settings.TORCHVISION:
+    if path == TORCHVISION:
         return f"torchvision {_TORCHVISION_WEIGHTS}"
     return file_fingerprint(pathlib.Path(path)) if path else None
 
 
-def _import_teacher(job: Job) -> dict[str, Any]:
-    section, info = job.config.teacher, job.data.info
-    if section.checkpoint != settings.TORCHVISION:
+def _import(job: Job, model: nn.Module) -> dict[str, Any]:
+    spec, dataset = job.spec.teacher, job.data.info
+    assert spec.network is not None
+    if spec.checkpoint != TORCHVISION:
         variables = torch_import.import_torch(
-            section.checkpoint,
-            model=section.name,
-            num_classes=info.num_classes,
-            image_size=info.image_size,
-            **settings.network_options(section, section.name),
+            spec.checkpoint,
+            model=spec.network.name,
+            num_classes=dataset.num_classes,
+            image_size=dataset.image_size,
+            **dict(spec.network.options),
         )
         # The file tells its channels, which may not be those of the images.
-        shape = (info.image_size, info.image_size, info.channels)
-        expected = teacher_lib.variable_shapes(
-            settings.network(section, section.name, info), shape
-        )
-        checkpoint.check_shapes(variables, like=expected, origin=section.checkpoint)
+        expected = flax_teacher_lib.variable_shapes(model, _image_shape(dataset))
+        checkpoint.check_shapes(variables, like=expected, origin=spec.checkpoint)
         return variables
-    if info.num_classes != 1000:
-        raise ValueError(
+    if dataset.num_classes != 1000:
+        raise InputError(
             "teacher.checkpoint is 'torchvision', whose weights are for the 1000 "
-            f"classes of ImageNet-1k, but {info.name} has {info.num_classes}: give "
-            "the path of a checkpoint, or leave it empty to train a teacher"
+            f"classes of ImageNet-1k, but {dataset.name} has {dataset.num_classes}: "
+            "give the path of a checkpoint, or leave it empty to train a teacher"
         )
     return torch_import.import_torchvision(
-        section.name, image_size=info.image_size, weights=_TORCHVISION_WEIGHTS
+        spec.network.name, image_size=dataset.image_size, weights=_TORCHVISION_WEIGHTS
     )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Distilled:
-    """A distilled dataset as a product.
+class JobDistilled(NamedTuple):
+    """A distilled dataset, and the name of its product."""
 
-    Attributes:
-      title: Name of its directory.
-      dataset: The distilled dataset.
-      fingerprint: Of the product.
-    """
-
-    title: str
-    dataset: distilled_lib.DistilledDataset
-    fingerprint: str
+    name: str
+    dataset: DistilledDataset
 
 
-def make_distilled(job: Job, teacher: teacher_lib.Teacher | None) -> Distilled:
+def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
     """Makes or reads a distilled dataset, or loads it from the work directory.
 
     Args:
-      job: Its config names one method, or what a published dataset is called.
-      teacher: Scores crops for RDED.
+      job: Its distilled dataset is one.
+      teacher: For distillers that need one.
 
     Raises:
-      ValueError: the distilled dataset does not belong to the real dataset.
+      InputError: the distilled dataset does not belong to the real dataset.
+      WorkdirError: its files are damaged.
     """
-    section, info = job.config.distilled, job.data.info
-    name = section.name
-    title = f"{name}_ipc{section.ipc}"
-    recipe: dict[str, Any] = {
-        "dataset": settings.dataset_recipe(info),
-        "ipc": section.ipc,
-    }
-    if section.path:
-        recipe["source"] = section.source
-        path = pathlib.Path(section.path)
-        recipe["path"] = file_fingerprint(path) if path.exists() else section.path
+    spec = job.spec.distilled
+    name = f"{spec.name}_ipc{spec.ipc}"
+    recipe: dict[str, Any] = {"dataset": job.dataset_recipe(), "ipc": spec.ipc}
+    if spec.distiller is None:
+        recipe["source"] = spec.source
+        path = pathlib.Path(spec.path)
+        recipe["path"] = file_fingerprint(path) if path.exists() else spec.path
     else:
-        recipe["seed"] = job.config.seed
-    if name == "rded" and not section.path:
-        recipe["factor"] = section.factor
-        recipe["images_per_class"] = section.images_per_class
-        recipe["crops_per_image"] = section.crops_per_image
-        recipe["teacher"] = teacher.fingerprint if teacher else None
-        title += f"_{teacher.name}" if teacher else ""
-    product = Product(job.workdir / "distilled" / title, recipe)
+        recipe["seed"] = job.spec.seed
+        recipe["distiller"] = spec.recipe
+    if spec.needs_teacher:
+        assert teacher is not None
+        recipe["teacher"] = teacher.fingerprint
+        name += f"_{teacher.name}"
+    name = job.spec.tagged(name, "distilled")
+    product = Product(job.workdir / "distilled" / name, recipe)
     with product.making_if_absent() as directory:
         if directory is not None:
             if hosts.is_primary():
@@ -239,66 +288,51 @@ def make_distilled(job: Job, teacher: teacher_lib.Teacher | None) -> Distilled:
                     dataset = _new_distilled(job, teacher)
                     _check_belongs(dataset, job.data)
                     distilled_lib.save_distilled(dataset, directory)
-                    product.finish(images=len(dataset), ipc=dataset.ipc)
+                    product.finish(
+                        images=len(dataset),
+                        ipc=dataset.ipc,
+                        fingerprint=dataset.fingerprint,
+                    )
             if not product.is_finished():
                 raise preemption.PreemptedError
     dataset = distilled_lib.load_distilled(product.directory)
-    return Distilled(title, dataset, product.fingerprint)
+    _check_fingerprint(product, dataset.fingerprint)
+    return JobDistilled(product.directory.name, dataset)
 
 
-def _new_distilled(
-    job: Job, teacher: teacher_lib.Teacher | None
-) -> distilled_lib.DistilledDataset:
-    section = job.config.distilled
-    if section.path:
-        source = section.source or guess_source(pathlib.Path(section.path))
+def _new_distilled(job: Job, teacher: Teacher | None) -> DistilledDataset:
+    spec = job.spec.distilled
+    if spec.distiller is None:
         return read_distilled(
-            section.path,
-            source,
+            spec.path,
+            spec.source or guess_source(pathlib.Path(spec.path)),
             dataset=job.data.info,
-            ipc=section.ipc if source == "folders" else None,
+            ipc=spec.ipc,
             train_images=job.data.train.all_images,
         )
-    if section.name == "random":
-        return distill.make_random(job.data, ipc=section.ipc, seed=job.config.seed)
-    if teacher is None:
-        raise ValueError(
-            "distilled.name is 'rded', which needs a teacher to score crops, but "
-            "relabel.source is 'dataset'"
-        )
     classes = job.data.info.num_classes
-    with progress.ProgressBar("rded", total=classes, unit="class") as bar:
+    with progress.ProgressBar(spec.name, total=classes, unit="class") as bar:
 
-        def on_class_done(label: int) -> None:
-            bar.update(1)
-            if preemption.requested() and label < classes - 1:
+        def on_progress(done: int, total: int) -> None:
+            bar.update(classes * done // total - bar.done)
+            if preemption.requested() and done < total:
                 raise preemption.PreemptedError
 
-        return distill.make_rded(
-            job.data,
-            teacher_lib.make_score(teacher),
-            ipc=section.ipc,
-            factor=section.factor,
-            images_per_class=section.images_per_class,
-            crops_per_image=section.crops_per_image,
-            seed=job.config.seed,
-            on_class_done=on_class_done,
+        return spec.distiller.make(
+            job.data, teacher=teacher, seed=job.spec.seed, on_progress=on_progress
         )
 
 
-def _check_belongs(
-    dataset: distilled_lib.DistilledDataset, data: real.RealDataset
-) -> None:
-    info = data.info
-    if dataset.metadata.num_classes != info.num_classes:
-        raise ValueError(
+def _check_belongs(dataset: DistilledDataset, data: real.RealDataset) -> None:
+    if dataset.metadata.num_classes != data.info.num_classes:
+        raise InputError(
             f"the distilled dataset has {dataset.metadata.num_classes} classes, but "
-            f"{info.name} has {info.num_classes}"
+            f"{data.info.name} has {data.info.num_classes}"
         )
-    expected = (info.image_size, info.image_size, info.channels)
+    expected = _image_shape(data.info)
     if dataset.images.shape[1:] != expected:
-        raise ValueError(
+        raise InputError(
             f"the distilled images are {dataset.images.shape[1:]}, but images of "
-            f"{info.name} are {expected}: set dataset.image_size, or read the "
+            f"{data.info.name} are {expected}: set dataset.image_size, or read the "
             "distilled dataset that belongs to it"
         )

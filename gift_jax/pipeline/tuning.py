@@ -13,9 +13,9 @@ import numpy as np
 
 from gift_jax.pipeline.labelling import LabelledDataset
 from gift_jax.pipeline.results import TUNING_SETTINGS
-from gift_jax.pipeline.run_students import run_students
+from gift_jax.pipeline.students import run_students
 from gift_jax.pipeline.stages import Job
-from gift_jax.specs.students import StudentSpec
+from gift_jax.specs import StudentSpec
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def tune(
     """Chooses the learning rate of a setup.
 
     Args:
-      job: Its `tuning` section says which factors of the default are tried, and with
+      job: Its `tuning` says which factors of the default are tried, and with
         which seeds.
       labelled: What to train on.
       student: With the default learning rate; its seed does not matter.
@@ -46,7 +46,7 @@ def tune(
     Returns:
       The row for the tuning file. `learning_rate` is None where all diverged.
     """
-    factors, seeds = sorted(job.config.tuning.factors), job.config.tuning.seeds
+    factors, seeds = sorted(job.spec.tuning.factors), job.spec.tuning.seeds
     default = student.optimizer.learning_rate
     assert default is not None
     tried: dict[float, float | None] = {}
@@ -68,15 +68,15 @@ def tune(
     chosen = best_rate(tried, default)
     _log.info(
         "learning rate of %s, %s: %s",
-        student.loss_label,
-        student.optimizer_label,
+        student.loss.label,
+        student.optimizer.label,
         chosen,
     )
     return {
         **{name: rows[0][name] for name in TUNING_SETTINGS if name in rows[0]},
         "default_learning_rate": default,
         "learning_rate": chosen,
-        "validation_images": job.config.tuning.validation_images,
+        "validation_images": job.spec.tuning.validation_images,
         "seeds": list(seeds),
         "tried": [
             {"learning_rate": rate, "top1": top1}

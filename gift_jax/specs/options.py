@@ -1,11 +1,13 @@
-"""Options of a config in one string, such as "ipc=1,loss.gamma=0.2"."""
+"""Options of a config in one string, such as "ipc=1,loss.gift.gamma=0.2"."""
 
 import ast
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 
 from gift_jax import registry
+from gift_jax.runtime.errors import InputError
 
 # Short names of fields.
 OPTIONS = {
@@ -13,7 +15,6 @@ OPTIONS = {
     "teacher": "teacher.name",
     "distill": "distilled.name",
     "ipc": "distilled.ipc",
-    "factor": "distilled.factor",
     "views": "relabel.views",
     "student": "student.name",
     "loss": "loss.name",
@@ -37,8 +38,29 @@ def with_options(
       The config.
 
     Raises:
-      ValueError: an unknown option, or a value of another type.
+      InputError: an unknown option, or a value of another type.
     """
+    set_options(config, parse_options(config, options))
+    return config
+
+
+def set_options(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> None:
+    """Sets fields by their full names."""
+    for field, value in values.items():
+        *path, leaf = field.split(".")
+        section = config
+        for part in path:
+            section = section[part]
+        section[leaf] = value
+
+
+def parse_options(config: ml_collections.ConfigDict, options: str) -> dict[str, Any]:
+    """The fields that options set, by their full names, with values.
+
+    Raises:
+      InputError: as `with_options`.
+    """
+    values = {}
     for option in filter(None, options.split(",")):
         name, equals, text = option.partition("=")
         field = OPTIONS.get(name, name)
@@ -51,17 +73,17 @@ def with_options(
                 "option of the config",
                 name,
                 OPTIONS,
-                or_else=", or a field as loss.gamma; each with a value, NAME=VALUE",
+                or_else=", or a field as loss.gift.gamma; each with a value, NAME=VALUE",
             )
-        setattr(section, leaf, parse_value(text, section.get_type(leaf), name))
-    return config
+        values[field] = parse_value(text, section.get_type(leaf), name)
+    return values
 
 
 def parse_value(text: str, kind: type, name: str) -> Any:
     """The value of an option.
 
     Raises:
-      ValueError: it is not of the type that is expected.
+      InputError: it is not of the type that is expected.
     """
     if kind is str:
         return text
@@ -71,6 +93,7 @@ def parse_value(text: str, kind: type, name: str) -> Any:
         value = text
     if kind is float and type(value) is int:
         value = float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"option {name}={text} must be of type {kind.__name__}")
+    is_other = not isinstance(value, kind) or (kind is int and isinstance(value, bool))
+    if is_other and kind is not type(None):
+        raise InputError(f"option {name}={text} must be of type {kind.__name__}")
     return value

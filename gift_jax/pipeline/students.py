@@ -1,0 +1,312 @@
+"""Students of a job: named, trained, evaluated and recorded, alone or several at once."""
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+
+import gift_jax
+from gift_jax import evaluators, optimizers
+from gift_jax.pipeline.labelling import LabelledDataset
+from gift_jax.pipeline.products import Product, file_fingerprint, fingerprint
+from gift_jax.pipeline.stages import Job
+from gift_jax.runtime import hosts, progress
+from gift_jax.specs import StudentSpec
+from gift_jax.streams import Purpose, stream_key
+from gift_jax.train import batches, checkpoint, step
+from gift_jax.train.fit import Fitted, Record, fit_together
+
+_log = logging.getLogger(__name__)
+
+# Where runs lie that are measured on a split.
+_DIRECTORIES = {"test": "runs", "validation": "tuning"}
+# Students that train at once on an accelerator, unless the config says otherwise.
+_MOST_AT_ONCE = 8
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """One student of a job, and its place in the work directory.
+
+    Attributes:
+      job: The job.
+      labelled: What it is trained on.
+      student: The student.
+      split: The split it is measured on, "test" or "validation".
+      batch_size: Images in a step over all devices.
+      devices: That they are spread over.
+    """
+
+    job: Job
+    labelled: LabelledDataset
+    student: StudentSpec
+    split: str
+    batch_size: int
+    devices: tuple[jax.Device, ...]
+
+    @functools.cached_property
+    def name(self) -> str:
+        """Its name in the work directory, other for every other student."""
+        student, epochs = self.student, self.job.spec.train.epochs
+        is_official = self.batch_size == batches.official_batch_size(self.num_images)
+        parts = [
+            self.labelled.name,
+            student.network.label,
+            student.loss.label,
+            student.optimizer.label,
+            f"lr{student.optimizer.learning_rate:g}",
+            f"e{epochs}",
+            "" if is_official else f"b{self.batch_size}",
+            f"from{self.init_from}" if self.init_from else "",
+            f"s{student.seed}",
+        ]
+        return self.job.spec.tagged("_".join(filter(None, parts)), "run")
+
+    @property
+    def num_images(self) -> int:
+        """Of the distilled dataset."""
+        return len(self.labelled.data.labels)
+
+    @functools.cached_property
+    def init_from(self) -> str | None:
+        """Fingerprint of the weights that it starts from, 8 hexadecimal digits."""
+        directory = self.job.spec.train.init_from
+        if not directory:
+            return None
+        return file_fingerprint(checkpoint.latest_weights(pathlib.Path(directory)))[:8]
+
+    @functools.cached_property
+    def recipe(self) -> dict[str, Any]:
+        """What it is made from."""
+        train = self.job.spec.train
+        return {
+            "trained_on": self.labelled.fingerprint,
+            "evaluated_on": [self.split, self.job.data.fingerprint],
+            "student": dataclasses.asdict(self.student),
+            "epochs": train.epochs,
+            "batch_size": self.batch_size,
+            "eval_every": self.evaluate_every,
+            "evaluators": list(train.evaluators),
+            "init_from": self.init_from,
+        }
+
+    @functools.cached_property
+    def product(self) -> Product:
+        """Its directory."""
+        directory = self.job.workdir / _DIRECTORIES[self.split] / self.name
+        return Product(directory, self.recipe)
+
+    @property
+    def evaluate_every(self) -> int:
+        """Epochs between evaluations."""
+        train = self.job.spec.train
+        return train.epochs if self.split == "validation" else train.evaluate_every
+
+    @property
+    def evaluators(self) -> list[evaluators.Evaluator]:
+        """What is measured of it."""
+        return [
+            self.job.evaluator(name, self.labelled.transform, self.split)
+            for name in self.job.spec.train.evaluators
+        ]
+
+    def new_state(self) -> step.TrainState:
+        """The student before its first step."""
+        student, train = self.student, self.job.spec.train
+        assert student.optimizer.learning_rate is not None
+        state = step.create_train_state(
+            student.network.build(self.job.data.info),
+            optimizers.build_optimizer(
+                student.optimizer,
+                epochs=train.epochs,
+                steps_per_epoch=-(-self.num_images // self.batch_size),
+            ),
+            self.labelled.data.images.shape[1:],
+            learning_rate=student.optimizer.learning_rate,
+            init_key=stream_key(student.seed, Purpose.STUDENT_INIT),
+            dropout_key=stream_key(student.seed, Purpose.STUDENT_DROPOUT),
+        )
+        if train.init_from:
+            state = checkpoint.restore_weights(pathlib.Path(train.init_from), state)
+        return state
+
+    def row(self, record: Record) -> dict[str, Any]:
+        """Its row for the results file."""
+        student, optimizer = self.student, self.student.optimizer
+        row = {
+            "run_id": self.product.directory.name,
+            "dataset": self.job.data.info.name,
+            "dataset_fingerprint": self.job.data.fingerprint,
+            "evaluated_on": self.split,
+            **self.labelled.columns,
+            "student": student.network.label,
+            "init_from": self.init_from,
+            "loss": student.loss.label,
+            "optimizer": optimizer.label,
+            "learning_rate": optimizer.learning_rate,
+            "weight_decay": optimizer.weight_decay,
+            "schedule": optimizer.schedule,
+            "seed": student.seed,
+            "epochs": self.job.spec.train.epochs,
+            "batch_size": self.batch_size,
+            **{f"{name}_last": value for name, value in record.last.items()},
+            "top1_best": record.best.get("top1"),
+            "gradient_norm_first": record.gradient_norm_first,
+            "train_seconds": record.train_seconds,
+            "status": "finished",
+            "devices": f"{len(self.devices)} {self.devices[0].platform}",
+            "version": gift_jax.__version__,
+            "jax_version": jax.__version__,
+            "config_hash": fingerprint(self.recipe),
+        }
+        if record.diverged_epoch is not None:
+            row["status"] = "diverged"
+            row["diverged_epoch"] = record.diverged_epoch
+            row["diverged_step"] = record.diverged_step
+        return row
+
+
+def run_students(
+    job: Job,
+    labelled: LabelledDataset,
+    students: Sequence[StudentSpec],
+    *,
+    split: str = "test",
+) -> Iterator[dict[str, Any]]:
+    """Trains students, goes on where they were, or finds them finished.
+
+    Args:
+      job: The job.
+      labelled: What to train on.
+      students: They differ in seed and learning rate only, so that several can train
+        at once.
+      split: The split to measure them on, "test" or "validation".
+
+    Yields:
+      Their rows for the results file, each as soon as it is there.
+    """
+    batch_size, devices = _batching(job, len(labelled.data.labels))
+    runs = [Run(job, labelled, s, split, batch_size, devices) for s in students]
+    at_once = job.spec.train.students_at_once
+    if not at_once:
+        at_once = 1 if devices[0].platform == "cpu" else _MOST_AT_ONCE
+    for start in range(0, len(runs), at_once):
+        some = runs[start : start + at_once]
+        _train_together([run for run in some if not run.product.is_finished()])
+        for run in some:
+            yield run.product.record()
+
+
+def _batching(job: Job, num_images: int) -> tuple[int, tuple[jax.Device, ...]]:
+    """The batch size of a job, and the devices to spread it over.
+
+    The official batch sizes do not divide over 4 or 8 devices; of these as many are
+    used as it does divide over. A batch size that was asked for must divide.
+    """
+    asked = job.spec.train.batch_size
+    all_devices = hosts.devices(job.devices)
+    if asked:
+        batches.check_batch_size(asked, len(all_devices))
+        return asked, all_devices
+    batch_size = batches.official_batch_size(num_images)
+    devices = batches.devices_for(batch_size, job.devices)
+    if len(devices) < len(all_devices):
+        _log.warning(
+            "the official batch of %d is spread over %d of %d devices; set "
+            "train.batch_size to use all",
+            batch_size,
+            len(devices),
+            len(all_devices),
+        )
+    return batch_size, devices
+
+
+def _train_together(runs: Sequence[Run]) -> None:
+    """Trains runs of one shape to their ends, several at once."""
+    if not runs:
+        return
+    first, train = runs[0], runs[0].job.spec.train
+    with contextlib.ExitStack() as stack:
+        journals = [_Journal(run, stack) for run in runs]
+        total = len(runs) * train.epochs * first.num_images
+        others = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+        bar = stack.enter_context(
+            progress.ProgressBar(first.name + others, total=total, unit="image")
+        )
+
+        def on_epoch(index: int, record: Record, metrics: dict[str, float]) -> None:
+            journals[index].write(record, metrics)
+            bar.show(**metrics)
+
+        fitted = fit_together(
+            [run.new_state() for run in runs],
+            first.labelled.data,
+            first.labelled.soft_labels,
+            loss=first.student.loss.build(),
+            view_images=first.labelled.view_images,
+            epochs=train.epochs,
+            batch_size=first.batch_size,
+            order_keys=[
+                stream_key(run.student.seed, Purpose.STUDENT_ORDER) for run in runs
+            ],
+            devices=first.devices,
+            checkpoints=[journal.checkpoints for journal in journals],
+            save_every=train.checkpoint_every or None,
+            evaluators=first.evaluators,
+            evaluate_every=first.evaluate_every,
+            on_epoch=on_epoch,
+            on_batch=bar.update,
+        )
+        for journal, one in zip(journals, fitted, strict=True):
+            journal.finish(one)
+
+
+class _Journal:
+    """What is kept of a run in its directory, which is locked.
+
+    Args:
+      run: The run.
+      stack: Closes what is opened here.
+    """
+
+    def __init__(self, run: Run, stack: contextlib.ExitStack) -> None:
+        _log.info("run %s", run.name)
+        self._run = run
+        self._stack = stack
+        self._directory = stack.enter_context(run.product.making(resumable=True))
+        self._writer: progress.MetricsWriter | None = None
+        self.checkpoints = stack.enter_context(
+            checkpoint.Checkpoints(
+                self._directory / "checkpoints",
+                keep=run.job.spec.train.keep_checkpoints,
+                identity={
+                    "network": run.student.network.name,
+                    "optimizer": dataclasses.asdict(run.student.optimizer),
+                },
+            )
+        )
+
+    def write(self, record: Record, metrics: dict[str, float]) -> None:
+        """Writes the metrics of an epoch."""
+        epoch = record.finished_epochs - 1
+        if self._writer is None:
+            self._writer = self._stack.enter_context(
+                progress.MetricsWriter(self._directory, finished_epochs=epoch)
+            )
+        self._writer.write(epoch, **metrics)
+
+    def finish(self, fitted: Fitted) -> None:
+        """Records the outcome."""
+        if fitted.record.diverged_epoch is not None:
+            _log.warning(
+                "%s diverged in step %d, epoch %d",
+                self._run.name,
+                fitted.record.diverged_step,
+                fitted.record.diverged_epoch,
+            )
+        self._run.product.finish(**self._run.row(fitted.record))

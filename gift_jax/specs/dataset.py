@@ -1,0 +1,50 @@
+"""The real dataset of a config."""
+
+import dataclasses
+
+from gift_jax.data import real
+from gift_jax.specs import base
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSpec:
+    """Which real images, see `data.real.load_dataset`.
+
+    Attributes:
+      name: A name of data/info.py, "tfds:NAME" or "folder:PATH".
+      data_dir: Where it lies; "" stands for $TFDS_DATA_DIR or its default.
+      image_size: Side in pixels; None stands for that of the dataset.
+      mean: Channel means; () stands for those known of the dataset.
+      std: Channel standard deviations, likewise.
+      train_split: "" stands for that of the dataset.
+      test_split: Likewise.
+      workers: Processes that decode large test splits; None stands for one a core.
+      validation_images: How many are held out of the train split.
+    """
+
+    name: str
+    data_dir: str
+    image_size: int | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    train_split: str
+    test_split: str
+    workers: int | None
+    validation_images: int
+
+    def __post_init__(self) -> None:
+        """Raises InputError for what no dataset can be."""
+        base.check_least("dataset", self, image_size=1, workers=0)
+        base.normalization("dataset", self.mean, self.std)
+
+    def open(self) -> real.RealDataset:
+        """Opens the dataset; see `data.real.load_dataset` for what is raised."""
+        return real.load_dataset(
+            self.name,
+            data_dir=self.data_dir or None,
+            image_size=self.image_size,
+            normalization=base.normalization("dataset", self.mean, self.std),
+            train_split=self.train_split or None,
+            test_split=self.test_split or None,
+            validation_images=self.validation_images,
+        )

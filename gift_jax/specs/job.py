@@ -1,0 +1,179 @@
+"""Jobs: what a config asks for, one teacher and one distilled dataset each."""
+
+import copy
+import dataclasses
+import hashlib
+import itertools
+import re
+from collections.abc import Iterator
+
+from ml_collections.config_dict import ConfigDict
+
+from gift_jax import registry
+from gift_jax.augment import AugmentSpec
+from gift_jax.runtime.errors import InputError
+from gift_jax.specs import base
+from gift_jax.specs.dataset import DatasetSpec
+from gift_jax.specs.distilled import DistilledSpec
+from gift_jax.specs.options import parse_options, set_options
+from gift_jax.specs.student import StudentSpec, setups
+from gift_jax.specs.teacher import TeacherSpec
+from gift_jax.specs.training import RelabelSpec, TrainSpec, TuningSpec
+
+# Fields of a variant that need no place in names of products: names hold them anyway,
+# or no product depends on them.
+_NAMED = re.compile(
+    r"(student|loss|optimizer|tuning)\..*|teacher\.(name|width|norm|dtype)"
+    r"|distilled\.(name|ipc)|relabel\.(views|format|source|batch_size|store)"
+    r"|train\.(epochs|batch_size|seeds|init_from|checkpoint_every|keep_checkpoints"
+    r"|eval_batch_size|students_at_once)|dataset\.workers"
+)
+# What a product depends on, besides the products before it.
+_SECTIONS = {
+    "teacher": ("seed", "dataset", "teacher"),
+    "distilled": ("seed", "dataset", "distilled"),
+    "soft_labels": ("seed", "dataset", "augment", "relabel"),
+    "run": ("train",),
+}
+_PLAIN = re.compile(r"[\w.=+,-]{1,40}")
+
+
+@dataclasses.dataclass(frozen=True)
+class JobSpec:
+    """What one command does for one teacher and one distilled dataset.
+
+    Attributes:
+      seed: Of everything but the students.
+      dataset: Real images.
+      teacher: Who labels them.
+      distilled: Distilled images.
+      augment: Of the views that students see.
+      relabel: Where their soft labels come from.
+      train: How students are trained.
+      tuning: How learning rates are chosen.
+      setups: Students, those that differ in nothing but the seed together.
+      variant: Fields, and their values as text, that tell it from the other jobs of
+        a grid.
+    """
+
+    seed: int
+    dataset: DatasetSpec
+    teacher: TeacherSpec
+    distilled: DistilledSpec
+    augment: AugmentSpec
+    relabel: RelabelSpec
+    train: TrainSpec
+    tuning: TuningSpec
+    setups: tuple[tuple[StudentSpec, ...], ...]
+    variant: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises InputError for sections that do not go together."""
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}, expected at least 0")
+        if self.distilled.needs_teacher and not self.relabel.needs_teacher:
+            raise InputError(
+                f"distilled.name is {self.distilled.name!r}, which needs a teacher, but "
+                f"relabel.source is {self.relabel.source!r}"
+            )
+        for student in (students[0] for students in self.setups):
+            warmup = student.optimizer.warmup_epochs
+            if warmup > self.train.epochs:
+                raise InputError(
+                    f"optimizer.warmup_epochs is {warmup}, longer than the "
+                    f"{self.train.epochs} epochs of the training"
+                )
+
+    @property
+    def views(self) -> int:
+        """Views of every image; by default one an epoch."""
+        return self.relabel.views or self.train.epochs
+
+    def tagged(self, name: str, *products: str) -> str:
+        """A name with the fields of the variant that products depend on.
+
+        Args:
+          name: Of the product; fields that it holds are not repeated.
+          *products: "teacher", "distilled", "soft_labels" or "run".
+        """
+        sections = {section for product in products for section in _SECTIONS[product]}
+        for field, value in self.variant:
+            tag = f"_{field}={_in_file_name(value)}"
+            is_part = field.partition(".")[0] in sections
+            if is_part and not _NAMED.fullmatch(field) and tag not in name:
+                name += tag
+        return name
+
+
+def _in_file_name(text: str) -> str:
+    if _PLAIN.fullmatch(text):
+        return text
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def expand(config: ConfigDict) -> list[JobSpec]:
+    """The jobs of a grid: every variant, teacher and distilled dataset of a config.
+
+    All of them are checked.
+
+    Raises:
+      InputError: names the field, its value and what it can be.
+      FileNotFoundError: a path that does not exist.
+    """
+    return [
+        _job_spec(single, variant)
+        for options in config.variants or ("",)
+        for single, variant in _singles(config, options)
+    ]
+
+
+def _singles(
+    config: ConfigDict, options: str
+) -> Iterator[tuple[ConfigDict, tuple[tuple[str, str], ...]]]:
+    of_variant = copy.deepcopy(config)
+    parsed = parse_options(of_variant, options)
+    set_options(of_variant, parsed)
+    if of_variant.distilled.path and "+" in of_variant.distilled.name:
+        raise InputError(
+            f"distilled.path is one dataset, but distilled.name is "
+            f"{of_variant.distilled.name!r}: give it one name"
+        )
+    variant = tuple((field, str(value)) for field, value in parsed.items())
+    for teacher, distilled in itertools.product(
+        base.chosen_names("teacher.name", of_variant.teacher.name),
+        base.chosen_names("distilled.name", of_variant.distilled.name),
+    ):
+        single = copy.deepcopy(of_variant)
+        single.teacher.name = teacher
+        single.distilled.name = distilled
+        yield single, variant
+
+
+def _job_spec(config: ConfigDict, variant: tuple[tuple[str, str], ...]) -> JobSpec:
+    tuning = base.from_section(TuningSpec, config.tuning)
+    if tuning.enabled and config.optimizer.learning_rate is not None:
+        raise InputError(
+            f"tuning.enabled is set, and optimizer.learning_rate is "
+            f"{config.optimizer.learning_rate}: leave one of them out"
+        )
+    of_section = base.from_section
+    return JobSpec(
+        seed=config.seed,
+        dataset=of_section(
+            DatasetSpec,
+            config.dataset,
+            validation_images=tuning.validation_images if tuning.enabled else 0,
+        ),
+        teacher=TeacherSpec.from_section(config.teacher, config.seed),
+        distilled=DistilledSpec.from_section(config.distilled),
+        augment=AugmentSpec(**config.augment),
+        relabel=of_section(RelabelSpec, config.relabel),
+        train=of_section(
+            TrainSpec,
+            config.train,
+            evaluators=tuple(registry.names(config.train.evaluators)),
+        ),
+        tuning=tuning,
+        setups=tuple(setups(config)),
+        variant=variant,
+    )

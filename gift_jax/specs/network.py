@@ -1,0 +1,74 @@
+"""A network: of a student, or of a teacher."""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+from ml_collections.config_dict import ConfigDict
+
+from gift_jax import models, registry
+from gift_jax.data.info import DatasetInfo
+from gift_jax.runtime.devices import AXIS
+from gift_jax.specs import base
+
+# One object for equal arguments, so that students share compiled functions.
+_create_model = functools.lru_cache(maxsize=None)(models.create_model)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSpec:
+    """A network with its options.
+
+    Attributes:
+      name: Of `models.MODELS`, or "package.module:attribute".
+      dtype: Of activations: "float32" or "bfloat16".
+      options: Those that change its parameters.
+      code: Fingerprint of a network of the user's own.
+    """
+
+    name: str
+    dtype: str
+    options: base.Options
+    code: str | None = None
+
+    @classmethod
+    def from_section(cls, section: ConfigDict, text: str) -> "NetworkSpec":
+        """The network of that name, with options of its own or of the section.
+
+        Raises:
+          InputError: an unknown name or option.
+        """
+        name, given = registry.split_options(text)
+        defaults = models.model_options(name)
+        return cls(
+            name=name,
+            dtype=section.dtype,
+            options=base.chosen_options(name, given, defaults, section),
+            code=registry.code_fingerprint(name),
+        )
+
+    @property
+    def label(self) -> str:
+        """Its name with those of its options that are not the default.
+
+        >>> NetworkSpec("conv3", "bfloat16", (("norm", "batch"), ("width", 32))).label
+        'conv3-dtype=bfloat16-width=32'
+        """
+        defaults = {"dtype": "float32", **models.model_options(self.name)}
+        fields = {"dtype": self.dtype, **dict(self.options)}
+        return registry.label(self.name, fields, defaults)
+
+    def build(self, dataset: DatasetInfo) -> nn.Module:
+        """The module for a dataset, its batch norm synchronised over devices.
+
+        Raises:
+          InputError: a bad option, or images that are too small for it.
+        """
+        return _create_model(
+            self.name,
+            num_classes=dataset.num_classes,
+            image_size=dataset.image_size,
+            axis_name=AXIS,
+            dtype=self.dtype,
+            **dict(self.options),
+        )

@@ -1,0 +1,134 @@
+"""Students: a network, a loss, an optimizer and a seed."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+
+from ml_collections.config_dict import ConfigDict
+
+from gift_jax import losses, optimizers, registry
+from gift_jax.specs.optimizer import check_used, optimizer_spec
+from gift_jax.runtime.errors import InputError
+from gift_jax.specs import base
+from gift_jax.specs.network import NetworkSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class LossSpec:
+    """A loss with its hyperparameters.
+
+    Attributes:
+      name: Of `losses.LOSS_NAMES`, or "package.module:attribute".
+      options: All its hyperparameters.
+      code: Fingerprint of a loss of the user's own.
+    """
+
+    name: str
+    options: base.Options
+    code: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InputError for a hyperparameter that it cannot have."""
+        self.build()
+
+    @classmethod
+    def from_section(cls, section: ConfigDict, text: str) -> "LossSpec":
+        """The loss of that name, with hyperparameters of its own or of the section.
+
+        Raises:
+          InputError: an unknown loss or hyperparameter.
+        """
+        name, given = registry.split_options(text)
+        defaults = _hyperparameters(name)
+        values = section.get(name) if name in losses.LOSS_NAMES else None
+        return cls(
+            name=name,
+            options=base.chosen_options(f"loss {name}", given, defaults, values),
+            code=registry.code_fingerprint(name),
+        )
+
+    @property
+    def label(self) -> str:
+        """Its name with those of its hyperparameters that are not the default."""
+        return registry.label(
+            self.name, dict(self.options), _hyperparameters(self.name)
+        )
+
+    def build(self) -> losses.Loss:
+        """The loss; one object for equal specs, which then share what is compiled."""
+        return _bound(self.name, self.options)
+
+
+def _function(name: str) -> Callable:
+    known = {loss: losses.function(loss) for loss in losses.LOSS_NAMES}
+    return registry.find("loss", name, known)
+
+
+def _hyperparameters(name: str) -> dict:
+    return losses.hyperparameters_of(_function(name))
+
+
+@functools.lru_cache(maxsize=None)
+def _bound(name: str, options: base.Options) -> losses.Loss:
+    try:
+        return losses.bind(_function(name), name, **dict(options))
+    except ValueError as error:
+        raise InputError(f"loss.name: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class StudentSpec:
+    """What tells one student of a job from another.
+
+    Attributes:
+      network: The network.
+      loss: The loss.
+      optimizer: With its schedule.
+      seed: Of initialisation, order and dropout.
+    """
+
+    network: NetworkSpec
+    loss: LossSpec
+    optimizer: optimizers.OptimizerSpec
+    seed: int
+
+    def with_learning_rate(self, learning_rate: float) -> "StudentSpec":
+        """The same student with another peak learning rate."""
+        optimizer = dataclasses.replace(self.optimizer, learning_rate=learning_rate)
+        return dataclasses.replace(self, optimizer=optimizer)
+
+    def with_seed(self, seed: int) -> "StudentSpec":
+        """The same student with another seed."""
+        return dataclasses.replace(self, seed=seed)
+
+
+def setups(config: ConfigDict) -> Iterator[tuple[StudentSpec, ...]]:
+    """All students of a config, those that differ in nothing but the seed together.
+
+    They are every combination of the networks, losses and optimizers named in it,
+    each with all seeds.
+
+    Raises:
+      InputError: what cannot be trained.
+    """
+    base.check_seeds("train.seeds", tuple(config.train.seeds))
+    networks = [
+        NetworkSpec.from_section(config.student, name)
+        for name in base.chosen_names("student.name", config.student.name)
+    ]
+    chosen = [
+        LossSpec.from_section(config.loss, name)
+        for name in base.chosen_names("loss.name", config.loss.name)
+    ]
+    optimizer_specs = [
+        optimizer_spec(config.optimizer, name)
+        for name in base.chosen_names("optimizer.name", config.optimizer.name)
+    ]
+    check_used(config.optimizer, optimizer_specs)
+    for network, loss, optimizer in itertools.product(
+        networks, chosen, optimizer_specs
+    ):
+        yield tuple(
+            StudentSpec(network, loss, optimizer, seed) for seed in config.train.seeds
+        )

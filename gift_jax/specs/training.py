@@ -1,0 +1,125 @@
+"""How students are labelled, trained and tuned."""
+
+import dataclasses
+import math
+
+from gift_jax import evaluators, registry
+from gift_jax.runtime.errors import InputError
+from gift_jax.soft_labels import codecs
+from gift_jax.specs import base
+
+SOFT_LABEL_SOURCES = ("store", "online", "dataset", "fkd")
+
+
+@dataclasses.dataclass(frozen=True)
+class RelabelSpec:
+    """Where soft labels come from, and how they are stored.
+
+    Attributes:
+      source: One of `SOFT_LABEL_SOURCES`.
+      path: Of an FKD folder.
+      views: Views of every image; 0 stands for one an epoch.
+      batch_size: Images in a forward pass of the teacher.
+      format: A codec of `soft_labels.codecs`.
+      store: Where the array lies; "" stands for the work directory.
+    """
+
+    source: str
+    path: str
+    views: int
+    batch_size: int
+    format: str
+    store: str
+
+    def __post_init__(self) -> None:
+        """Raises InputError or FileNotFoundError for what does not go together."""
+        base.check_least("relabel", self, views=0, batch_size=1)
+        if self.source not in SOFT_LABEL_SOURCES:
+            raise registry.unknown_name(
+                "relabel.source", self.source, SOFT_LABEL_SOURCES
+            )
+        if self.format != codecs.FLOAT16.name and not self.needs_teacher:
+            raise InputError(
+                f"relabel.format is {self.format!r}, but the labels of relabel.source "
+                f"{self.source!r} are not stored here: leave it out"
+            )
+        if (self.source == "fkd") != bool(self.path):
+            raise InputError(
+                f"relabel.source is {self.source!r} and relabel.path is "
+                f"{self.path!r}: the path belongs to the source 'fkd', which needs it"
+            )
+        base.check_exists("relabel.path", self.path)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the soft labels are made by a teacher here."""
+        return self.source in ("store", "online")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSpec:
+    """How students are trained; 0 stands for a default that depends on others.
+
+    Attributes:
+      epochs: Passes over the distilled images.
+      batch_size: Images in a step over all devices; 0: the official ladder.
+      eval_every: Epochs between evaluations; 0: a quarter of them.
+      checkpoint_every: Epochs between checkpoints; 0: at evaluations.
+      keep_checkpoints: How many of the latest are kept.
+      init_from: Directory of a run whose weights to start from.
+      eval_batch_size: Images in a step of an evaluation.
+      students_at_once: Students under vmap; 0: 8 on accelerators, one on CPUs.
+      evaluators: What is measured, see `evaluators.EVALUATORS`.
+    """
+
+    epochs: int
+    batch_size: int
+    eval_every: int
+    checkpoint_every: int
+    keep_checkpoints: int
+    init_from: str
+    eval_batch_size: int
+    students_at_once: int
+    evaluators: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Raises InputError or FileNotFoundError for what cannot be."""
+        base.check_least("train", self, epochs=1, keep_checkpoints=1, eval_batch_size=1)
+        base.check_least("train", self, batch_size=0, eval_every=0, checkpoint_every=0)
+        base.check_least("train", self, students_at_once=0)
+        base.check_exists("train.init_from", self.init_from)
+        for name in self.evaluators:
+            registry.find("evaluator", name, evaluators.EVALUATORS)
+
+    @property
+    def evaluate_every(self) -> int:
+        """Epochs between evaluations."""
+        return self.eval_every or max(self.epochs // 4, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TuningSpec:
+    """How learning rates are chosen.
+
+    Attributes:
+      enabled: Whether they are.
+      validation_images: How many images are held out of the train split for it.
+      factors: Of the default rate, tried first.
+      seeds: Of the students that are trained for it.
+    """
+
+    enabled: bool
+    validation_images: int
+    factors: tuple[float, ...]
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Raises InputError for factors or seeds that cannot be."""
+        base.check_least("tuning", self, validation_images=1)
+        base.check_seeds("tuning.seeds", self.seeds)
+        are_factors = all(0 < factor < math.inf for factor in self.factors)
+        if len(set(self.factors)) < 3 or not are_factors:
+            raise InputError(
+                f"tuning.factors is {self.factors}, expected three or more different "
+                "positive factors of the default learning rate"
+            )
