@@ -9,6 +9,8 @@ Everything here is a pure function of arrays: it may be jitted, vmapped and
 differentiated. All arithmetic is in float32, whatever the dtype of the inputs.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -76,6 +78,30 @@ def smooth_labels(
     return one_hot * (1 - alpha - off_class) + off_class
 
 
+def check_refinement(
+    gamma: float | jax.Array, alpha: float | jax.Array, mode: str
+) -> None:
+    """Refuses options that `refine_labels` has no meaning for.
+
+    Raises:
+      ValueError: an unknown mode, or a number out of range. Arrays are not looked at,
+        as they may be traced.
+    """
+    if mode not in REFINEMENT_MODES:
+        raise ValueError(
+            f"unknown refinement mode {mode!r}, expected one of {REFINEMENT_MODES}"
+        )
+    if isinstance(alpha, int | float) and not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}, expected a share in [0, 1]")
+    if isinstance(gamma, int | float) and not (
+        0 <= gamma <= 1 if mode == "convex" else 0 <= gamma < math.inf
+    ):
+        most = "1]" if mode == "convex" else "inf)"
+        raise ValueError(
+            f"gamma is {gamma}, expected a weight in [0, {most} in the {mode} mode"
+        )
+
+
 def refine_labels(
     teacher_logits: jax.Array,
     labels: jax.Array,
@@ -109,15 +135,13 @@ def refine_labels(
       (..., C) float32. Rows sum neither to one nor have unit length.
 
     Raises:
-      ValueError: an unknown mode, or shapes that do not belong together.
+      ValueError: an unknown mode, a weight out of range that is not traced, or shapes
+        that do not belong together.
 
     >>> refine_labels(jnp.array([[0.0, 2.0]]), jnp.array([1]), alpha=0.0)
     Array([[0. , 1.1]], dtype=float32)
     """
-    if mode not in REFINEMENT_MODES:
-        raise ValueError(
-            f"unknown refinement mode {mode!r}, expected one of {REFINEMENT_MODES}"
-        )
+    check_refinement(gamma, alpha, mode)
     if teacher_logits.shape[:-1] != labels.shape:
         raise ValueError(
             f"teacher logits {teacher_logits.shape} need labels of shape "

@@ -5,7 +5,9 @@ Every loss has the same form,
     loss(student_logits, teacher_logits, labels, **hyper) -> (B,) float32
 
 and returns one value per example; the scalar of the official code is their
-mean. `get_loss` binds the hyperparameters of a loss chosen by name.
+mean. `get_loss` binds the hyperparameters of a loss chosen by name, or of any
+other function of that form: its keyword arguments are its hyperparameters.
+Where there are no soft labels, `teacher_logits` is None.
 
 The definitions, and the defaults of the hyperparameters, are those of the
 official code, `losses_benchmark.py` in https://github.com/LINs-lab/GIFT. GIFT
@@ -20,6 +22,7 @@ zeros, constant rows and logits of 1e4.
 import difflib
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -29,41 +32,55 @@ import optax
 
 from gift_jax import labels as labels_lib
 
-Loss = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+Loss = Callable[[jax.Array, jax.Array | None, jax.Array], jax.Array]
 
-_LOSSES: dict[str, Callable[..., jax.Array]] = {}
+LOSSES: dict[str, Callable[..., jax.Array]] = {}
 
 
-def _loss(*static: str) -> Callable[[Callable[..., jax.Array]], Callable]:
+def _loss(
+    *static: str, reads_soft_labels: bool = True
+) -> Callable[[Callable[..., jax.Array]], Callable]:
     """Registers a loss under its name, with its inputs checked and in float32."""
 
     def register(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-        @functools.partial(jax.jit, static_argnames=static)
         @functools.wraps(function)
         def loss(
             student_logits: jax.Array,
-            teacher_logits: jax.Array,
+            teacher_logits: jax.Array | None,
             labels: jax.Array,
             **hyper: float | str | bool,
         ) -> jax.Array:
-            _check_shapes(student_logits, teacher_logits, labels)
-            return function(
-                student_logits.astype(jnp.float32),
-                teacher_logits.astype(jnp.float32),
-                labels,
-                **hyper,
+            if teacher_logits is None and reads_soft_labels:
+                raise ValueError(
+                    f"loss {function.__name__!r} needs soft labels and got none"
+                )
+            return _in_float32(
+                function, student_logits, teacher_logits, labels, **hyper
             )
 
-        _LOSSES[function.__name__] = loss
-        return loss
+        LOSSES[function.__name__] = jax.jit(loss, static_argnames=static)
+        return LOSSES[function.__name__]
 
     return register
 
 
+def _in_float32(
+    function: Callable[..., jax.Array],
+    student_logits: jax.Array,
+    teacher_logits: jax.Array | None,
+    labels: jax.Array,
+    **hyper: Any,
+) -> jax.Array:
+    _check_shapes(student_logits, teacher_logits, labels)
+    if teacher_logits is not None:
+        teacher_logits = teacher_logits.astype(jnp.float32)
+    return function(student_logits.astype(jnp.float32), teacher_logits, labels, **hyper)
+
+
 def _check_shapes(
-    student_logits: jax.Array, teacher_logits: jax.Array, labels: jax.Array
+    student_logits: jax.Array, teacher_logits: jax.Array | None, labels: jax.Array
 ) -> None:
-    if student_logits.shape != teacher_logits.shape:
+    if teacher_logits is not None and student_logits.shape != teacher_logits.shape:
         raise ValueError(
             f"student logits {student_logits.shape} and teacher logits "
             f"{teacher_logits.shape} must have the same shape (B, C)"
@@ -139,15 +156,15 @@ def cosine(
     return _cosine_distance(student_logits, teacher_logits)
 
 
-@_loss()
+@_loss(reads_soft_labels=False)
 def ce(
-    student_logits: jax.Array, teacher_logits: jax.Array, labels: jax.Array
+    student_logits: jax.Array, teacher_logits: jax.Array | None, labels: jax.Array
 ) -> jax.Array:
     """Cross-entropy with the hard labels; the teacher is unused.
 
     Args:
       student_logits: (B, C) float.
-      teacher_logits: (B, C) float.
+      teacher_logits: (B, C) float, or None.
       labels: (B,) integer classes in [0, C); a label outside cannot be refused
         inside a traced function, and its value means nothing.
 
@@ -176,7 +193,7 @@ def soft_ce(
     return optax.softmax_cross_entropy(student_logits, jax.nn.softmax(teacher_logits))
 
 
-@_loss("t_squared", "refine")
+@_loss("t_squared", "refine", "mode")
 def kl(
     student_logits: jax.Array,
     teacher_logits: jax.Array,
@@ -185,6 +202,9 @@ def kl(
     temperature: float = 20.0,
     t_squared: bool = False,
     refine: bool = False,
+    gamma: float = 0.1,
+    alpha: float = 0.1,
+    mode: str = "additive",
 ) -> jax.Array:
     """Kullback-Leibler divergence from teacher to student, both softened.
 
@@ -202,13 +222,18 @@ def kl(
       t_squared: Multiply by T^2.
       refine: The teacher's logits are refined as those of `gift` are, and brought
         back to their length: GIFT's first step without its second, for ablations.
+      gamma: Of the refinement, as in `gift`.
+      alpha: Of the refinement.
+      mode: Of the refinement.
 
     Returns:
       (B,) float32.
     """
     if refine:
         length = jnp.linalg.norm(teacher_logits, axis=-1, keepdims=True)
-        refined = labels_lib.refine_labels(teacher_logits, labels)
+        refined = labels_lib.refine_labels(
+            teacher_logits, labels, gamma=gamma, alpha=alpha, mode=mode
+        )
         teacher_logits = length * labels_lib.unit_length(refined)
     log_student = jax.nn.log_softmax(student_logits / temperature)
     log_teacher = jax.nn.log_softmax(teacher_logits / temperature)
@@ -280,69 +305,138 @@ def soft_ce_ce(
     return soft_ce(student_logits, teacher_logits, labels) + ce_weight * hard
 
 
-LOSS_NAMES = tuple(_LOSSES)
-
-_RANGES: dict[str, tuple[float, float]] = {
-    "alpha": (0.0, 1.0),
-    "gamma": (0.0, float("inf")),
-    "temperature": (1e-3, float("inf")),
-    "ce_weight": (0.0, float("inf")),
-}
+LOSS_NAMES = tuple(LOSSES)
 
 
-def hyperparameters(name: str) -> dict[str, float | str | bool]:
-    """The hyperparameters of a loss, with their defaults.
-
-    Raises:
-      ValueError: `name` is not one of `LOSS_NAMES`.
-
-    >>> hyperparameters("kl")
-    {'temperature': 20.0, 't_squared': False, 'refine': False}
-    """
-    if name not in _LOSSES:
-        # Not naming.unknown_name, so that this file is copied with labels.py alone.
-        near = difflib.get_close_matches(name, LOSS_NAMES, n=1)
+def _function(loss: str | Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    if callable(loss):
+        return loss
+    if loss not in LOSSES:
+        # Not registry.unknown_name, so that this file is copied with labels.py alone.
+        near = difflib.get_close_matches(loss, LOSS_NAMES, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(
-            f"unknown loss {name!r}{hint}; known losses: {', '.join(LOSS_NAMES)}"
+            f"unknown loss {loss!r}{hint}; known losses: {', '.join(LOSS_NAMES)}"
         )
-    parameters = inspect.signature(_LOSSES[name]).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY}
+    return LOSSES[loss]
 
 
-def get_loss(name: str, **hyper: Any) -> Loss:
-    """The loss of that name with its hyperparameters bound.
+def hyperparameters(loss: str | Callable[..., jax.Array]) -> dict[str, Any]:
+    """The hyperparameters of a loss, with their defaults.
 
     Args:
-      name: One of `LOSS_NAMES`.
+      loss: One of `LOSS_NAMES`, or any function: its hyperparameters are the
+        arguments that have a default.
+
+    Raises:
+      ValueError: an unknown name, or a keyword argument without a default.
+
+    >>> hyperparameters("mse_ce")
+    {'ce_weight': 0.1}
+    """
+    function = _function(loss)
+    defaults = {}
+    for p in inspect.signature(function).parameters.values():
+        if p.default is not p.empty:
+            defaults[p.name] = p.default
+        elif p.kind == p.KEYWORD_ONLY:
+            raise ValueError(
+                f"hyperparameter {p.name!r} of loss {_name(function)!r} has no default"
+            )
+    return defaults
+
+
+def get_loss(loss: str | Callable[..., jax.Array], **hyper: Any) -> Loss:
+    """A loss with its hyperparameters bound.
+
+    Args:
+      loss: One of `LOSS_NAMES`, or any function of the form that is described above.
+        It is given logits in float32.
       **hyper: Hyperparameters of that loss; those left out keep their default.
 
     Returns:
       `loss(student_logits, teacher_logits, labels)` -> (B,) float32.
 
     Raises:
-      ValueError: an unknown name, a hyperparameter the loss does not have, or a
-        value that it does not know.
+      ValueError: an unknown name, a hyperparameter the loss does not have, a value
+        that it does not know, or a function that is no such loss.
 
     >>> loss = get_loss("gift", gamma=0.0)
     >>> loss(jnp.eye(2), 3 * jnp.eye(2), jnp.array([0, 1]))
     Array([0., 0.], dtype=float32)
     """
-    known = hyperparameters(name)
+    function = _function(loss)
+    name, known = _name(function), hyperparameters(function)
     unknown = sorted(set(hyper) - set(known))
     if unknown:
         raise ValueError(
             f"loss {name!r} has no hyperparameter {unknown[0]!r}; "
             f"it has {', '.join(known) or 'none'}"
         )
-    loss = functools.partial(_LOSSES[name], **hyper)
-    for option, (least, most) in _RANGES.items():
-        if option in hyper and not least <= hyper[option] <= most:
-            raise ValueError(
-                f"{option} of loss {name!r} is {hyper[option]}, expected a value in "
-                f"[{least}, {most}]"
-            )
+    for option, value in hyper.items():
+        _check_value(f"{option} of loss {name!r}", value, known[option])
+    own = LOSSES.get(name) is function
+    if not own:
+        function = functools.partial(_in_float32, function)
+    bound = functools.partial(function, **hyper)
     # Traced once, so that a bad value is an error here and not in the first step.
-    logits = jax.ShapeDtypeStruct((1, 2), jnp.float32)
-    jax.eval_shape(loss, logits, logits, jax.ShapeDtypeStruct((1,), jnp.int32))
-    return loss
+    logits = jax.ShapeDtypeStruct((3, 2), jnp.float32)
+    try:
+        if own:
+            _check_own(known | hyper, known)
+        result = jax.eval_shape(
+            bound, logits, logits, jax.ShapeDtypeStruct((3,), jnp.int32)
+        )
+    except Exception as error:
+        raise ValueError(f"loss {name!r}: {error}") from error
+    shape, dtype = getattr(result, "shape", None), getattr(result, "dtype", object)
+    if shape != (3,) or not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"loss {name!r} gives {result} for 3 examples, expected one float for each"
+        )
+    return bound
+
+
+def needs_soft_labels(loss: Loss) -> bool:
+    """Whether a loss of `get_loss` cannot be had from the hard labels alone."""
+    logits = jax.ShapeDtypeStruct((3, 2), jnp.float32)
+    try:
+        jax.eval_shape(loss, logits, None, jax.ShapeDtypeStruct((3,), jnp.int32))
+    except Exception:  # whatever the loss does with a None
+        return True
+    return False
+
+
+def _name(function: Callable[..., jax.Array]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _check_value(what: str, value: Any, default: Any) -> None:
+    """Refuses a value that is not of the default's type, or no number."""
+    kinds = (int, float) if isinstance(default, float) else type(default)
+    is_bool = isinstance(value, bool)
+    if default is not None and (
+        not isinstance(value, kinds) or is_bool != isinstance(default, bool)
+    ):
+        kind = type(default).__name__
+        raise ValueError(f"{what} is {value!r}, expected a value of type {kind}")
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError(f"{what} is {value}, expected a number")
+
+
+def _check_own(hyper: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Refuses values that the losses here have no meaning for."""
+    for option, least in (("temperature", 1e-3), ("ce_weight", 0.0)):
+        if option in hyper and not least <= hyper[option] < math.inf:
+            raise ValueError(
+                f"{option} is {hyper[option]}, expected a finite value of at least "
+                f"{least}"
+            )
+    if "gamma" in hyper:
+        refinement = {k: hyper[k] for k in ("gamma", "alpha", "mode")}
+        labels_lib.check_refinement(**refinement)
+        if not hyper.get("refine", True) and not refinement.items() <= defaults.items():
+            raise ValueError(
+                f"{', '.join(refinement)} belong to the refinement: set refine=True, "
+                "or leave them out"
+            )

@@ -230,6 +230,22 @@ def test_refine_labels_refuses_an_unknown_mode():
         labels.refine_labels(jnp.ones((1, 2)), jnp.array([0]), mode="mixed")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gamma": -0.1}, r"gamma is -0.1, expected a weight in \[0, inf\)"),
+        ({"gamma": float("nan")}, "gamma is nan"),
+        ({"gamma": float("inf")}, "gamma is inf"),
+        ({"gamma": 1.5, "mode": "convex"}, r"gamma is 1.5, .*\[0, 1\] in the convex"),
+        ({"alpha": 1.1}, "alpha is 1.1"),
+        ({"alpha": float("nan")}, "alpha is nan"),
+    ],
+)
+def test_refine_labels_refuses_weights_without_a_meaning(options, message):
+    with pytest.raises(ValueError, match=message):
+        labels.refine_labels(jnp.ones((1, 2)), jnp.array([0]), **options)
+
+
 @pytest.mark.parametrize("shape", [(3,), (2, 1), ()])
 def test_refine_labels_refuses_labels_of_another_shape(shape):
     with pytest.raises(ValueError, match=r"\(2, 4\) need labels of shape \(2,\), got"):

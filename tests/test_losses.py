@@ -6,6 +6,7 @@ names softce and softce_ce.
 
 import functools
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -529,22 +530,26 @@ def test_hyperparameters_have_the_official_defaults():
         "cosine": {},
         "ce": {},
         "soft_ce": {},
-        "kl": {"temperature": 20.0, "t_squared": False, "refine": False},
+        "kl": {"temperature": 20.0, "t_squared": False, "refine": False, **cosine},
         "mse": {},
         "mse_ce": {"ce_weight": 0.1},
         "soft_ce_ce": {"ce_weight": 0.1},
     }
 
 
-def test_kl_on_refined_labels_is_kl_on_gift_s_labels_at_the_teacher_s_length():
+@pytest.mark.parametrize(
+    "options", [{}, {"gamma": 0.5}, {"alpha": 0.4}, {"gamma": 0.5, "mode": "convex"}]
+)
+def test_kl_on_refined_labels_is_kl_on_gift_s_labels_at_the_teacher_s_length(options):
     rng = np.random.default_rng(0)
     student, teacher = rng.normal(size=(2, 6, 10)).astype(np.float32) * 4
     hard = np.arange(6)
-    refined = np.asarray(labels_lib.refine_labels(jnp.asarray(teacher), hard))
+    refined = labels_lib.refine_labels(jnp.asarray(teacher), hard, **options)
+    refined = np.asarray(refined)
     lengths = [np.linalg.norm(a, axis=1, keepdims=True) for a in (teacher, refined)]
     refined = refined * lengths[0] / lengths[1]
     np.testing.assert_allclose(
-        losses.get_loss("kl", refine=True)(student, teacher, hard),
+        losses.get_loss("kl", refine=True, **options)(student, teacher, hard),
         losses.get_loss("kl")(student, refined, hard),
         rtol=1e-4,
         atol=1e-7,
@@ -600,14 +605,142 @@ def test_float_labels_are_refused(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "option", "value"),
+    ("name", "options", "message"),
     [
-        ("kl", "temperature", 0.0),
-        ("gift", "alpha", 1.5),
-        ("gift", "gamma", -0.1),
-        ("mse_ce", "ce_weight", -1.0),
+        ("kl", {"temperature": 0.0}, "temperature is 0.0"),
+        ("kl", {"temperature": np.inf}, "temperature is inf"),
+        ("kl", {"temperature": np.nan}, "temperature of loss 'kl' is nan"),
+        ("kl", {"temperature": "4"}, "temperature of .* is '4', .* type float"),
+        ("kl", {"temperature": True}, "temperature of .* is True, .* type float"),
+        ("kl", {"refine": 1}, "refine of .* is 1, .* type bool"),
+        ("gift", {"alpha": 1.5}, "alpha is 1.5"),
+        ("gift", {"gamma": -0.1}, "gamma is -0.1"),
+        ("gift", {"gamma": np.inf}, "gamma is inf"),
+        ("gift", {"gamma": np.nan}, "gamma of loss 'gift' is nan"),
+        ("gift", {"gamma": 1.5, "mode": "convex"}, r"gamma is 1.5, .*\[0, 1\].*convex"),
+        ("kl", {"refine": True, "gamma": 2, "mode": "convex"}, "gamma is 2"),
+        ("kl", {"gamma": 0.2}, "gamma, alpha, mode belong .* set refine=True"),
+        ("kl", {"mode": "convex"}, "set refine=True"),
+        ("mse_ce", {"ce_weight": -1.0}, "ce_weight is -1.0"),
     ],
 )
-def test_values_out_of_range_are_refused(name, option, value):
-    with pytest.raises(ValueError, match=f"{option} of loss {name!r} is {value}"):
-        losses.get_loss(name, **{option: value})
+def test_nonsense_is_refused_before_the_first_step(name, options, message):
+    with pytest.raises(ValueError, match=f"loss {name!r}") as refused:
+        losses.get_loss(name, **options)
+    assert re.search(message, str(refused.value))
+
+
+def test_what_has_a_meaning_is_not_refused():
+    losses.get_loss("gift", gamma=1.5)
+    losses.get_loss("gift", gamma=1, mode="convex")
+    losses.get_loss("kl", gamma=0.1, alpha=0.1, mode="additive")
+    losses.get_loss("kl", refine=True, gamma=0.2, mode="convex")
+
+
+# --- Without soft labels ------------------------------------------------------------
+
+
+def test_cross_entropy_with_hard_labels_needs_no_soft_labels():
+    student, teacher, labels = batch()
+    loss = losses.get_loss("ce")
+    assert not losses.needs_soft_labels(loss)
+    for ours, theirs in zip(
+        value_and_gradient(loss, student, None, labels),
+        value_and_gradient(loss, student, teacher, labels),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError, match=r"labels of shape \(4,\), got \(3,\)"):
+        loss(student, None, labels[:3])
+
+
+@pytest.mark.parametrize("name", sorted(set(losses.LOSS_NAMES) - {"ce"}))
+def test_the_other_losses_say_that_they_need_soft_labels(name):
+    student, _, labels = batch()
+    loss = losses.get_loss(name)
+    assert losses.needs_soft_labels(loss)
+    with pytest.raises(ValueError, match=f"loss '{name}' needs soft labels"):
+        loss(student, None, labels)
+
+
+# --- Losses of others ---------------------------------------------------------------
+
+
+def scaled_mse(student_logits, teacher_logits, labels, *, temperature=2.0, power=2):
+    assert student_logits.dtype == teacher_logits.dtype == jnp.float32
+    difference = (student_logits - teacher_logits) / temperature
+    return jnp.mean(jnp.abs(difference) ** power, axis=-1)
+
+
+def test_a_loss_of_ones_own_has_hyperparameters_of_its_own():
+    assert losses.hyperparameters(scaled_mse) == {"temperature": 2.0, "power": 2}
+    student, teacher, labels = batch()
+    for temperature, options in ((2.0, {}), (-4.0, {"temperature": -4.0})):
+        loss = losses.get_loss(scaled_mse, **options)
+        for dtype in (jnp.float32, jnp.float16):
+            np.testing.assert_allclose(
+                loss(student.astype(dtype), teacher.astype(dtype), labels),
+                losses.mse(student.astype(dtype), teacher.astype(dtype), labels)
+                / temperature**2,
+                rtol=1e-6,
+            )
+    assert losses.needs_soft_labels(loss)
+
+
+def test_a_loss_of_ones_own_may_read_hard_labels_only():
+    def margin(student_logits, teacher_logits, labels):
+        own = jnp.take_along_axis(student_logits, labels[:, None], axis=-1)
+        return jnp.maximum(0, 1 + student_logits - own).sum(axis=-1)
+
+    loss = losses.get_loss(margin)
+    assert not losses.needs_soft_labels(loss)
+    assert losses.hyperparameters(margin) == {}
+    value = loss(jnp.array([[2.0, 1.5, 0.0]]), None, jnp.array([0]))
+    np.testing.assert_allclose(value, [1.5])
+
+
+def no_default(student_logits, teacher_logits, labels, *, weight):
+    return student_logits[:, 0] * weight
+
+
+def fails(student_logits, teacher_logits, labels):
+    return student_logits @ teacher_logits
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "message"),
+    [
+        (
+            lambda s, t, y: jnp.mean(s - t),
+            {},
+            r"gives .*\(shape=\(\), .* for 3 examples",
+        ),
+        (lambda s, t, y: s - t, {}, r"shape=\(3, 2\)"),
+        (lambda s, t, y: y, {}, "dtype=int32.* expected one float for each"),
+        (lambda s, t, y: None, {}, "gives None"),
+        (lambda s, t: s[:, 0], {}, "takes 2 positional arguments"),
+        (no_default, {}, "'weight' of loss 'no_default' has no default"),
+        (fails, {}, "loss 'fails': .*dot_general"),
+        (scaled_mse, {"temperature": np.nan}, "temperature .* is nan"),
+        (scaled_mse, {"temperature": "2"}, "temperature .* is '2'"),
+        (
+            scaled_mse,
+            {"gamma": 1.0},
+            "no hyperparameter 'gamma'; it has temperature, p",
+        ),
+    ],
+)
+def test_what_is_no_loss_is_refused(function, options, message):
+    with pytest.raises(ValueError, match=message):
+        losses.get_loss(function, **options)
+
+
+def test_one_s_own_loss_is_not_taken_for_one_of_the_same_name():
+    def gift(student_logits, teacher_logits, labels, *, gamma=-3.0):
+        return gamma * student_logits[:, 0]
+
+    assert losses.hyperparameters(gift) == {"gamma": -3.0}
+    student, teacher, labels = batch()
+    np.testing.assert_allclose(
+        losses.get_loss(gift, gamma=-2)(student, teacher, labels), -2 * student[:, 0]
+    )
