@@ -1,1 +1,7 @@
 """Teachers: whatever gives logits for images."""
+
+from gift_jax.teachers.base import Teacher, TeacherError
+from gift_jax.teachers.callable_teacher import CallableTeacher
+from gift_jax.teachers.flax_teacher import FlaxTeacher
+
+__all__ = ["CallableTeacher", "FlaxTeacher", "Teacher", "TeacherError"]

@@ -1,0 +1,157 @@
+"""A teacher of the user's own: any function from images to logits.
+
+    # my_teacher.py, used by --config.teacher.name=my_teacher:build
+    def build():
+        network = load_my_network()
+        return lambda images: network.predict((images - 0.5) / 0.25)
+
+`build` is called once, without arguments. What it returns is called with (B, H, W, C)
+float32 NumPy pixels, nominally in [0, 1], and gives (B, num_classes) logits as NumPy
+or JAX array. It normalises as it was trained. It may have an attribute `fingerprint`,
+a string that changes when its weights do.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from gift_jax import registry
+from gift_jax.data.info import DatasetInfo
+from gift_jax.teachers import base
+
+# What stands for the weights of a function that says nothing of them.
+_PROBE_IMAGES = 16
+_PROBE_NUMBERS = 8
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CallableTeacher:
+    """A function of the user's own as a teacher.
+
+    Attributes:
+      name: "package.module:attribute", or any name for messages.
+      function: See above.
+      image_shape: (H, W, C) of the images it is for.
+      num_classes: How many classes it must tell apart.
+
+    Raises:
+      TeacherError: it cannot be called with images.
+    """
+
+    name: str
+    function: Callable[[np.ndarray], Any]
+    image_shape: Sequence[int]
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        """Checks that it can be called."""
+        if not callable(self.function):
+            raise base.TeacherError(
+                f"the teacher {self.name} is a {type(self.function).__name__}, expected "
+                "a function of images that returns logits"
+            )
+        _check_arguments(self.name, self.function, np.zeros(0))
+
+    @classmethod
+    def load(cls, name: str, info: DatasetInfo) -> "CallableTeacher":
+        """The teacher behind "package.module:attribute".
+
+        Args:
+          name: Of what is called without arguments and returns the function.
+          info: The real dataset.
+
+        Raises:
+          InputError: it cannot be imported.
+          TeacherError: it is no teacher.
+        """
+        build = registry.find("teacher", name, {})
+        _check_arguments(name, build)
+        shape = (info.image_size, info.image_size, info.channels)
+        return cls(name, build(), shape, info.num_classes)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits for its code and its weights, as far as they show.
+
+        The code is the source files of `name` and of the function; what those import
+        is not seen. The weights are the function's attribute `fingerprint`, or else
+        what the function says of some random images, to four digits, so that it is
+        the same on other devices: about as exact as soft labels are stored.
+
+        Raises:
+          TeacherError: as `logits`.
+        """
+        function = self.function
+        while isinstance(function, functools.partial):
+            function = function.func
+        own_module = getattr(function, "__module__", type(function).__module__)
+        weights = getattr(self.function, "fingerprint", None)
+        return base.fingerprint(
+            {
+                "code": base.code_fingerprints(
+                    {self.name.partition(":")[0], str(own_module)}
+                ),
+                "weights": weights if isinstance(weights, str) else self._probe(),
+            }
+        )
+
+    def _probe(self) -> list[str]:
+        rng = np.random.default_rng(0)
+        images = rng.uniform(size=(_PROBE_IMAGES, *self.image_shape))
+        answer = self.logits(images).ravel()
+        numbers = rng.normal(size=(_PROBE_NUMBERS, len(answer))) @ answer
+        return [f"{number:.3e}" for number in numbers]
+
+    def logits(self, images: base.Array) -> np.ndarray:
+        """(B, num_classes) float32 for (B, H, W, C) pixels, see `base.Teacher`.
+
+        Raises:
+          TeacherError: what the function returned is of another shape, or not finite.
+        """
+        # A copy of its own, as the function may write to it.
+        returned = self.function(np.array(images, np.float32))
+        try:
+            logits = np.asarray(returned)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise base.TeacherError(
+                f"what the teacher {self.name} returns is no array: {error}"
+            ) from error
+        if not jnp.issubdtype(logits.dtype, jnp.number):
+            raise base.TeacherError(
+                f"the teacher {self.name} returns {type(returned).__name__} of dtype "
+                f"{logits.dtype}, expected logits as a NumPy or JAX array"
+            )
+        if logits.shape != (len(images), self.num_classes):
+            raise base.TeacherError(
+                f"the teacher {self.name} returns shape {logits.shape} for "
+                f"{len(images)} images of {self.num_classes} classes, expected "
+                f"{(len(images), self.num_classes)}"
+            )
+        logits = logits.astype(np.float32)
+        if not np.isfinite(logits).all():
+            raise base.TeacherError(
+                f"the teacher {self.name} gives NaN or infinite logits: its weights "
+                "are broken, or its input is scaled twice"
+            )
+        return logits
+
+
+def _check_arguments(name: str, function: Any, *arguments: Any) -> None:
+    try:
+        inspect.signature(function).bind(*arguments)
+    except ValueError:  # functions in C have none
+        return
+    except TypeError as error:
+        expected = (
+            "what it returns must take one argument, images"
+            if arguments
+            else "it is called without arguments, and returns a function of images"
+        )
+        raise base.TeacherError(
+            f"the teacher {name} cannot be called ({error}): {expected}"
+        ) from error

@@ -1,0 +1,119 @@
+"""A teacher that is a Flax network, and its weights on disk."""
+
+import dataclasses
+import functools
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gift_jax.data.preprocess import Preprocess
+from gift_jax.models import variables as variables_lib
+from gift_jax.runtime import hosts
+from gift_jax.teachers import base
+
+VARIABLES_DIRECTORY = "variables"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FlaxTeacher:
+    """A network with its weights, and what it must be fed.
+
+    Attributes:
+      name: For file names, rows of results and messages.
+      model: Applied as `model.apply(variables, inputs, train=False)`.
+      variables: Its parameters and batch statistics.
+      preprocess: From pixels to its inputs.
+    """
+
+    name: str
+    model: nn.Module
+    variables: Any
+    preprocess: Preprocess
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits for weights, network, its code and preprocessing."""
+        # Over which axis batch norm averages in training, and where functions lie in
+        # memory, do not matter.
+        definition = re.sub(
+            r"\n *axis_name = .*| at 0x[0-9a-f]+", "", repr(self.model)
+        )
+        return base.fingerprint(
+            {
+                "network": definition,
+                "code": base.code_fingerprints([type(self.model).__module__]),
+                "preprocess": {
+                    "kind": type(self.preprocess).__name__,
+                    **dataclasses.asdict(self.preprocess),
+                },
+                "variables": self.variables,
+            }
+        )
+
+    def logits(self, images: base.Array) -> jax.Array:
+        """(B, num_classes) float32 for (B, H, W, C) pixels, see `base.Teacher`."""
+        return self._predict(images)
+
+    @functools.cached_property
+    def _predict(self) -> Callable[[base.Array], jax.Array]:
+        @jax.jit
+        def predict(variables: Any, pixels: jax.Array) -> jax.Array:
+            inputs = self.preprocess.apply(pixels)
+            return jnp.asarray(self.model.apply(variables, inputs, train=False))
+
+        return functools.partial(predict, jax.device_put(self.variables))
+
+    def apply(
+        self, variables: Any, inputs: jax.Array, transform: Preprocess
+    ) -> jax.Array:
+        """Logits of images that were preprocessed for a student, in larger programs.
+
+        Args:
+          variables: The teacher's, an argument so that compiled functions do not
+            hold them as constants.
+          inputs: (B, H, W, C) float.
+          transform: The student's preprocessing, which is undone if the
+            teacher's is another.
+
+        Returns:
+          (B, num_classes) float32.
+        """
+        if transform is not self.preprocess and transform != self.preprocess:
+            inputs = self.preprocess.apply(transform.invert(inputs))
+        return jnp.asarray(self.model.apply(variables, inputs, train=False))
+
+
+def save_teacher(directory: pathlib.Path, variables: Any) -> None:
+    """Writes a teacher's variables with Orbax, on the primary host.
+
+    Raises:
+      CheckpointError: they cannot be written.
+    """
+    if hosts.is_primary():
+        variables_lib.save_variables(directory / VARIABLES_DIRECTORY, variables)
+
+
+def load_teacher(
+    directory: pathlib.Path, model: nn.Module, image_shape: Sequence[int]
+) -> Any:
+    """Reads what `save_teacher` wrote.
+
+    Raises:
+      CheckpointMismatchError: it belongs to another model.
+    """
+    shapes = variable_shapes(model, image_shape)
+    return variables_lib.load_variables(directory / VARIABLES_DIRECTORY, like=shapes)
+
+
+def variable_shapes(model: nn.Module, image_shape: Sequence[int]) -> Any:
+    """Shapes of the variables of a model for images (H, W, C)."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    shapes = jax.eval_shape(
+        lambda key, x: model.init(key, x, train=False), jax.random.key(0), images
+    )
+    return {"batch_stats": {}, **shapes}
