@@ -81,6 +81,8 @@ def run_job(
       InputError, FileNotFoundError: what is wrong with the config or the data.
     """
     job_specs = specs.expand(config)
+    for spec in job_specs:
+        spec.check_paths()
     products.open_workdir(directory)
     _keep_compiled_functions(directory / "compilation_cache")
     jobs = _jobs(job_specs, directory)

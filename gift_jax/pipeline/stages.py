@@ -180,8 +180,8 @@ def _check_fingerprint(product: Product, found: str) -> None:
     expected = product.record()["fingerprint"]
     if found != expected:
         raise WorkdirError(
-            f"{product.directory} is damaged: its contents have the fingerprint {found}, "
-            f"but {expected} was made; delete it to have it made anew"
+            f"{product.directory} is damaged: its contents have the fingerprint "
+            f"{found}, but {expected} was made; delete it to have it made anew"
         )
 
 

@@ -1,4 +1,4 @@
-"""Students of a job: named, trained, evaluated and recorded, alone or several at once."""
+"""Students of a job: named, trained, evaluated and recorded, one or several at once."""
 
 import contextlib
 import dataclasses

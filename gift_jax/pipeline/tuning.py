@@ -13,8 +13,8 @@ import numpy as np
 
 from gift_jax.pipeline.labelling import LabelledDataset
 from gift_jax.pipeline.results import TUNING_SETTINGS
-from gift_jax.pipeline.students import run_students
 from gift_jax.pipeline.stages import Job
+from gift_jax.pipeline.students import run_students
 from gift_jax.specs import StudentSpec
 
 _log = logging.getLogger(__name__)

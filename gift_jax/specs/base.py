@@ -6,7 +6,6 @@ is its part of a recipe.
 
 import dataclasses
 import math
-import pathlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -59,12 +58,6 @@ def check_seeds(field: str, seeds: tuple[int, ...]) -> None:
         raise InputError(
             f"{field} is {seeds}, expected different whole numbers, as (0, 1)"
         )
-
-
-def check_exists(field: str, path: str) -> None:
-    """Raises FileNotFoundError unless a path that is given exists."""
-    if path and not pathlib.Path(path).expanduser().exists():
-        raise FileNotFoundError(f"{field} is {path}, which does not exist")
 
 
 def chosen_names(field: str, text: str) -> list[str]:

@@ -35,7 +35,7 @@ class DistilledSpec:
     code: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises InputError or FileNotFoundError for what cannot be had."""
+        """Raises InputError for what cannot be had."""
         base.check_least("distilled", self, ipc=1)
         if pathlib.Path(self.name).name != self.name:
             raise InputError(
@@ -44,15 +44,13 @@ class DistilledSpec:
             )
         if self.source:
             registry.find("distilled.source", self.source, readers.READERS)
-        if not self.is_on_hub:
-            base.check_exists("distilled.path", self.path)
 
     @classmethod
     def from_section(cls, section: ConfigDict) -> "DistilledSpec":
         """The one distilled dataset of a section.
 
         Raises:
-          InputError, FileNotFoundError: a field of it cannot be used.
+          InputError: a field of it cannot be used.
         """
         if section.path:
             return base.from_section(cls, section, distiller=None, code=None)

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import hashlib
 import itertools
+import pathlib
 import re
 from collections.abc import Iterator
 
@@ -17,7 +18,7 @@ from gift_jax.specs.dataset import DatasetSpec
 from gift_jax.specs.distilled import DistilledSpec
 from gift_jax.specs.options import parse_options, set_options
 from gift_jax.specs.student import StudentSpec, setups
-from gift_jax.specs.teacher import TeacherSpec
+from gift_jax.specs.teacher import TORCHVISION, TeacherSpec
 from gift_jax.specs.training import RelabelSpec, TrainSpec, TuningSpec
 
 # Fields of a variant that need no place in names of products: names hold them anyway,
@@ -73,8 +74,8 @@ class JobSpec:
             raise InputError(f"seed is {self.seed}, expected at least 0")
         if self.distilled.needs_teacher and not self.relabel.needs_teacher:
             raise InputError(
-                f"distilled.name is {self.distilled.name!r}, which needs a teacher, but "
-                f"relabel.source is {self.relabel.source!r}"
+                f"distilled.name is {self.distilled.name!r}, which needs a teacher, "
+                f"but relabel.source is {self.relabel.source!r}"
             )
         for student in (students[0] for students in self.setups):
             warmup = student.optimizer.warmup_epochs
@@ -83,6 +84,19 @@ class JobSpec:
                     f"optimizer.warmup_epochs is {warmup}, longer than the "
                     f"{self.train.epochs} epochs of the training"
                 )
+
+    def check_paths(self) -> None:
+        """Raises FileNotFoundError unless all that is to be read exists."""
+        checkpoint, published = self.teacher.checkpoint, self.distilled.path
+        paths = {
+            "teacher.checkpoint": "" if checkpoint == TORCHVISION else checkpoint,
+            "distilled.path": "" if self.distilled.is_on_hub else published,
+            "relabel.path": self.relabel.path,
+            "train.init_from": self.train.init_from,
+        }
+        for field, path in paths.items():
+            if path and not pathlib.Path(path).exists():
+                raise FileNotFoundError(f"{field} is {path}, which does not exist")
 
     @property
     def views(self) -> int:
@@ -118,7 +132,6 @@ def expand(config: ConfigDict) -> list[JobSpec]:
 
     Raises:
       InputError: names the field, its value and what it can be.
-      FileNotFoundError: a path that does not exist.
     """
     return [
         _job_spec(single, variant)

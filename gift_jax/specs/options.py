@@ -73,7 +73,7 @@ def parse_options(config: ml_collections.ConfigDict, options: str) -> dict[str, 
                 "option of the config",
                 name,
                 OPTIONS,
-                or_else=", or a field as loss.gift.gamma; each with a value, NAME=VALUE",
+                or_else=", or a field as loss.gift.gamma; each as NAME=VALUE",
             )
         values[field] = parse_value(text, section.get_type(leaf), name)
     return values

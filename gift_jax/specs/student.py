@@ -4,14 +4,15 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from ml_collections.config_dict import ConfigDict
 
 from gift_jax import losses, optimizers, registry
-from gift_jax.specs.optimizer import check_used, optimizer_spec
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import base
 from gift_jax.specs.network import NetworkSpec
+from gift_jax.specs.optimizer import check_used, optimizer_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class LossSpec:
         """
         name, given = registry.split_options(text)
         defaults = _hyperparameters(name)
-        values = section.get(name) if name in losses.LOSS_NAMES else None
+        values = section.get(name) if name in losses.LOSSES else None
         return cls(
             name=name,
             options=base.chosen_options(f"loss {name}", given, defaults, values),
@@ -61,20 +62,23 @@ class LossSpec:
 
 
 def _function(name: str) -> Callable:
-    known = {loss: losses.function(loss) for loss in losses.LOSS_NAMES}
-    return registry.find("loss", name, known)
+    return registry.find("loss", name, losses.LOSSES)
 
 
-def _hyperparameters(name: str) -> dict:
-    return losses.hyperparameters_of(_function(name))
+def _hyperparameters(name: str) -> dict[str, Any]:
+    function = _function(name)
+    try:
+        return losses.hyperparameters(function)
+    except ValueError as error:
+        raise InputError(f"loss.name is {name!r}: {error}") from error
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _bound(name: str, options: base.Options) -> losses.Loss:
     try:
-        return losses.bind(_function(name), name, **dict(options))
+        return losses.get_loss(_function(name), **dict(options))
     except ValueError as error:
-        raise InputError(f"loss.name: {error}") from error
+        raise InputError(f"loss.name is {name!r}: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)

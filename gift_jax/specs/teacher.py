@@ -41,10 +41,8 @@ class TeacherSpec:
     min_accuracy: float | None
 
     def __post_init__(self) -> None:
-        """Raises InputError or FileNotFoundError for what no teacher can be."""
+        """Raises InputError for what no teacher can be."""
         base.normalization("teacher", self.mean, self.std)
-        if self.checkpoint != TORCHVISION:
-            base.check_exists("teacher.checkpoint", self.checkpoint)
         if self.network is None and self.checkpoint:
             raise InputError(
                 f"teacher.checkpoint is {self.checkpoint}, but {self.name} is no "
@@ -60,7 +58,7 @@ class TeacherSpec:
           seed: Of its training.
 
         Raises:
-          InputError, FileNotFoundError: a field of it cannot be used.
+          InputError: a field of it cannot be used.
         """
         name = section.name
         network = training = None

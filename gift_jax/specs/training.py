@@ -32,7 +32,7 @@ class RelabelSpec:
     store: str
 
     def __post_init__(self) -> None:
-        """Raises InputError or FileNotFoundError for what does not go together."""
+        """Raises InputError for what does not go together."""
         base.check_least("relabel", self, views=0, batch_size=1)
         if self.source not in SOFT_LABEL_SOURCES:
             raise registry.unknown_name(
@@ -48,7 +48,6 @@ class RelabelSpec:
                 f"relabel.source is {self.source!r} and relabel.path is "
                 f"{self.path!r}: the path belongs to the source 'fkd', which needs it"
             )
-        base.check_exists("relabel.path", self.path)
 
     @property
     def needs_teacher(self) -> bool:
@@ -83,11 +82,10 @@ class TrainSpec:
     evaluators: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Raises InputError or FileNotFoundError for what cannot be."""
+        """Raises InputError for what cannot be."""
         base.check_least("train", self, epochs=1, keep_checkpoints=1, eval_batch_size=1)
         base.check_least("train", self, batch_size=0, eval_every=0, checkpoint_every=0)
         base.check_least("train", self, students_at_once=0)
-        base.check_exists("train.init_from", self.init_from)
         for name in self.evaluators:
             registry.find("evaluator", name, evaluators.EVALUATORS)
 

@@ -1,0 +1,44 @@
+"""Options in one string."""
+
+import pytest
+
+from configs import common
+from gift_jax.runtime.errors import InputError
+from gift_jax.specs import options
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [("3", float, 3.0), ("1e-3", float, 1e-3), ("True", bool, True), ("x", str, "x")],
+)
+def test_values(text, kind, value):
+    parsed = options.parse_value(text, kind, "name")
+    assert parsed == value and type(parsed) is kind
+
+
+def test_short_and_whole_names_set_fields():
+    config = common.get_config()
+    text = "ipc=3,loss.kl.temperature=2,lr=0.5,distilled.rded.factor=2"
+    assert options.with_options(config, text) is config
+    assert (config.distilled.ipc, config.loss.kl.temperature) == (3, 2.0)
+    assert (config.optimizer.learning_rate, config.distilled.rded.factor) == (0.5, 2)
+
+
+def test_parsed_options_have_whole_names():
+    parsed = options.parse_options(common.get_config(), "ipc=3,views=2")
+    assert parsed == {"distilled.ipc": 3, "relabel.views": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ipcs=1", "did you mean 'ipc'"),
+        ("loss.kl.temprature=1", "unknown option of the config"),
+        ("ipc", "NAME=VALUE"),
+        ("ipc=many", "ipc=many must be of type int"),
+        ("ipc=True", "must be of type int"),
+    ],
+)
+def test_mistakes(text, message):
+    with pytest.raises(InputError, match=message):
+        options.with_options(common.get_config(), text)
