@@ -13,13 +13,14 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from gift_jax import registry
+from gift_jax.runtime.errors import InputError
 
 _LARGEST = float(np.finfo(np.float16).max)
 _LAST_CODE = 255
 _HALF_BYTES = 2
 
 
-class UnstorableLogitError(ValueError):
+class UnstorableLogitError(InputError):
     """A logit is NaN, infinite or too large for float16.
 
     Attributes:
@@ -54,7 +55,7 @@ class LabelCodec(Protocol):
         """Bytes that the logits of one image take.
 
         Raises:
-          ValueError: logits of so many classes cannot be stored.
+          InputError: logits of so many classes cannot be stored.
         """
 
     def encode(self, logits: np.ndarray) -> np.ndarray:
@@ -68,7 +69,7 @@ class LabelCodec(Protocol):
 
         Raises:
           UnstorableLogitError: a logit is NaN, infinite or too large for float16.
-          ValueError: as `row_bytes`.
+          InputError: as `row_bytes`.
         """
 
     def decode(self, stored: np.ndarray, num_classes: int) -> np.ndarray:
@@ -111,8 +112,10 @@ FLOAT16 = Float16Codec()
 class Int8Codec:
     """An 8-bit code of every logit, and a float16 offset and step of every row.
 
-    A logit is offset + step * code, within half a step and the rounding to float16.
-    The step is a 255th of the row's range, rounded up.
+    A logit is offset + step * code. The step is a 255th of the row's range, rounded
+    up, and both logits and what is read are rounded to float16: where no logit is
+    larger than the range, the error is a 340th of the range at most. For normal
+    logits it is a 400th at most and a 900th in the root mean square.
     """
 
     name: ClassVar[str] = "int8"
@@ -162,10 +165,10 @@ class TopKCodec:
         """Bytes that the logits of one image take.
 
         Raises:
-          ValueError: there are fewer than k classes, or more than 65,536.
+          InputError: there are fewer than k classes, or more than 65,536.
         """
         if not self.k <= num_classes <= 2**16:
-            raise ValueError(
+            raise InputError(
                 f"label format {self.name!r} is for {self.k} to {2**16} classes, but "
                 f"there are {num_classes}: set relabel.format to a smaller k, or to "
                 "float16 or int8"
@@ -207,7 +210,7 @@ def get_codec(name: str) -> LabelCodec:
       name: "float16", "int8", or "topK" such as "top10".
 
     Raises:
-      ValueError: there is none of that name.
+      UnknownNameError: there is none of that name.
 
     >>> get_codec("top10").row_bytes(num_classes=1000)
     42
@@ -221,6 +224,30 @@ def get_codec(name: str) -> LabelCodec:
             "relabel.format", name, plain, or_else=", or topK as top10"
         )
     return plain[name]
+
+
+def encode(
+    codec: LabelCodec, logits: np.ndarray, *, view: int, start: int = 0
+) -> np.ndarray:
+    """What is stored of some images of a view.
+
+    Args:
+      codec: How.
+      logits: (rows, C) float.
+      view: View number, for the error.
+      start: Image number of the first row, for the error.
+
+    Raises:
+      InputError: a logit is NaN, infinite or too large.
+    """
+    try:
+        return codec.encode(np.asarray(logits))
+    except UnstorableLogitError as error:
+        raise InputError(
+            f"teacher logits of view {view} hold {error.value} (image "
+            f"{start + error.row}, class {error.column}), which float16 cannot store: "
+            "the teacher is broken or diverged; check its accuracy and its weights"
+        ) from error
 
 
 def stored_bytes(

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gift_jax import augment
+from gift_jax.runtime.errors import InputError
 from gift_jax.torch_io import torch_files
 
 Array = np.ndarray | jax.Array
@@ -89,7 +90,7 @@ class FkdLabels:
 
     Raises:
       FileNotFoundError: there is no `epoch_0` or no batch in it.
-      ValueError: epochs or batches are missing, or the first epoch is malformed.
+      InputError: epochs or batches are missing, or the first epoch is malformed.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class FkdLabels:
         counts = [len(_numbered(epoch, "batch_", ".tar")) for epoch in epochs]
         fewest = int(np.argmin(counts))
         if counts[fewest] < max(counts):
-            raise ValueError(
+            raise InputError(
                 f"{epochs[fewest]} holds {counts[fewest]} batches, other epochs hold "
                 f"{max(counts)}: download it again"
             )
@@ -115,7 +116,7 @@ class FkdLabels:
         """Reads an epoch, in the order of the images.
 
         Raises:
-          ValueError: a batch is malformed or missing, or the batches do not hold
+          InputError: a batch is malformed or missing, or the batches do not hold
             every image once.
         """
         batches = self._batches(view)
@@ -145,7 +146,7 @@ class FkdLabels:
         batches = [_read_batch(file) for file in files]
         kinds = {(batch.mix, batch.logits.shape[1]) for batch in batches}
         if len(kinds) > 1:
-            raise ValueError(
+            raise InputError(
                 f"batches of {files[0].parent} differ in their mix or number of "
                 f"classes: {sorted(kinds)}"
             )
@@ -161,7 +162,7 @@ class FkdLabels:
         else:
             indices = sampler_order(num_images, view)
         if not np.array_equal(np.sort(indices), np.arange(self.num_images)):
-            raise ValueError(
+            raise InputError(
                 f"epoch {view} of {self.path} labels {num_images} images, "
                 f"{len(np.unique(indices))} of them different; expected each of the "
                 f"{self.num_images} once: a batch may be missing"
@@ -191,7 +192,7 @@ def _numbered(directory: pathlib.Path, prefix: str, suffix: str) -> list[pathlib
         )
     missing = sorted(set(range(numbers[-1])) - set(numbers))
     if missing:
-        raise ValueError(
+        raise InputError(
             f"{directory} holds {prefix}{numbers[-1]}{suffix}, but lacks the numbers "
             f"{missing[:_SHOWN]}: download it again"
         )
@@ -219,7 +220,7 @@ def _read_batch(path: pathlib.Path) -> _Batch:
     stored = torch_files.load_torch(path)
     if not isinstance(stored, list) or len(stored) not in (6, 7):
         found = len(stored) if isinstance(stored, list) else type(stored).__name__
-        raise ValueError(
+        raise InputError(
             f"{path} holds {found} entries, expected the 6 of SRe2L or the 7 of G-VBSM "
             "(the eighth of EDC's ImageNet-10 branch shuffles patches, which is not "
             "replayed)"
@@ -237,7 +238,7 @@ def _read_batch(path: pathlib.Path) -> _Batch:
     if partners is not None:
         partners = checked("mix partners", partners, size, kinds="iu")
         if not 0 <= partners.min() <= partners.max() < size:
-            raise ValueError(f"{path}: a mix partner is outside the batch of {size}")
+            raise InputError(f"{path}: a mix partner is outside the batch of {size}")
     if indices is not None:
         indices = checked("indices", indices, size, kinds="iu")
     mix = "none" if partners is None else "mixup" if box is None else "cutmix"
@@ -259,10 +260,10 @@ def _checked(name: str, values: Any, shape: tuple[int, ...], kinds: str) -> np.n
     """As an array, of a shape without zeros and of one of NumPy's kinds of dtype."""
     array = _array(name, values)
     if array.shape != shape or not array.size:
-        raise ValueError(f"{name} have shape {array.shape}, expected {shape}")
+        raise InputError(f"{name} have shape {array.shape}, expected {shape}")
     if array.dtype.kind not in kinds:
         expected = "integers" if kinds == "iu" else "numbers"
-        raise ValueError(f"{name} have dtype {array.dtype}, expected {expected}")
+        raise InputError(f"{name} have dtype {array.dtype}, expected {expected}")
     return array
 
 
@@ -270,7 +271,7 @@ def _array(name: str, values: Any) -> np.ndarray:
     try:
         return np.asarray(values)
     except ValueError as error:  # lists of different lengths
-        raise ValueError(f"{name} are no array ({error})") from error
+        raise InputError(f"{name} are no array ({error})") from error
 
 
 def sampler_order(num_images: int, epoch: int) -> np.ndarray:
@@ -317,10 +318,10 @@ def replay(images: jax.Array, view: FkdView, indices: jax.Array) -> jax.Array:
       (B, H, W, C) float32.
 
     Raises:
-      ValueError: the view is one of another number of images.
+      InputError: the view is one of another number of images.
     """
     if len(images) != len(view.crops):
-        raise ValueError(
+        raise InputError(
             f"the labels are those of {len(view.crops)} images, got {len(images)} "
             "images: read the class folders with the same IPC"
         )

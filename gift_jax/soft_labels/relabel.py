@@ -6,37 +6,41 @@ With as many views as a student trains epochs this is the protocol of the
 official code, whose teacher runs on every augmented batch.
 """
 
-import dataclasses
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from gift_jax.augment import AugmentSpec
 from gift_jax.data import preprocess
+from gift_jax.distilled import DistilledDataset
 from gift_jax.runtime import hosts, preemption
 from gift_jax.runtime.devices import AXIS, replicate
+from gift_jax.runtime.errors import InputError
 from gift_jax.runtime.progress import ProgressBar
-from gift_jax.soft_labels import storage, views
-from gift_jax.soft_labels.codecs import FLOAT16, LabelCodec
-from gift_jax.soft_labels.store import Ready, SoftLabelStore, Writing, encode
-from gift_jax.teachers.teacher import Teacher
+from gift_jax.soft_labels import storage
+from gift_jax.soft_labels import views as views_lib
+from gift_jax.soft_labels.base import LabelViews, label_in_batches
+from gift_jax.soft_labels.fixed import InMemorySoftLabels
+from gift_jax.soft_labels.online import OnlineSoftLabels
+from gift_jax.soft_labels.store import SoftLabelStore, Writing
+from gift_jax.teachers import FlaxTeacher, Teacher
 
 _log = logging.getLogger(__name__)
 
 # Network file systems show what another host has written after a while.
 _VISIBLE_WITHIN_SECONDS = 60.0
 _POLL_SECONDS = 1.0
-
-LabelViews = Callable[[int, np.ndarray], np.ndarray]
+_BATCH_SIZE = 250
 
 
 def make_label_views(
     teacher: Teacher,
-    data: views.TrainData,
-    view_images: views.AugmentedViews,
+    data: views_lib.TrainData,
+    view_images: views_lib.AugmentedViews,
     *,
     transform: preprocess.Preprocess,
     devices: Sequence[jax.Device],
@@ -44,7 +48,8 @@ def make_label_views(
     """Compiles the teacher on augmented views.
 
     Args:
-      teacher: The teacher.
+      teacher: The teacher. Views are made and labelled in one program if it is a
+        `FlaxTeacher`; any other is given their pixels.
       data: The whole distilled set.
       view_images: Makes the images of the views.
       transform: The student's preprocessing.
@@ -54,22 +59,68 @@ def make_label_views(
       `label_views(view, indices)` -> (len(indices), num_classes) float32; the
       number of indices must divide over the devices.
     """
+    fused = teacher if isinstance(teacher, FlaxTeacher) else None
 
-    def label(variables: Any, data: views.TrainData, number: Any, indices: Any) -> Any:
+    def answer(
+        variables: Any, data: views_lib.TrainData, number: Any, indices: Any
+    ) -> jax.Array:
         images = view_images.images(data, number, indices)
-        return teacher.logits(variables, images, transform)
+        if fused:
+            return fused.apply(variables, images, transform)
+        return transform.invert(images)
 
     mapped = jax.pmap(
-        label, axis_name=AXIS, in_axes=(None, None, None, 0), devices=devices
+        answer, axis_name=AXIS, in_axes=(None, None, None, 0), devices=devices
     )
-    variables, data = replicate((teacher.variables, data), devices)
+    variables = fused.variables if fused else ()
+    variables, data = replicate((variables, data), devices)
 
     def label_views(view: int, indices: np.ndarray) -> np.ndarray:
         per_device = indices.reshape(len(devices), -1).astype(np.int32)
-        logits = mapped(variables, data, np.int32(view), per_device)
-        return np.asarray(logits).reshape(len(indices), -1)
+        answers = np.asarray(mapped(variables, data, np.int32(view), per_device))
+        answers = answers.reshape(len(indices), *answers.shape[2:])
+        return answers if fused else np.asarray(teacher.logits(answers))
 
     return label_views
+
+
+def relabel_views(
+    teacher: Teacher,
+    dataset: DistilledDataset,
+    *,
+    augment: AugmentSpec,
+    views: int,
+    seed: int,
+    batch_size: int = _BATCH_SIZE,
+) -> InMemorySoftLabels:
+    """Labels every view and keeps the labels in memory, for a notebook.
+
+    Args:
+      teacher: The teacher.
+      dataset: The distilled dataset.
+      augment: Of the views.
+      views: How many of every image.
+      seed: Of the views, as of `views.train_data`.
+      batch_size: Images in a forward pass.
+
+    Returns:
+      Logits as they would be stored, in float16.
+
+    Raises:
+      InputError: the teacher's logits hold NaN or overflow float16.
+    """
+    data, normalization = views_lib.train_data(dataset, seed)
+    label_views = make_label_views(
+        teacher,
+        data,
+        views_lib.AugmentedViews(augment, normalization),
+        transform=dataset.preprocess,
+        devices=jax.local_devices()[:1],
+    )
+    batch_size = min(batch_size, len(dataset))
+    labels = OnlineSoftLabels(label_views, len(dataset), views, batch_size)
+    logits = [labels.start_reading(view).result().logits for view in range(views)]
+    return InMemorySoftLabels(np.stack(logits))
 
 
 def relabel(store: SoftLabelStore, label_views: LabelViews, *, batch_size: int) -> None:
@@ -83,7 +134,7 @@ def relabel(store: SoftLabelStore, label_views: LabelViews, *, batch_size: int) 
       batch_size: Images in a forward pass over all devices.
 
     Raises:
-      ValueError: the teacher's logits hold NaN or overflow float16, or the disk is
+      InputError: the teacher's logits hold NaN or overflow float16, or the disk is
         too small for the store.
       StorageError: the store cannot be written.
       PreemptedError: the job was asked to stop; what is written stays.
@@ -120,7 +171,7 @@ def _write_chunks(
                 return
             began = time.monotonic()
             rows = np.arange(start, stop)
-            logits = _in_batches(label_views, view, rows, batch_size)
+            logits = label_in_batches(label_views, view, rows, batch_size)
             if writing is not None:
                 writing.result()
             writing = store.start_writing(view, start, logits)
@@ -134,7 +185,7 @@ def _write_chunks(
 
 
 def _check_space(store: SoftLabelStore, missing_chunks: int) -> None:
-    """Says how large the store will be; raises ValueError if the disk is too small."""
+    """Says how large the store will be; raises InputError if the disk is too small."""
     missing = missing_chunks * store.chunk_bytes
     form = (
         f"{store.num_images:,} images x {store.num_classes:,} classes x "
@@ -149,7 +200,7 @@ def _check_space(store: SoftLabelStore, missing_chunks: int) -> None:
     )
     free = storage.free_bytes(store.location)
     if free is not None and free < missing:
-        raise ValueError(
+        raise InputError(
             f"the soft labels need {storage.readable_size(missing)} more ({form}), but "
             f"{store.location} has {storage.readable_size(free)} free: make room, or "
             "set relabel.format to int8 or top10, relabel.views to fewer views, or "
@@ -177,47 +228,3 @@ def _readable_time(seconds: float) -> str:
     if minutes < 2:
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-
-
-def _in_batches(
-    label_views: LabelViews, view: int, rows: np.ndarray, batch_size: int
-) -> np.ndarray:
-    # Padded, as a batch of another size would be compiled anew.
-    padded = np.resize(rows, len(rows) + -len(rows) % batch_size)
-    batches = padded.reshape(-1, batch_size)
-    first = label_views(view, batches[0])
-    logits = np.empty((len(padded), first.shape[1]), first.dtype)
-    logits[:batch_size] = first
-    for number, batch in enumerate(batches[1:], start=1):
-        logits[number * batch_size :][:batch_size] = label_views(view, batch)
-    return logits[: len(rows)]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class OnlineSoftLabels:
-    """The teacher's logits made when they are asked for, and kept nowhere.
-
-    This is what the official code does in every run. The logits are rounded as those
-    of a store are.
-
-    Attributes:
-      label_views: From `make_label_views`.
-      num_images: N.
-      views: Views of every image.
-      batch_size: Images in a forward pass over all devices.
-      codec: Of the store whose labels these equal.
-    """
-
-    label_views: LabelViews
-    num_images: int
-    views: int
-    batch_size: int
-    codec: LabelCodec = FLOAT16
-
-    def start_reading(self, view: int) -> Ready:
-        """The view, labelled before this returns."""
-        rows = np.arange(self.num_images)
-        logits = _in_batches(self.label_views, view, rows, self.batch_size)
-        stored = encode(self.codec, logits, view, 0)
-        decoded = self.codec.decode(stored, logits.shape[1])
-        return Ready(views.View(np.int32(view), decoded))

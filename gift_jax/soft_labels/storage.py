@@ -12,6 +12,8 @@ from typing import Any
 
 import tensorstore
 
+from gift_jax.runtime.errors import InputError, UserError
+
 _CLOUDS = {
     "gs": "Google Cloud Storage: `gcloud auth application-default login`, or "
     "GOOGLE_APPLICATION_CREDENTIALS",
@@ -23,7 +25,7 @@ _FIRST_ANSWER_SECONDS = 30.0
 _DAMAGE = ("DATA_LOSS", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "OUT_OF_RANGE")
 
 
-class StorageError(OSError):
+class StorageError(UserError, OSError):
     """A store cannot be reached, read or written."""
 
 
@@ -46,7 +48,7 @@ def kvstore_spec(location: str | os.PathLike) -> dict[str, Any]:
       location: A local path, "gs://BUCKET/PATH" or "s3://BUCKET/PATH".
 
     Raises:
-      ValueError: a URL of another kind, or one that is malformed.
+      InputError: a URL of another kind, or one that is malformed.
 
     >>> kvstore_spec("gs://bucket/soft_labels")
     {'bucket': 'bucket', 'driver': 'gcs', 'path': 'soft_labels/'}
@@ -56,14 +58,14 @@ def kvstore_spec(location: str | os.PathLike) -> dict[str, Any]:
     url = str(location).rstrip("/") + "/"
     scheme = url.partition("://")[0]
     if scheme not in _CLOUDS:
-        raise ValueError(
+        raise InputError(
             f"{location} cannot be written to: expected a local path, "
             "gs://BUCKET/PATH or s3://BUCKET/PATH"
         )
     try:
         spec = tensorstore.KvStore.Spec(url).to_json()
     except ValueError as error:
-        raise ValueError(f"{location} is no place to store at: {error}") from error
+        raise InputError(f"{location} is no place to store at: {error}") from error
     variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     endpoint = next(filter(None, map(os.environ.get, variables)), None)
     if scheme == "s3" and endpoint:
@@ -82,7 +84,7 @@ def open_array(
 
     Raises:
       StorageError: the location cannot be reached or written.
-      ValueError: another array lies there; says how it differs.
+      InputError: another array lies there; says how it differs.
     """
     check_reachable(location)
     full_spec = {**spec, "kvstore": kvstore_spec(location)}
@@ -90,7 +92,7 @@ def open_array(
     try:
         return _first_answer(opening, location)
     except ValueError as error:
-        raise ValueError(reason(error)) from error
+        raise InputError(reason(error)) from error
 
 
 def check_reachable(location: str | os.PathLike) -> None:
@@ -98,7 +100,7 @@ def check_reachable(location: str | os.PathLike) -> None:
 
     Raises:
       StorageError: it does not answer, or the bucket is not there or not ours.
-      ValueError: as `kvstore_spec`.
+      InputError: as `kvstore_spec`.
     """
     spec = kvstore_spec(location)
     if is_remote(location):

@@ -2,25 +2,24 @@
 
 The array has a row for every (view, image), as zarr3 with a checksum on every
 chunk, written through TensorStore to a local directory or a cloud. A row holds
-logits as a codec of `label_codecs` stores them: by default (views, N, C) float16. A
+logits as a codec of `codecs` stores them: by default (views, N, C) float16. A
 chunk appears under its name only when it is complete, so a store that was
 interrupted is continued at its missing chunks.
 """
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator
-from concurrent import futures
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tensorstore
 
+from gift_jax.runtime.errors import InputError, UserError
 from gift_jax.soft_labels import storage
 from gift_jax.soft_labels.codecs import (
     FLOAT16,
     LabelCodec,
-    UnstorableLogitError,
+    encode,
     stored_bytes,
 )
 from gift_jax.soft_labels.views import View
@@ -31,25 +30,7 @@ from gift_jax.soft_labels.views import View
 _CHUNK_BYTES = 16 * 2**20
 
 
-class Reading(Protocol):
-    """A read that is under way."""
-
-    def result(self) -> Any:
-        """Waits for the view and its soft labels: a `View`, or an `FkdView`."""
-
-
-class SoftLabels(Protocol):
-    """Where a training reads its views and their soft labels from."""
-
-    @property
-    def views(self) -> int:
-        """How many views of every image there are labels of."""
-
-    def start_reading(self, view: int) -> Reading:
-        """Starts to read a view."""
-
-
-class DamagedStoreError(ValueError):
+class DamagedStoreError(UserError, ValueError):
     """A chunk of the store is missing or fails its checksum."""
 
 
@@ -135,8 +116,8 @@ class SoftLabelStore:
           logits: (rows, C) float.
 
         Raises:
-          ValueError: a logit is NaN, infinite or too large for float16, or the
-            logits are not those of one whole chunk.
+          InputError: a logit is NaN, infinite or too large for float16.
+          ValueError: the logits are not those of one whole chunk.
         """
         expected = (min(self.chunk_rows, self.num_images - start), self.num_classes)
         if start % self.chunk_rows or logits.shape != expected:
@@ -145,7 +126,7 @@ class SoftLabelStore:
                 f"{self.location}: expected shape {expected} at a multiple of "
                 f"{self.chunk_rows}"
             )
-        stored = encode(self.codec, logits, view, start)
+        stored = encode(self.codec, logits, view=view, start=start)
         rows = self.array[view, start : start + len(stored)]
         return Writing(self.location, rows.write(stored))
 
@@ -164,28 +145,6 @@ class SoftLabelStore:
           StorageError: the store cannot be read.
         """
         return self.start_reading(view).logits()
-
-
-def encode(codec: LabelCodec, logits: np.ndarray, view: int, start: int) -> np.ndarray:
-    """What is stored of logits.
-
-    Args:
-      codec: How.
-      logits: (rows, C) float.
-      view: View number, for the error.
-      start: Image number of the first row, for the error.
-
-    Raises:
-      ValueError: a logit is NaN, infinite or too large.
-    """
-    try:
-        return codec.encode(np.asarray(logits))
-    except UnstorableLogitError as error:
-        raise ValueError(
-            f"teacher logits of view {view} hold {error.value} (image "
-            f"{start + error.row}, class {error.column}), which float16 cannot store: "
-            "the teacher is broken or diverged; check its accuracy and its weights"
-        ) from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -269,7 +228,7 @@ def open_store(
 
     Raises:
       StorageError: the location cannot be reached or written.
-      ValueError: a store of another shape lies there, or the codec is not for so
+      InputError: a store of another shape lies there, or the codec is not for so
         many classes.
     """
     row_bytes = codec.row_bytes(num_classes)
@@ -297,59 +256,9 @@ def open_store(
     try:
         array = storage.open_array(spec, location)
     except ValueError as error:
-        raise ValueError(
+        raise InputError(
             f"{location} holds no soft labels of shape "
             f"{(views, num_images, num_classes)} (views, images, classes) in "
             f"{codec.name}: {error}"
         ) from error
     return SoftLabelStore(str(location), array, rows, num_classes, codec)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Ready:
-    """A read for which there is nothing to wait."""
-
-    view: View
-
-    def result(self) -> View:
-        """The view and its soft labels."""
-        return self.view
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FixedSoftLabels:
-    """Stored labels that are the same for every view, as DATM publishes them.
-
-    Attributes:
-      logits: (N, C) float.
-      views: How many views of every image to train on.
-    """
-
-    logits: np.ndarray
-    views: int
-
-    def start_reading(self, view: int) -> Ready:
-        """The view of that number, with the logits that all views have."""
-        return Ready(View(np.int32(view), self.logits))
-
-
-def prefetched(soft_labels: SoftLabels, views: Iterable[int]) -> Iterator[Any]:
-    """Reads views in order, each while the one before is in use.
-
-    A thread waits for what is read, checks and decodes it.
-
-    Yields:
-      What `Reading.result` returns.
-    """
-    thread = futures.ThreadPoolExecutor(1, thread_name_prefix="soft labels")
-    try:
-        pending: futures.Future | None = None
-        for view in views:
-            current = pending
-            pending = thread.submit(soft_labels.start_reading(view).result)
-            if current is not None:
-                yield current.result()
-        if pending is not None:
-            yield pending.result()
-    finally:
-        thread.shutdown(wait=False)

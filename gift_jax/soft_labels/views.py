@@ -6,12 +6,18 @@ from typing import Any
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from gift_jax import augment
 from gift_jax.data import preprocess
+from gift_jax.distilled import DistilledDataset
+from gift_jax.distilled import dataset as distilled_lib
 from gift_jax.soft_labels import fkd
+from gift_jax.streams import Purpose, stream_key
+
+_IMAGES_AT_ONCE = 512
 
 
 class TrainData(flax.struct.PyTreeNode):
@@ -26,6 +32,44 @@ class TrainData(flax.struct.PyTreeNode):
     images: jax.Array
     labels: jax.Array
     view_key: jax.Array
+
+
+def train_data(
+    dataset: DistilledDataset, seed: int
+) -> tuple[TrainData, preprocess.Normalization | None]:
+    """The arrays of a distilled dataset as a training keeps them on devices.
+
+    Args:
+      dataset: The distilled dataset.
+      seed: Of the augmented views.
+
+    Returns:
+      The arrays, and the normalisation to apply to the images where they are kept
+      as 8-bit pixels, a quarter of the memory of floats; else None.
+    """
+    images, normalization = None, None
+    if isinstance(dataset.preprocess, preprocess.Normalization):
+        images, normalization = _pixels(dataset.images), dataset.preprocess
+    if images is None:
+        images, normalization = dataset.inputs(), None
+    data = TrainData(
+        images=jnp.asarray(images),
+        labels=jnp.asarray(dataset.labels),
+        view_key=stream_key(seed, Purpose.VIEWS),
+    )
+    return data, normalization
+
+
+def _pixels(images: np.ndarray) -> np.ndarray | None:
+    """As `distilled.as_uint8`, without copies of all images as floats."""
+    pixels = np.empty(images.shape, np.uint8)
+    for start in range(0, len(images), _IMAGES_AT_ONCE):
+        some = slice(start, start + _IMAGES_AT_ONCE)
+        exact = distilled_lib.as_uint8(images[some])
+        if exact is None:
+            return None
+        pixels[some] = exact
+    return pixels
 
 
 class View(flax.struct.PyTreeNode):

@@ -52,8 +52,8 @@ class CallableTeacher:
         """Checks that it can be called."""
         if not callable(self.function):
             raise base.TeacherError(
-                f"the teacher {self.name} is a {type(self.function).__name__}, expected "
-                "a function of images that returns logits"
+                f"the teacher {self.name} is a {type(self.function).__name__}, "
+                "expected a function of images that returns logits"
             )
         _check_arguments(self.name, self.function, np.zeros(0))
 

@@ -40,9 +40,7 @@ class FlaxTeacher:
         """16 hexadecimal digits for weights, network, its code and preprocessing."""
         # Over which axis batch norm averages in training, and where functions lie in
         # memory, do not matter.
-        definition = re.sub(
-            r"\n *axis_name = .*| at 0x[0-9a-f]+", "", repr(self.model)
-        )
+        definition = re.sub(r"\n *axis_name = .*| at 0x[0-9a-f]+", "", repr(self.model))
         return base.fingerprint(
             {
                 "network": definition,

@@ -1,0 +1,84 @@
+"""Where a training reads its views and their soft labels from: the protocol."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from typing import Any, Protocol
+
+import numpy as np
+
+# `label_views(view, indices)` -> (len(indices), num_classes) float32 of a teacher.
+LabelViews = Callable[[int, np.ndarray], np.ndarray]
+
+
+class Reading(Protocol):
+    """A read that is under way."""
+
+    def result(self) -> Any:
+        """Waits for the view and its soft labels: a `View`, or an `FkdView`."""
+
+
+class SoftLabels(Protocol):
+    """Where a training reads its views and their soft labels from."""
+
+    @property
+    def views(self) -> int:
+        """How many views of every image there are labels of."""
+
+    def start_reading(self, view: int) -> Reading:
+        """Starts to read a view."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ready:
+    """A read for which there is nothing to wait."""
+
+    view: Any
+
+    def result(self) -> Any:
+        """The view and its soft labels."""
+        return self.view
+
+
+def prefetched(soft_labels: SoftLabels, views: Iterable[int]) -> Iterator[Any]:
+    """Reads views in order, each while the one before is in use.
+
+    A thread waits for what is read, checks and decodes it.
+
+    Yields:
+      What `Reading.result` returns.
+    """
+    thread = futures.ThreadPoolExecutor(1, thread_name_prefix="soft labels")
+    try:
+        pending: futures.Future | None = None
+        for view in views:
+            current = pending
+            pending = thread.submit(soft_labels.start_reading(view).result)
+            if current is not None:
+                yield current.result()
+        if pending is not None:
+            yield pending.result()
+    finally:
+        thread.shutdown(wait=False)
+
+
+def label_in_batches(
+    label_views: LabelViews, view: int, rows: np.ndarray, batch_size: int
+) -> np.ndarray:
+    """The (len(rows), num_classes) logits of images of a view.
+
+    Args:
+      label_views: Is called with as many indices every time.
+      view: View number.
+      rows: (R,) integers, which images.
+      batch_size: How many at a time.
+    """
+    # Padded, as a batch of another size would be compiled anew.
+    padded = np.resize(rows, len(rows) + -len(rows) % batch_size)
+    batches = padded.reshape(-1, batch_size)
+    first = label_views(view, batches[0])
+    logits = np.empty((len(padded), first.shape[1]), first.dtype)
+    logits[:batch_size] = first
+    for number, batch in enumerate(batches[1:], start=1):
+        logits[number * batch_size :][:batch_size] = label_views(view, batch)
+    return logits[: len(rows)]

@@ -1,0 +1,38 @@
+"""Soft labels that a teacher makes while a student trains."""
+
+import dataclasses
+
+import numpy as np
+
+from gift_jax.soft_labels.base import LabelViews, Ready, label_in_batches
+from gift_jax.soft_labels.codecs import FLOAT16, LabelCodec, encode
+from gift_jax.soft_labels.views import View
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OnlineSoftLabels:
+    """The teacher's logits made when they are asked for, and kept nowhere.
+
+    This is what the official code does in every run. The logits are rounded as those of a store are.
+
+    Attributes:
+      label_views: From `relabel.make_label_views`.
+      num_images: N.
+      views: Views of every image.
+      batch_size: Images in a forward pass over all devices.
+      codec: Of the store whose labels these equal.
+    """
+
+    label_views: LabelViews
+    num_images: int
+    views: int
+    batch_size: int
+    codec: LabelCodec = FLOAT16
+
+    def start_reading(self, view: int) -> Ready:
+        """The view, labelled before this returns."""
+        rows = np.arange(self.num_images)
+        logits = label_in_batches(self.label_views, view, rows, self.batch_size)
+        stored = encode(self.codec, logits, view=view)
+        decoded = self.codec.decode(stored, logits.shape[1])
+        return Ready(View(np.int32(view), decoded))
