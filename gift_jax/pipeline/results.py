@@ -1,40 +1,58 @@
-"""The results file, one JSON object a line, and the table that ends a job."""
+"""The rows of results: their fields, the files they lie in, the table that ends a job.
 
+A file holds one JSON object a line. Rows are checked here, once, when they are written
+and when they are read; a line that is no row is passed over, counted and named.
+"""
+
+import functools
 import json
+import logging
+import math
 import os
 import pathlib
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gift_jax.runtime import hosts
 
+_log = logging.getLogger(__name__)
+
 RESULTS_FILE = "results.jsonl"
-# Which learning rates were chosen, one setup a line; see gift_jax/tuning.py.
+# Which learning rates were chosen, one choice a line.
 TUNING_FILE = "tuning.jsonl"
-# Fields that say what a run was; rows that agree in all of them differ in nothing but
-# the seed.
-SETUP = ("optimizer", "learning_rate", "weight_decay", "schedule")
-BLOCK = (
-    "dataset",
-    "distill",
-    "ipc",
-    "teacher",
-    "soft_labels",
-    "label_format",
-    "views",
-    "augment",
-    "student",
-    "epochs",
-    "batch_size",
-)
-SETTINGS = (*BLOCK, *SETUP, "loss")
+FINISHED, DIVERGED = "finished", "diverged"
+
+# Fingerprints of content: of all that a student was trained on, of the real images
+# with the test split, and of the weights that training began with.
+IDENTITY = ("trained_on", "dataset_fingerprint", "init_from")
+# What a loss is evaluated on, whatever the optimizer.
+BENCHMARK = (
+    "dataset", "distill", "ipc", "teacher", "soft_labels", "label_format", "views",
+    "augment", "student", "epochs", "batch_size", *IDENTITY,
+)  # fmt: skip
+OPTIMIZER = ("optimizer", "learning_rate", "weight_decay", "schedule")
+# Runs that agree in all of them are one group: they differ in nothing but the seed.
+SETTINGS = (*BENCHMARK, *OPTIMIZER, "loss")
 # What a learning rate is chosen for.
 TUNING_SETTINGS = tuple(name for name in SETTINGS if name != "learning_rate")
+
+_IN_EVERY_ROW = (
+    "run_id", *SETTINGS, "seed", "data_seed", "status", "top1_last", "top1_best"
+)  # fmt: skip
+_IN_EVERY_CHOICE = (
+    *TUNING_SETTINGS, "learning_rate", "default_learning_rate", "validation_images",
+    "seeds", "tried",
+)  # fmt: skip
+_MOST_CHARACTERS, _MOST_ITEMS = 1000, 1000
+
 _COLUMNS = {
     "distill": "distilled",
     "ipc": "ipc",
     "teacher": "teacher",
+    "data_seed": "data seed",
     "views": "views",
+    "augment": "augment",
     "label_format": "labels",
     "student": "student",
     "loss": "loss",
@@ -49,7 +67,10 @@ _COLUMNS = {
     "status": "status",
 }
 # Shown where they tell rows apart.
-_IF_SEVERAL = {"teacher", "views", "label_format", "learning_rate", "epochs"}
+_IF_SEVERAL = {
+    "teacher", "data_seed", "views", "augment", "label_format", "learning_rate",
+    "epochs",
+}  # fmt: skip
 
 Row = Mapping[str, Any]
 
@@ -59,21 +80,30 @@ def append_result(workdir: pathlib.Path, row: Row) -> None:
 
     Raises:
       OSError: the line could not be written in full.
+      ValueError: it is no row; see `check_row`.
     """
-    if json.loads(json.dumps(row)) not in read_results(workdir):
+    row = _finite(row)
+    check_row(row)
+    if row not in read_results(workdir):
         _append_line(workdir / RESULTS_FILE, row)
 
 
 def append_tuning(workdir: pathlib.Path, row: Row) -> None:
-    """Appends a chosen learning rate, unless its row is there already.
+    """Appends a chosen learning rate, unless it is the latest choice already.
 
     Raises:
       OSError: the line could not be written in full.
+      ValueError: it is no choice; see `check_choice`.
     """
-    path = workdir / TUNING_FILE
-    lines = path.read_text().splitlines() if path.exists() else []
-    if json.dumps(row) not in lines:
-        _append_line(path, row)
+    row = _finite(row)
+    check_choice(row)
+    if row not in latest_choices(workdir)[0]:
+        _append_line(workdir / TUNING_FILE, row)
+
+
+def _finite(row: Row) -> dict[str, Any]:
+    """As it is read back; a number that is not finite is null, as JSON has none."""
+    return json.loads(json.dumps(row), parse_constant=lambda _: None)
 
 
 def _append_line(path: pathlib.Path, row: Row) -> None:
@@ -97,51 +127,197 @@ def _append_line(path: pathlib.Path, row: Row) -> None:
 
 
 def read_results(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """All runs of a work directory, one row each; half-written lines are passed over.
+    """All runs of a work directory, one row each.
 
     Of a run that was deleted and made anew, the latest row counts.
     """
-    path = workdir / RESULTS_FILE
-    return latest_rows(path.read_text(), json.loads)[0] if path.exists() else []
+    rows, skipped = latest_rows(workdir)
+    for reason in skipped:
+        _warn_once(f"{workdir / RESULTS_FILE}: passed over {reason}")
+    return rows
 
 
-def latest_rows(
-    text: str, parse: Callable[[str], dict[str, Any]]
+@functools.cache
+def _warn_once(message: str) -> None:
+    _log.warning(message)
+
+
+def latest_rows(workdir: pathlib.Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The latest row of every run, and what is wrong with lines that are no row."""
+    rows, skipped = _read_lines(workdir / RESULTS_FILE, check_row)
+    return list({row["run_id"]: row for row in rows}.values()), skipped
+
+
+def latest_choices(workdir: pathlib.Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The latest chosen learning rate of the same settings, and as `latest_rows`."""
+    rows, skipped = _read_lines(workdir / TUNING_FILE, check_choice)
+    latest = {tuple(row[name] for name in TUNING_SETTINGS): row for row in rows}
+    return list(latest.values()), skipped
+
+
+def _read_lines(
+    path: pathlib.Path, check: Callable[[Any], None]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The latest row of every run in a results file.
-
-    Args:
-      text: Of the file.
-      parse: From a line to its row; raises ValueError where it is none.
-
-    Returns:
-      The rows, and what is wrong with the lines that were passed over.
-    """
-    rows: dict[str, dict[str, Any]] = {}
-    unreadable = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            row = parse(line)
-        except ValueError as error:
-            unreadable.append(f"line {number}: {error}")
+    rows: list[dict[str, Any]] = []
+    wrong: dict[str, list[int]] = {}
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        if not line and number == len(lines):
             continue
-        rows[row["run_id"]] = row
-    return list(rows.values()), unreadable
+        try:
+            row = json.loads(line.decode())
+            check(row)
+        except UnicodeDecodeError:
+            wrong.setdefault("not UTF-8", []).append(number)
+        except json.JSONDecodeError as error:
+            wrong.setdefault(f"not JSON ({error.msg})", []).append(number)
+        except (ValueError, RecursionError) as error:
+            wrong.setdefault(str(error), []).append(number)
+        else:
+            rows.append(row)
+    return rows, [f"{_numbers(n)}: {reason}" for reason, n in wrong.items()]
 
 
-def parse_object(line: str) -> dict[str, Any]:
-    """Parses a line that holds a JSON object.
+def _numbers(lines: Sequence[int]) -> str:
+    shown = ", ".join(map(str, lines[:5]))
+    more = f" and {len(lines) - 5} more" if len(lines) > 5 else ""
+    return f"line{'s' * (len(lines) > 1)} {shown}{more}"
+
+
+def check_row(row: Any) -> None:
+    """Checks a row of the results file.
+
+    Fields that are not known may hold a number, a text, true, false or null.
 
     Raises:
-      ValueError: it does not; the message says why.
+      ValueError: it is no row; the message says why.
     """
-    try:
-        found = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg})") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"a JSON {type(found).__name__}, expected an object")
-    return found
+    if isinstance(row, dict) and "run_id" in row and "trained_on" not in row:
+        raise ValueError(
+            "a row of version 1, which does not say what the student was trained on; "
+            "expected version 2"
+        )
+    _check_object(row, _IN_EVERY_ROW)
+    for name in ("top1_last", "top1_best"):
+        if row["status"] == FINISHED and row[name] is None:
+            raise ValueError(f"{name} is None, expected a percentage")
+
+
+def check_choice(row: Any) -> None:
+    """Checks a row of the file of chosen learning rates.
+
+    Raises:
+      ValueError: it is none; the message says why.
+    """
+    # Where all rates diverged none is chosen.
+    chosen = isinstance(row, dict) and row.get("learning_rate", "absent") is None
+    _check_object({**row, "learning_rate": 1} if chosen else row, _IN_EVERY_CHOICE)
+
+
+def _check_object(row: Any, required: Sequence[str]) -> None:
+    if not isinstance(row, dict):
+        raise ValueError(f"a JSON {type(row).__name__}, expected an object")
+    for name in required:
+        if name not in row:
+            raise ValueError(f"without {name}, expected {_KIND_OF[name].rstrip('?')}")
+    for name, value in row.items():
+        kind = _KIND_OF.get(name, _ANYTHING)
+        if value is None and kind.endswith("?"):
+            continue
+        kind = kind.rstrip("?")
+        if not _KINDS[kind][0](value):
+            shown = reprlib.repr(name)[1:-1]
+            raise ValueError(f"{shown} is {reprlib.repr(value)}, expected {kind}")
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and _is_number(value)
+
+
+def _is_percentage(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 100
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and value > 0
+
+
+def _is_text(value: Any) -> bool:
+    """Without line ends and what else is not to be seen."""
+    is_short = isinstance(value, str) and len(value) <= _MOST_CHARACTERS
+    return is_short and value.isprintable()
+
+
+def _is_file_name(value: Any) -> bool:
+    """Of one file in a directory, whatever the directory."""
+    if not _is_text(value) or value in ("", ".", ".."):
+        return False
+    return len(value.encode()) <= 255 and not set(value) & {"/", "\\"}
+
+
+def _is_fingerprint(value: Any) -> bool:
+    return _is_text(value) and value.isalnum() and value.isascii()
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, bool | None) or _is_number(value) or _is_text(value)
+
+
+def _is_trial(value: Any) -> bool:
+    """A learning rate, and its mean accuracy or null where a run diverged."""
+    if not isinstance(value, dict) or not _is_positive(value.get("learning_rate")):
+        return False
+    top1 = value.get("top1", "absent")
+    return top1 is None or _is_percentage(top1)
+
+
+def _are(is_item: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Whether a value is a list of those."""
+    return lambda value: (
+        isinstance(value, list)
+        and 0 < len(value) <= _MOST_ITEMS
+        and all(map(is_item, value))
+    )
+
+
+_ANYTHING = "a text, a number, true, false or null"
+# What a value must be, and the fields that are of that kind; "?" where null will do.
+_KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "the name of a file": (_is_file_name, "run_id distilled_dir? soft_labels_dir?"),
+    "a text": (
+        _is_text,
+        "dataset distill teacher? soft_labels label_format? augment? student optimizer "
+        "schedule? loss",
+    ),
+    "a fingerprint": (
+        _is_fingerprint,
+        "trained_on dataset_fingerprint init_from? distilled_fingerprint? "
+        "teacher_fingerprint?",
+    ),
+    "an integer": (
+        _is_integer,
+        "ipc views epochs batch_size seed data_seed soft_label_bytes? diverged_epoch? "
+        "diverged_step? validation_images",
+    ),
+    "a number": (_is_number, "weight_decay? gradient_norm_first? train_seconds?"),
+    "a positive number": (_is_positive, "learning_rate default_learning_rate"),
+    "a percentage": (_is_percentage, "top1_last? top1_best? top5_last?"),
+    f"{FINISHED} or {DIVERGED}": ((FINISHED, DIVERGED).__contains__, "status"),
+    "a list of integers": (_are(_is_integer), "seeds"),
+    "a list of objects with learning_rate and top1": (_are(_is_trial), "tried"),
+    _ANYTHING: (_is_scalar, ""),
+}
+_KIND_OF = {
+    name.rstrip("?"): kind + "?" * name.endswith("?")
+    for kind, (_, names) in _KINDS.items()
+    for name in names.split()
+}
 
 
 def summary_table(rows: Sequence[Row]) -> str:
