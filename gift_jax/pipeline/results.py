@@ -29,7 +29,7 @@ IDENTITY = ("trained_on", "dataset_fingerprint", "init_from")
 # What a loss is evaluated on, whatever the optimizer.
 BENCHMARK = (
     "dataset", "distill", "ipc", "teacher", "soft_labels", "label_format", "views",
-    "augment", "student", "epochs", "batch_size", *IDENTITY,
+    "augment", "student", "epochs", "batch_size", "eval_every", *IDENTITY,
 )  # fmt: skip
 OPTIMIZER = ("optimizer", "learning_rate", "weight_decay", "schedule")
 # Runs that agree in all of them are one group: they differ in nothing but the seed.
@@ -302,7 +302,7 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "an integer": (
         _is_integer,
-        "ipc views epochs batch_size seed data_seed soft_label_bytes? diverged_epoch? "
+        "ipc views epochs batch_size eval_every seed data_seed soft_label_bytes? diverged_epoch? "
         "diverged_step? validation_images",
     ),
     "a number": (_is_number, "weight_decay? gradient_norm_first? train_seconds?"),

@@ -14,20 +14,20 @@ import flax.linen as nn
 import jax
 
 from gift_jax import distilled as distilled_lib
-from gift_jax import evaluators, registry
+from gift_jax import evaluators
 from gift_jax.data import info, preprocess, real
 from gift_jax.distilled import DistilledDataset, read_distilled
 from gift_jax.distilled.readers import guess_source
+from gift_jax.models.variables import check_shapes
 from gift_jax.pipeline.products import Product, WorkdirError, file_fingerprint
 from gift_jax.runtime import hosts, preemption, progress
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import JobSpec
 from gift_jax.specs.teacher import TORCHVISION
-from gift_jax.teachers import CallableTeacher, FlaxTeacher, Teacher, TeacherError, check
+from gift_jax.teachers import CallableTeacher, FlaxTeacher, Teacher, check
 from gift_jax.teachers import flax_teacher as flax_teacher_lib
 from gift_jax.torch_io import torch_import
-from gift_jax.train import checkpoint
-from gift_jax.train.teacher import train_teacher
+from gift_jax.train.teacher import DivergedError, train_teacher
 
 _log = logging.getLogger(__name__)
 
@@ -81,8 +81,8 @@ class Job:
         batch_size = self.spec.train.eval_batch_size
         key = (name, transform, split, batch_size)
         if key not in self._evaluators:
-            make = registry.find("evaluator", name, evaluators.EVALUATORS)
-            self._evaluators[key] = make(
+            self._evaluators[key] = evaluators.make_evaluator(
+                name,
                 images,
                 transform,
                 devices=hosts.devices(self.devices),
@@ -197,19 +197,17 @@ def _train(
 ) -> dict[str, Any]:
     training = job.spec.teacher.training
     assert training is not None
-    total = training.epochs * len(job.data.train)
     try:
-        with progress.ProgressBar("teacher", total=total, unit="image") as bar:
-            return train_teacher(
-                model,
-                job.data,
-                training,
-                transform,
-                checkpoints_directory=directory / _CHECKPOINTS,
-                devices=job.devices,
-                on_batch=bar.update,
-            )
-    except TeacherError:  # which going on would not change
+        return train_teacher(
+            model,
+            job.data.train,
+            training,
+            transform,
+            checkpoints_directory=directory / _CHECKPOINTS,
+            devices=job.devices,
+            workers=job.spec.dataset.workers,
+        )
+    except DivergedError:  # which going on would not change
         if hosts.is_primary():
             shutil.rmtree(directory)
         raise
@@ -234,7 +232,7 @@ def _import(job: Job, model: nn.Module) -> dict[str, Any]:
         )
         # The file tells its channels, which may not be those of the images.
         expected = flax_teacher_lib.variable_shapes(model, _image_shape(dataset))
-        checkpoint.check_shapes(variables, like=expected, origin=spec.checkpoint)
+        check_shapes(variables, like=expected, origin=spec.checkpoint)
         return variables
     if dataset.num_classes != 1000:
         raise InputError(

@@ -154,6 +154,7 @@ class Run:
             "seed": student.seed,
             "epochs": self.job.spec.train.epochs,
             "batch_size": self.batch_size,
+            "eval_every": self.evaluate_every,
             **{f"{name}_last": value for name, value in record.last.items()},
             "top1_best": record.best.get("top1"),
             "gradient_norm_first": record.gradient_norm_first,
@@ -233,15 +234,20 @@ def _train_together(runs: Sequence[Run]) -> None:
     first, train = runs[0], runs[0].job.spec.train
     with contextlib.ExitStack() as stack:
         journals = [_Journal(run, stack) for run in runs]
-        total = len(runs) * train.epochs * first.num_images
+        total = train.epochs * first.num_images
         others = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
         bar = stack.enter_context(
             progress.ProgressBar(first.name + others, total=total, unit="image")
         )
 
+        def on_start(index: int, record: Record) -> None:
+            journals[index].start(record)
+            done = first.num_images * record.finished_epochs
+            done += first.batch_size * len(record.partial.get("loss", ()))
+            bar.start(done)
+
         def on_epoch(index: int, record: Record, metrics: dict[str, float]) -> None:
-            journals[index].write(record, metrics)
-            bar.show(**metrics)
+            bar.update(0, **journals[index].write(record, metrics))
 
         fitted = fit_together(
             [run.new_state() for run in runs],
@@ -259,6 +265,7 @@ def _train_together(runs: Sequence[Run]) -> None:
             save_every=train.checkpoint_every or None,
             evaluators=first.evaluators,
             evaluate_every=first.evaluate_every,
+            on_start=on_start,
             on_epoch=on_epoch,
             on_batch=bar.update,
         )
@@ -291,22 +298,27 @@ class _Journal:
             )
         )
 
-    def write(self, record: Record, metrics: dict[str, float]) -> None:
-        """Writes the metrics of an epoch."""
-        epoch = record.finished_epochs - 1
-        if self._writer is None:
-            self._writer = self._stack.enter_context(
-                progress.MetricsWriter(self._directory, finished_epochs=epoch)
+    def start(self, record: Record) -> None:
+        """Opens the record of metrics where the training goes on."""
+        self._writer = self._stack.enter_context(
+            progress.MetricsWriter(
+                self._directory, finished_epochs=record.finished_epochs
             )
-        self._writer.write(epoch, **metrics)
+        )
+
+    def write(self, record: Record, metrics: dict[str, float]) -> dict[str, float]:
+        """Writes the metrics of an epoch, with what was evaluated after it.
+
+        Returns:
+          What was written.
+        """
+        if record.is_evaluated:
+            split = self._run.split
+            metrics = metrics | {f"{split}_{n}": v for n, v in record.last.items()}
+        assert self._writer is not None
+        self._writer.write(record.finished_epochs - 1, **metrics)
+        return metrics
 
     def finish(self, fitted: Fitted) -> None:
         """Records the outcome."""
-        if fitted.record.diverged_epoch is not None:
-            _log.warning(
-                "%s diverged in step %d, epoch %d",
-                self._run.name,
-                fitted.record.diverged_step,
-                fitted.record.diverged_epoch,
-            )
         self._run.product.finish(**self._run.row(fitted.record))

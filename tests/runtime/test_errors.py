@@ -7,7 +7,7 @@ from gift_jax.pipeline.products import WorkdirError
 from gift_jax.runtime import errors
 from gift_jax.teachers import TeacherError
 from gift_jax.train.checkpoint import CheckpointError, CheckpointMismatchError
-from gift_jax.train.epochs import DivergedError
+from gift_jax.train.teacher import DivergedError
 
 
 @pytest.mark.parametrize(
