@@ -1,33 +1,57 @@
 """Ways to make a distilled dataset from a real one, by name."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from gift_jax import registry
-from gift_jax.distill.random import make_random
-from gift_jax.distill.rded import make_rded
-from gift_jax.distilled.dataset import DistilledDataset
+from gift_jax.distill.base import NEEDS, Distiller
+from gift_jax.distill.random import Random
+from gift_jax.distill.rded import Rded
+from gift_jax.runtime.errors import InputError
 
-Method = Callable[..., DistilledDataset]
+__all__ = ["DISTILLERS", "Distiller", "Random", "Rded", "make_distiller"]
 
-METHODS: dict[str, Method] = {"random": make_random, "rded": make_rded}
+#: Every distiller by name.
+DISTILLERS: Mapping[str, Callable[..., Distiller]] = MappingProxyType(
+    {"random": Random, "rded": Rded}
+)
 
 
-def get_method(name: str) -> Method:
-    """Looks up a method by name.
+def make_distiller(name: str, *, ipc: int, **options: Any) -> Distiller:
+    """The distiller of that name.
 
-    Returns:
-      A function of a `RealDataset`, then of a teacher's `score` if
-      `needs_teacher(name)`, and of keywords, among them `ipc` and `seed`.
+    Args:
+      name: A key of `DISTILLERS`, or "package.module:attribute" of what is called with
+        `ipc` and the options.
+      ipc: Images per class.
+      **options: Its own options.
 
     Raises:
-      ValueError: an unknown name; the message lists the known ones.
+      InputError: there is none of that name, it has no such option, an option cannot
+        be used, or it is no distiller.
     """
-    if name not in METHODS:
-        raise registry.unknown_name("distillation method", name, METHODS)
-    return METHODS[name]
-
-
-def needs_teacher(name: str) -> bool:
-    """Whether a method takes a teacher's `score` as its second argument."""
-    return "score" in inspect.signature(get_method(name)).parameters
+    kind = registry.find("distiller", name, DISTILLERS)
+    try:
+        inspect.signature(kind).bind(ipc=ipc, **options)
+    except TypeError as error:
+        known = ", ".join(["ipc", *registry.keyword_defaults(kind, without=["ipc"])])
+        raise InputError(
+            f"the distiller {name} cannot be made ({error}); it takes {known}"
+        ) from error
+    distiller = kind(ipc=ipc, **options)
+    needs = getattr(distiller, "needs", None)
+    if not callable(getattr(distiller, "make", None)) or not isinstance(
+        needs, frozenset | set
+    ):
+        raise InputError(
+            f"the distiller {name} made a {type(distiller).__name__} without a method "
+            "`make` or a set `needs`, expected a Distiller of gift_jax.distill.base"
+        )
+    if not needs <= NEEDS:
+        raise InputError(
+            f"the distiller {name} needs {', '.join(sorted(needs))}, expected some of "
+            f"{', '.join(sorted(NEEDS))}"
+        )
+    return distiller

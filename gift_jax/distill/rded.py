@@ -12,13 +12,23 @@ scored.
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any, ClassVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from gift_jax.data import real
-from gift_jax.distilled.dataset import DistilledDataset, Metadata
+from gift_jax import losses
+from gift_jax.data.image_split import ImageSplit
+from gift_jax.data.real import RealDataset
+from gift_jax.distill import base
+from gift_jax.distilled import DistilledDataset
+from gift_jax.runtime.errors import InputError
+from gift_jax.teachers import FlaxTeacher, Teacher, TeacherError
 
+# `score(pixels, labels)` with pixels (256, S, S, C) float32 in [0, 1] and labels
+# (256,) int32 gives a teacher's loss (256,), of each image by itself.
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 # Share of the image's area that a crop covers, and how often a crop that does
@@ -33,25 +43,7 @@ _SHUFFLE, _CROP = 0, 1
 
 
 @dataclasses.dataclass(frozen=True)
-class _Recipe:
-    ipc: int
-    factor: int
-    images_per_class: int
-    crops_per_image: int
-    seed: int
-
-
-def make_rded(
-    dataset: real.RealDataset,
-    score: Score,
-    *,
-    ipc: int,
-    factor: int = 1,
-    images_per_class: int = 300,
-    crops_per_image: int = 5,
-    seed: int,
-    on_class_done: Callable[[int], None] | None = None,
-) -> DistilledDataset:
+class Rded:
     """Makes each image of the `factor**2` most realistic crops of its class.
 
     Of each class, `images_per_class` training images are drawn and
@@ -59,86 +51,114 @@ def make_rded(
     with the lowest teacher loss stands for its image; of those, the
     ipc * factor**2 with the lowest losses are put together to `ipc` mosaics.
 
-    Args:
-      dataset: Where to draw from.
-      score: `score(pixels, labels)` with pixels (256, S, S, C) float32 in [0, 1]
-        and labels (256,) int32 gives the teacher's cross-entropy (256,), of each
-        image by itself.
+    Attributes:
       ipc: Images per class, at least 1.
       factor: Crops along a side: 1 for CIFAR and Tiny-ImageNet, 2 for ImageNet
         and its subsets in the official scripts. S must be a multiple.
       images_per_class: 300 in the official scripts; of a smaller class all are
         used.
       crops_per_image: 5 in the official scripts.
-      seed: Seed of all draws.
-      on_class_done: Called with each class when its images are made.
-
-    Returns:
-      num_classes * ipc images, class by class, whose first crops are the best.
 
     Raises:
-      ValueError: a class is too small, S is not a multiple of `factor`, or the
-        teacher's losses are not numbers.
+      InputError: an option is not positive.
     """
-    recipe = _Recipe(ipc, factor, images_per_class, crops_per_image, seed)
-    info, labels = dataset.info, dataset.train.labels
-    _check(recipe, dataset)
-    images = []
-    for label in range(info.num_classes):
-        members = np.flatnonzero(labels == label)
-        rng = np.random.default_rng([seed, _SHUFFLE, label])
-        drawn = rng.permutation(members)[:images_per_class]
-        crops = draw_crops(
-            dataset.train,
-            drawn,
-            count=crops_per_image,
-            side=info.image_size // factor,
-            seed=seed,
-        )
+
+    needs: ClassVar[frozenset[str]] = frozenset({"teacher", "train_images"})
+
+    ipc: int
+    factor: int = 1
+    images_per_class: int = 300
+    crops_per_image: int = 5
+
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        base.check_positive(self)
+
+    def make(
+        self,
+        data: RealDataset,
+        *,
+        teacher: Teacher | None,
+        seed: int,
+        on_progress: base.OnProgress | None = None,
+    ) -> DistilledDataset:
+        """Makes the images, see `base.Distiller`; progress is that of classes.
+
+        Returns:
+          num_classes * ipc images, class by class, whose first crops are the best.
+
+        Raises:
+          InputError: there is no teacher, a class is too small, or S is not a
+            multiple of `factor`.
+          TeacherError: the teacher's losses are not numbers.
+        """
+        if teacher is None:
+            raise InputError("rded needs a teacher, to score crops")
+        info, labels = data.info, data.train.labels
+        self._check(data)
+        score = make_score(teacher)
         padding = np.asarray(info.normalization.mean, np.float32)
-        losses = crop_losses(score, crops, label, info.image_size, padding)
-        images.append(mosaic(select(crops, losses, ipc * factor**2), factor))
-        if on_class_done is not None:
-            on_class_done(label)
-    settings = ", ".join(f"{k} {v}" for k, v in dataclasses.asdict(recipe).items())
-    return DistilledDataset(
-        images=np.concatenate(images).astype(np.float32) / 255,
-        labels=np.repeat(np.arange(info.num_classes), ipc),
-        preprocess=info.normalization,
-        metadata=Metadata(
-            dataset=info.name,
-            num_classes=info.num_classes,
-            method="rded",
-            source=f"rded: {settings}, split {info.train_split}",
-        ),
-    )
+        images = []
+        for label in range(info.num_classes):
+            members = np.flatnonzero(labels == label)
+            rng = np.random.default_rng([seed, _SHUFFLE, label])
+            crops = draw_crops(
+                data.train,
+                rng.permutation(members)[: self.images_per_class],
+                count=self.crops_per_image,
+                side=info.image_size // self.factor,
+                seed=seed,
+            )
+            losses_of = crop_losses(score, crops, label, info.image_size, padding)
+            best = select(crops, losses_of, self.ipc * self.factor**2)
+            images.append(mosaic(best, self.factor))
+            if on_progress is not None:
+                on_progress(label + 1, info.num_classes)
+        return base.distilled_dataset(self, data, images, seed=seed)
+
+    def _check(self, data: RealDataset) -> None:
+        info = data.info
+        if info.image_size % self.factor:
+            raise InputError(
+                f"factor {self.factor} does not divide the image size "
+                f"{info.image_size} of {info.name}"
+            )
+        needed = self.ipc * self.factor**2
+        counts = np.bincount(data.train.labels, minlength=info.num_classes)
+        available = np.minimum(counts, self.images_per_class)
+        smallest = int(np.argmin(available))
+        if available[smallest] < needed:
+            raise InputError(
+                f"ipc {self.ipc} with factor {self.factor} needs {needed} images of "
+                f"each class, but class {smallest} of {info.name} has "
+                f"{counts[smallest]} training images, of which "
+                f"images_per_class={self.images_per_class} may be used"
+            )
 
 
-def _check(recipe: _Recipe, dataset: real.RealDataset) -> None:
-    for name in ("ipc", "factor", "images_per_class", "crops_per_image"):
-        if getattr(recipe, name) < 1:
-            raise ValueError(f"{name} must be positive, got {getattr(recipe, name)}")
-    info = dataset.info
-    if info.image_size % recipe.factor:
-        raise ValueError(
-            f"factor {recipe.factor} does not divide the image size {info.image_size} "
-            f"of {info.name}"
-        )
-    needed = recipe.ipc * recipe.factor**2
-    counts = np.bincount(dataset.train.labels, minlength=info.num_classes)
-    available = np.minimum(counts, recipe.images_per_class)
-    smallest = int(np.argmin(available))
-    if available[smallest] < needed:
-        raise ValueError(
-            f"ipc {recipe.ipc} with factor {recipe.factor} needs {needed} images of "
-            f"each class, but class {smallest} of {info.name} has {counts[smallest]} "
-            f"training images, of which images_per_class={recipe.images_per_class} "
-            "may be used"
-        )
+def make_score(teacher: Teacher) -> Score:
+    """A teacher's cross-entropy, by which crops are chosen."""
+    cross_entropy = losses.get_loss("ce")
+    if not isinstance(teacher, FlaxTeacher):
+
+        def score(pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
+            logits = jnp.asarray(teacher.logits(pixels))
+            return np.asarray(cross_entropy(logits, logits, jnp.asarray(labels)))
+
+        return score
+
+    @jax.jit
+    def fused(variables: Any, pixels: jax.Array, labels: jax.Array) -> jax.Array:
+        inputs = teacher.preprocess.apply(pixels)
+        logits = jnp.asarray(teacher.model.apply(variables, inputs, train=False))
+        return cross_entropy(logits, logits, labels)
+
+    variables = jax.device_put(teacher.variables)
+    return lambda pixels, labels: np.asarray(fused(variables, pixels, labels))
 
 
 def draw_crops(
-    split: real.ImageSplit, indices: np.ndarray, *, count: int, side: int, seed: int
+    split: ImageSplit, indices: np.ndarray, *, count: int, side: int, seed: int
 ) -> np.ndarray:
     """Random crops of original images, resized with PIL's antialiased bilinear.
 
@@ -209,7 +229,7 @@ def crop_losses(
     """The teacher's loss for each crop, in the middle of an otherwise empty image.
 
     Args:
-      score: See `make_rded`.
+      score: See `Score`.
       crops: (K, M, s, s, C) uint8, all of one class.
       label: The class.
       size: S, the side of the images that the teacher is given.
@@ -220,28 +240,22 @@ def crop_losses(
       (K, M) float32.
 
     Raises:
-      ValueError: the scores have another shape than (256,), or one is NaN.
+      TeacherError: one is NaN.
     """
     flat = crops.reshape(-1, *crops.shape[2:])
     margin, side = (size - flat.shape[1]) // 2, flat.shape[1]
     inside = slice(margin, margin + side)
     labels = np.full(_BATCH, label, np.int32)
-    losses = np.empty(len(flat), np.float32)
+    found = np.empty(len(flat), np.float32)
     for start in range(0, len(flat), _BATCH):
         chunk = flat[start : start + _BATCH]
         pixels = np.empty((_BATCH, size, size, flat.shape[-1]), np.float32)
         pixels[:] = padding
         pixels[: len(chunk), inside, inside] = chunk.astype(np.float32) / 255
-        scores = np.asarray(score(pixels, labels))
-        if scores.shape != (_BATCH,):
-            raise ValueError(
-                f"score returned shape {scores.shape} for {_BATCH} images, expected "
-                f"({_BATCH},): one loss per image"
-            )
-        losses[start : start + _BATCH] = scores[: len(chunk)]
-    if np.isnan(losses).any():
-        raise ValueError(f"the teacher's loss is NaN for images of class {label}")
-    return losses.reshape(crops.shape[:2])
+        found[start : start + _BATCH] = score(pixels, labels)[: len(chunk)]
+    if np.isnan(found).any():
+        raise TeacherError(f"the teacher's loss is NaN for images of class {label}")
+    return found.reshape(crops.shape[:2])
 
 
 def select(crops: np.ndarray, losses: np.ndarray, count: int) -> np.ndarray:

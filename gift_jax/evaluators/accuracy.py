@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -14,12 +14,15 @@ import numpy as np
 
 from gift_jax.data import image_split, loader, preprocess
 from gift_jax.runtime import hosts
-from gift_jax.runtime.devices import AXIS, replicate
+from gift_jax.runtime.devices import AXIS, own, replicate, spread
+from gift_jax.teachers import FlaxTeacher, Teacher
+from gift_jax.train.step import TrainState
 
 # Of test images that stay on one device between evaluations.
 RESIDENT_BYTES = 2**30
 
 Variables = Mapping[str, Any]
+Counts = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +60,8 @@ def eval_step(
     *,
     model: nn.Module,
     transform: preprocess.Preprocess,
-) -> dict[str, jax.Array]:
-    """Counts hits in one device's share of a batch, summed over all devices.
-
-    Runs under a mapped axis named "batch".
+) -> Counts:
+    """Counts the hits of a network, see `count_hits`.
 
     Args:
       variables: Of the model.
@@ -68,12 +69,24 @@ def eval_step(
       labels: (B,) int32, -1 for padding.
       model: Applied as `model.apply(variables, inputs, train=False)`.
       transform: From pixels to its inputs.
+    """
+    inputs = transform.apply(images.astype(jnp.float32) / 255)
+    logits = jnp.asarray(model.apply(variables, inputs, train=False))
+    return count_hits(logits, labels)
+
+
+def count_hits(logits: jax.Array, labels: jax.Array) -> Counts:
+    """Counts hits in one device's share of a batch, summed over all devices.
+
+    Runs under a mapped axis named "batch".
+
+    Args:
+      logits: (B, C) float.
+      labels: (B,) int32, -1 for padding.
 
     Returns:
       Scalars "top1", "top5" and "count".
     """
-    inputs = transform.apply(images.astype(jnp.float32) / 255)
-    logits = jnp.asarray(model.apply(variables, inputs, train=False))
     rank = ranks(logits, labels)
     real_image = labels >= 0
     counts = {
@@ -98,7 +111,7 @@ def _mapped_eval_step(
     )
 
 
-class Evaluator:
+class AccuracyEvaluator:
     """Measures accuracies on one split, of which every host reads its part.
 
     Small splits are read once and stay on the devices, larger ones are read anew
@@ -126,19 +139,17 @@ class Evaluator:
         self._split = split
         self._transform = transform
         self._devices = tuple(devices)
-        own = [d for d in devices if d.process_index == jax.process_index()]
+        num_own = len(own(devices))
         per_device = -(-min(batch_size, len(split)) // len(devices))
-        self._shape = (len(own), per_device)
+        self._shape = (num_own, per_device)
         image_bytes = split.images(np.arange(1)).nbytes
         part_bytes = image_bytes * len(hosts.share(len(split)))
         if workers is None:
             workers = loader.default_workers(part_bytes)
         self._workers = workers
         self._resident: list[tuple[Any, Any]] | None = None
-        if part_bytes <= RESIDENT_BYTES * len(own):
-            mesh = jax.sharding.Mesh(np.asarray(own), (AXIS,))
-            spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
-            self._resident = [jax.device_put(b, spread) for b in self._batches()]
+        if part_bytes <= RESIDENT_BYTES * num_own:
+            self._resident = [spread(batch, devices) for batch in self._batches()]
 
     def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         num_images, batch_size = len(self._split), math.prod(self._shape)
@@ -157,7 +168,12 @@ class Evaluator:
                     labels.reshape(self._shape),
                 )
 
-    def __call__(self, model: nn.Module, variables: Variables) -> Accuracy:
+    def __call__(self, model: nn.Module, state: TrainState) -> dict[str, float]:
+        """Percent of a student: "top1" and "top5"."""
+        accuracy = self.measure(model, state.evaluation_variables)
+        return {"top1": accuracy.top1, "top5": accuracy.top5}
+
+    def measure(self, model: nn.Module, variables: Variables) -> Accuracy:
         """Accuracies of a model; all hosts call it together and get the same.
 
         Args:
@@ -167,12 +183,37 @@ class Evaluator:
         Returns:
           Accuracies over the whole split.
         """
-        mapped = _mapped_eval_step(model, self._transform, self._devices)
-        variables = replicate(variables, self._devices)
+        return self._measure_network(model, self._transform, variables)
+
+    def measure_teacher(self, teacher: Teacher) -> Accuracy:
+        """Accuracies of a teacher with its own preprocessing, as `measure`."""
+        if isinstance(teacher, FlaxTeacher):
+            return self._measure_network(
+                teacher.model, teacher.preprocess, teacher.variables
+            )
+        count = jax.pmap(
+            count_hits, axis_name=AXIS, out_axes=None, devices=self._devices
+        )
+
+        def ask(images: Any, labels: Any) -> Counts:
+            pixels = np.asarray(images).reshape(-1, *images.shape[2:])
+            logits = np.asarray(teacher.logits(pixels.astype(np.float32) / 255))
+            return count(logits.reshape(*labels.shape, -1), labels)
+
+        return self._measure(ask)
+
+    def _measure_network(
+        self, model: nn.Module, transform: preprocess.Preprocess, variables: Variables
+    ) -> Accuracy:
+        mapped = _mapped_eval_step(model, transform, self._devices)
+        replicated = replicate(variables, self._devices)
+        return self._measure(functools.partial(mapped, replicated))
+
+    def _measure(self, count: Callable[[Any, Any], Counts]) -> Accuracy:
         batches = self._resident if self._resident is not None else self._batches()
         total = {"top1": 0, "top5": 0, "count": 0}
         for images, labels in batches:
-            counts = jax.device_get(mapped(variables, images, labels))
+            counts = jax.device_get(count(images, labels))
             total = {name: total[name] + int(counts[name]) for name in total}
         if total["count"] != len(self._split):
             raise AssertionError(

@@ -13,7 +13,8 @@ from gift_jax.soft_labels.views import View
 class OnlineSoftLabels:
     """The teacher's logits made when they are asked for, and kept nowhere.
 
-    This is what the official code does in every run. The logits are rounded as those of a store are.
+    This is what the official code does in every run. The logits are rounded as those
+    of a store are.
 
     Attributes:
       label_views: From `relabel.make_label_views`.

@@ -69,7 +69,7 @@ class CallableTeacher:
           InputError: it cannot be imported.
           TeacherError: it is no teacher.
         """
-        build = registry.find("teacher", name, {})
+        build: Any = registry.find("teacher", name, {})
         _check_arguments(name, build)
         shape = (info.image_size, info.image_size, info.channels)
         return cls(name, build(), shape, info.num_classes)
