@@ -6,18 +6,21 @@ issue 2). The order that would mend it is shown, and never applied.
 """
 
 import logging
+from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from gift_jax.data import preprocess, real
-from gift_jax.distilled.dataset import DistilledDataset
-from gift_jax.teachers.teacher import Teacher, TeacherError
+from gift_jax.data import real
+from gift_jax.distilled import DistilledDataset
+from gift_jax.teachers.base import (
+    BATCH_SIZE,
+    Teacher,
+    TeacherError,
+    logits_in_batches,
+)
 
 _log = logging.getLogger(__name__)
 
-_BATCH_SIZE = 256
 # With fewer images a class, a permutation fits chance too well to be believed.
 _LEAST_IMAGES_PER_CLASS = 5
 _SHOWN_CLASSES = 20
@@ -47,10 +50,14 @@ def check_on_distilled(
         accuracy is below `min_accuracy`; the message shows the renumbering of
         classes that would mend it, if there is one.
     """
-    logits = _logits(teacher, dataset.inputs(), dataset.preprocess)
-    num_classes = dataset.metadata.num_classes
+    pixels = dataset.pixels()
     return _check(
-        teacher, logits, dataset.labels, num_classes, "distilled images", min_accuracy
+        teacher,
+        lambda chosen: pixels[chosen],
+        dataset.labels,
+        dataset.metadata.num_classes,
+        "distilled images",
+        min_accuracy,
     )
 
 
@@ -77,11 +84,13 @@ def check_on_real(
     """
     split = data.test
     chosen = np.linspace(0, len(split) - 1, min(num_images, len(split))).astype(int)
-    inputs = teacher.transform.apply(split.images(chosen).astype(np.float32) / 255)
-    logits = _logits(teacher, inputs, teacher.transform)
-    labels, num_classes = split.labels_of(chosen), data.info.num_classes
     return _check(
-        teacher, logits, labels, num_classes, "real test images", min_accuracy
+        teacher,
+        lambda some: split.images(chosen[some]).astype(np.float32) / 255,
+        split.labels_of(chosen),
+        data.info.num_classes,
+        "real test images",
+        min_accuracy,
     )
 
 
@@ -94,26 +103,17 @@ def least_accuracy(num_classes: int) -> float:
     return chance + 0.1 * (100 - chance)
 
 
-def _logits(
-    teacher: Teacher, inputs: np.ndarray, transform: preprocess.Preprocess
-) -> np.ndarray:
-    predict = jax.jit(lambda v, x: teacher.logits(v, x, transform))
-    missing = -len(inputs) % _BATCH_SIZE
-    padded = np.pad(inputs, ((0, missing), (0, 0), (0, 0), (0, 0)))
-    batches = padded.reshape(-1, _BATCH_SIZE, *inputs.shape[1:])
-    variables = jax.device_put(teacher.variables)
-    logits = [predict(variables, jnp.asarray(batch)) for batch in batches]
-    return np.concatenate(logits)[: len(inputs)]
-
-
 def _check(
     teacher: Teacher,
-    logits: np.ndarray,
+    pixels: Callable[[slice], np.ndarray],
     labels: np.ndarray,
     num_classes: int,
     images: str,
     min_accuracy: float | None,
 ) -> float:
+    starts = range(0, len(labels), BATCH_SIZE)
+    batches = (pixels(slice(start, start + BATCH_SIZE)) for start in starts)
+    logits = np.concatenate(list(logits_in_batches(teacher, batches)))
     if logits.shape[1] != num_classes:
         raise TeacherError(
             f"the teacher {teacher.name} tells {logits.shape[1]} classes apart, but "
