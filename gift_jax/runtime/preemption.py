@@ -1,7 +1,8 @@
 """SIGTERM, by which a scheduler announces that it will end a process.
 
-The job goes on to the next place from which it can be resumed, saves, and ends with
-an exit code of its own, so that the same command goes on later.
+The job goes on to the next place from which it can be resumed, a few steps or a chunk
+of soft labels ahead, saves, and ends with an exit code of its own, so that the same
+command goes on later.
 """
 
 import logging
@@ -41,7 +42,7 @@ def _note() -> None:
     if _requested.is_set():
         return
     _requested.set()
-    _log.warning("asked to stop (SIGTERM): saving at the end of this epoch or chunk")
+    _log.warning("asked to stop (SIGTERM): saving after this step or chunk")
     if hosts.count() > 1:
         hosts.say(_KEY, str(hosts.index()))
 

@@ -52,10 +52,17 @@ class ProgressBar:
     ) -> None:
         self._bar.close()
 
+    def start(self, done: int) -> None:
+        """Says how many units were finished before the rate is measured."""
+        self._bar.reset()
+        self._bar.initial = self._bar.n = self._bar.last_print_n = done
+        self._bar.refresh()
+
     def update(self, units: int, **metrics: float) -> None:
-        """Moves the bar on and shows metrics."""
-        shown = {name: f"{value:.4g}" for name, value in metrics.items()}
-        self._bar.set_postfix(shown, refresh=False)
+        """Moves the bar on, and shows metrics in place of those shown before."""
+        if metrics:
+            shown = {name: f"{value:.4g}" for name, value in metrics.items()}
+            self._bar.set_postfix(shown, refresh=False)
         self._bar.update(units)
 
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from gift_jax.runtime import hosts
+from gift_jax.runtime.errors import InputError
 
 
 class EpochBatches(NamedTuple):
@@ -26,6 +27,15 @@ class EpochBatches(NamedTuple):
     def students(self) -> tuple[int, ...]:
         """(students,) of stacked batches, () of those of one student."""
         return self.full.shape[2:-1]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(steps,) images in the batches, the rest among them."""
+        steps, devices = self.full.shape[:2]
+        sizes = [devices * self.full.shape[-1]] * steps
+        if self.rest is not None:
+            sizes.append(self.rest.shape[-1])
+        return np.asarray(sizes)
 
 
 def epoch_batches(
@@ -60,11 +70,11 @@ def stack_batches(batches: Sequence[EpochBatches]) -> EpochBatches:
 
 
 def check_batch_size(batch_size: int, num_devices: int) -> None:
-    """Raises ValueError unless the batch divides evenly over the devices."""
+    """Raises InputError unless the batch divides evenly over the devices."""
     if batch_size < 1 or batch_size % num_devices:
         below = batch_size - batch_size % num_devices
         nearest = [size for size in (below, below + num_devices) if size > 0]
-        raise ValueError(
+        raise InputError(
             f"a batch of {batch_size} does not divide over {num_devices} devices; "
             f"the nearest sizes that do are {' and '.join(map(str, nearest))} "
             "(train.batch_size)"
@@ -81,15 +91,20 @@ def devices_for(
       local_devices: Those of this host.
 
     Raises:
-      ValueError: it does not even divide over the hosts.
+      InputError: it does not even divide over the hosts.
     """
     for number in range(len(local_devices), 0, -1):
         if batch_size % (number * hosts.count()) == 0:
             return hosts.devices(local_devices[:number])
-    raise ValueError(
+    raise InputError(
         f"a batch of {batch_size} does not divide over {hosts.count()} hosts; set "
         "train.batch_size to a multiple of their number"
     )
+
+
+def steps_per_epoch(num_images: int, batch_size: int) -> int:
+    """Optimizer steps in an epoch, that of the smaller, last batch among them."""
+    return -(-num_images // batch_size)
 
 
 def official_batch_size(num_images: int) -> int:

@@ -15,8 +15,8 @@ import jax
 import orbax.checkpoint as ocp
 
 from gift_jax import optimizers
-from gift_jax.pipeline.products import make_directory
 from gift_jax.runtime import hosts
+from gift_jax.runtime.errors import InputError, UserError
 from gift_jax.train.step import TrainState
 
 _log = logging.getLogger(__name__)
@@ -27,11 +27,11 @@ Variables = dict[str, Any]
 _EVALUATED = "evaluation_variables"
 
 
-class CheckpointMismatchError(ValueError):
+class CheckpointMismatchError(InputError):
     """A checkpoint does not fit the model or the optimizer it is restored into."""
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError, RuntimeError):
     """A checkpoint cannot be saved, or none of those there are can be read."""
 
 
@@ -46,8 +46,8 @@ class Checkpoints:
     """The checkpoints of one run: the latest `keep`, and the best.
 
     Saving is asynchronous; leaving the `with` block waits for what is under way.
-    All hosts open the checkpoints and call every method together. The step number of
-    a checkpoint is the number of finished epochs.
+    All hosts open the checkpoints and call every method together. The number of a
+    checkpoint is that of the optimizer's steps before it.
 
     Args:
       directory: Created if absent.
@@ -64,7 +64,7 @@ class Checkpoints:
         # Orbax fails late, at the end of the first save, on relative paths.
         self._directory = directory.resolve()
         if hosts.is_primary():
-            make_directory(self._directory)
+            self._directory.mkdir(parents=True, exist_ok=True)
         hosts.barrier(f"{directory} is there")
         self._manager = ocp.CheckpointManager(
             self._directory,
@@ -112,7 +112,7 @@ class Checkpoints:
 
     def save(
         self,
-        finished_epochs: int,
+        steps: int,
         state: TrainState,
         progress: Mapping[str, Any],
         *,
@@ -121,7 +121,7 @@ class Checkpoints:
         """Starts saving a state.
 
         Args:
-          finished_epochs: Number of the checkpoint.
+          steps: Number of the checkpoint.
           state: Copied to the host before this returns, so it may be donated.
           progress: JSON-able facts to go on from.
           top1: Accuracy of this very state, if it was measured: what the best
@@ -144,7 +144,7 @@ class Checkpoints:
             items[_EVALUATED] = ocp.args.StandardSave(jax.device_get(evaluated))
         try:
             saved = self._manager.save(
-                finished_epochs,
+                steps,
                 args=ocp.args.Composite(**items),
                 metrics=None if top1 is None else {"top1": top1},
             )
@@ -153,7 +153,7 @@ class Checkpoints:
             raise self._not_saved(error) from error
         if not saved:
             raise CheckpointError(
-                f"checkpoint {finished_epochs} was not saved in {self._directory}; it "
+                f"checkpoint {steps} was not saved in {self._directory}; it "
                 "exists already or is older than the latest one"
             )
 

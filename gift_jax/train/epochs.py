@@ -1,16 +1,17 @@
 """The loop over epochs: programs for some devices, and what they measured."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from gift_jax import losses
-from gift_jax.runtime.devices import AXIS, replicate
-from gift_jax.soft_labels import store as soft_labels_lib
-from gift_jax.soft_labels import views
+from gift_jax.runtime.devices import AXIS, own, replicate
+from gift_jax.soft_labels import base, views
 from gift_jax.train.batches import (
     EpochBatches,
     check_batch_size,
@@ -24,6 +25,15 @@ from gift_jax.train.step import (
     train_step,
     update,
 )
+from gift_jax.train.streaming import StreamedData, StreamedViews
+
+# Of one `lax.scan`: long enough that devices do not wait for the host, short enough
+# that a job which is asked to stop does so soon.
+_MOST_STEPS_AT_ONCE = 64
+
+Data = views.TrainData | StreamedData
+# Told the sizes of the batches that were dispatched last; whether to stop there.
+Stop = Callable[[np.ndarray], bool]
 
 
 class EpochMetrics(NamedTuple):
@@ -49,35 +59,24 @@ class EpochMetrics(NamedTuple):
             for name, values in self.values.items()
         }
 
+    def divergence(self) -> tuple[int, str] | None:
+        """The first step whose loss or gradient is not finite, and what it is.
 
-class DivergedError(ArithmeticError):
-    """The training loss, or its gradient, is no longer finite.
-
-    Attributes:
-      epoch: The epoch it happened in, counted from zero.
-      step: The optimizer step it happened in, counted from zero.
-    """
-
-    def __init__(self, epoch: int, step: int, what: str, value: float) -> None:
-        super().__init__(f"the {what} is {value} in step {step}, epoch {epoch}")
-        self.epoch = epoch
-        self.step = step
-
-
-def check_finite(epoch: int, metrics: EpochMetrics) -> None:
-    """Raises DivergedError where the loss of a step or its gradient is not finite."""
-    # The gradient as well: that of the last step shows in no loss.
-    for name, what in (("loss", "training loss"), ("gradient_norm", "gradient's norm")):
-        values = metrics.values[name]
-        bad = np.flatnonzero(~np.isfinite(values))
-        if len(bad):
-            step = epoch * len(values) + int(bad[0])
-            raise DivergedError(epoch, step, what, float(values[bad[0]]))
+        None where all are. The gradient as well: that of the last step shows in no
+        loss.
+        """
+        for name, what in (
+            ("loss", "training loss"),
+            ("gradient_norm", "gradient's norm"),
+        ):
+            values = self.values[name]
+            bad = np.flatnonzero(~np.isfinite(values))
+            if len(bad):
+                return int(bad[0]), f"the {what} is {values[bad[0]]}"
+        return None
 
 
-RunEpoch = Callable[
-    [TrainState, views.TrainData, Any, EpochBatches], tuple[TrainState, EpochMetrics]
-]
+RunEpoch = Callable[..., tuple[TrainState, EpochMetrics]]
 
 
 @functools.lru_cache(maxsize=64)
@@ -100,18 +99,22 @@ def make_run_epoch(
       students: How many students train at once, each in its own order: every array
         of the state has them as its first axis, batches as their last but one (see
         `batches.stack_batches`). None stands for one student without such an axis.
-      scan: Whether an epoch is one `lax.scan`, without work on the host, or the
-        host dispatches every step, in parts. None stands for a scan except on CPUs,
-        where XLA (jaxlib 0.10.2) runs gradients of convolutions inside of a loop
-        several times slower than outside, and compiles longer than short runs last.
+      scan: Whether the steps of an epoch are a `lax.scan`, or a few of equal lengths,
+        or the host dispatches every step, in parts. None stands for a scan except on
+        CPUs, where XLA (jaxlib 0.10.2) runs gradients of convolutions inside of a
+        loop several times slower than outside, and compiles longer than short runs
+        last. Images that are streamed are always trained on step by step.
 
     Returns:
-      `run_epoch(state, data, view, batches)`, which returns the new
-      state and the metrics of the steps. The state that is passed in is donated.
-      Batches are those of all devices, everything else is this host's copy.
+      `run_epoch(state, data, view, batches, *, earlier={}, stop=None)`, which returns
+      the new state and the metrics of the steps. The state that is passed in is
+      donated. Batches are those of all devices, everything else is this host's copy.
+      `earlier` are the values of the metrics of steps that were trained before; `stop`
+      is asked after every dispatch whether to end there, see `Stop`.
     """
     on_cpu = devices[0].platform == "cpu"
-    scan = not on_cpu if scan is None else scan
+    streamed = isinstance(view_images, StreamedViews)
+    scan = not (on_cpu or streamed) if scan is None else scan
     # Steps that run ahead of each other on virtual CPU devices can wait for one
     # another's threads forever.
     wait = on_cpu and len(devices) > 1
@@ -119,25 +122,79 @@ def make_run_epoch(
         step, steps = _whole_steps(loss, view_images, devices, students)
     else:
         step = _step_in_parts(loss, view_images, devices, students)
-    here = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
+    here = [i for i, device in enumerate(devices) if device in own(devices)]
 
     def run_epoch(
-        state: TrainState, data: views.TrainData, view: Any, batches: EpochBatches
+        state: TrainState,
+        data: Data,
+        view: Any,
+        batches: EpochBatches,
+        *,
+        earlier: Mapping[str, np.ndarray] | None = None,
+        stop: Stop | None = None,
     ) -> tuple[TrainState, EpochMetrics]:
-        calls = [(step, indices[here]) for indices in batches.full]
-        if scan and len(batches.full):
-            calls = [(steps, batches.full[:, here])]
-        if batches.rest is not None:
-            calls.append((step, batches.rest[here]))
-        collected = []
-        for function, indices in calls:
-            state, metrics = function(state, data, view, indices)
-            collected.append(metrics)
-            if wait:
-                jax.block_until_ready((state.step, metrics))
-        return state, _epoch_metrics(collected, batches)
+        values = {name: [array] for name, array in (earlier or {}).items()}
+        done = len(next(iter(values.values()))[0]) if values else 0
+        ranges = _ranges(batches, done, _MOST_STEPS_AT_ONCE if scan else 1)
+        calls = [
+            (steps, batches.full[r.start : r.stop, here].swapaxes(0, 1))
+            if scan and r.stop <= len(batches.full)
+            else (step, _batch(batches, r.start)[here])
+            for r in ranges
+        ]
+        with contextlib.closing(_feed(data, [i for _, i in calls], devices)) as feed:
+            collected: list[dict[str, jax.Array]] = []
+            for r, (function, indices), some in zip(ranges, calls, feed, strict=False):
+                state, metrics = function(state, some, view, indices)
+                # The host is one dispatch ahead, so that it can stop soon.
+                jax.block_until_ready((state.step, metrics) if wait else collected[-1:])
+                collected.append(metrics)
+                done = r.stop
+                if stop is not None and stop(batches.sizes[r.start : r.stop]):
+                    break
+        for metrics in collected:
+            for name, array in metrics.items():
+                # From (students,) of a step or (steps, students) of a scan; or () and
+                # (steps,).
+                whole = np.reshape(array, (-1, *batches.students))
+                values.setdefault(name, []).append(whole)
+        return state, EpochMetrics(
+            {name: np.concatenate(arrays) for name, arrays in values.items()},
+            batches.sizes[:done],
+        )
 
     return run_epoch
+
+
+def _ranges(batches: EpochBatches, done: int, most: int) -> list[range]:
+    """The steps of an epoch after those done, in parts of at most two lengths.
+
+    The rest is a part of its own. Where parts begin does not depend on what is done.
+    """
+    steps = len(batches.full)
+    length = -(-steps // max(-(-steps // most), 1))
+    starts = range(0, steps, length) if steps else ()
+    parts = [range(max(s, done), min(s + length, steps)) for s in starts]
+    if batches.rest is not None:
+        parts.append(range(max(steps, done), steps + 1))
+    return [part for part in parts if part]
+
+
+def _batch(batches: EpochBatches, step: int) -> np.ndarray:
+    if step < len(batches.full):
+        return batches.full[step]
+    assert batches.rest is not None
+    return batches.rest
+
+
+def _feed(
+    data: Data, indices: Sequence[np.ndarray], devices: Sequence[jax.Device]
+) -> Generator[views.TrainData]:
+    """What every batch is read from."""
+    if isinstance(data, StreamedData):
+        yield from data.of_batches(indices, devices)
+    else:
+        yield from itertools.repeat(data, len(indices))
 
 
 Step = Callable[
@@ -167,8 +224,8 @@ def _whole_steps(
         )
 
     one, many = (
-        _mapped(function, devices, (None, None, None, axis), donate_argnums=(0,))
-        for function, axis in ((step, 0), (steps, 1))
+        _mapped(function, devices, (None, None, None, 0), donate_argnums=(0,))
+        for function in (step, steps)
     )
     return one, many
 
@@ -203,7 +260,10 @@ def _batch_part(
 ) -> Callable:
     part = functools.partial(make_batch, view_images=view_images)
     students_part = _of_students(part, students, (None, None, 0))
-    return _mapped(students_part, devices, (None, None, 0), out_axes=0)
+    # Every device has images of its own where they are streamed.
+    streamed = isinstance(view_images, StreamedViews)
+    of_data = views.TrainData(0, None, None) if streamed else None  # type: ignore
+    return _mapped(students_part, devices, (of_data, None, 0), out_axes=0)
 
 
 @functools.lru_cache(maxsize=64)
@@ -232,7 +292,7 @@ def _of_students(
 def _mapped(
     function: Callable,
     devices: tuple[jax.Device, ...],
-    in_axes: tuple[int | None, ...],
+    in_axes: tuple[Any, ...],
     *,
     out_axes: int | None = None,
     donate_argnums: tuple[int, ...] = (),
@@ -247,27 +307,10 @@ def _mapped(
     )
 
 
-def _epoch_metrics(
-    collected: list[dict[str, jax.Array]], batches: EpochBatches
-) -> EpochMetrics:
-    steps, devices = batches.full.shape[:2]
-    sizes = [devices * batches.full.shape[-1]] * steps
-    if batches.rest is not None:
-        sizes.append(batches.rest.shape[-1])
-    # From (students,) of a step or (steps, students) of a scan; or () and (steps,).
-    values = {
-        name: np.concatenate(
-            [np.reshape(m[name], (-1, *batches.students)) for m in collected]
-        )
-        for name in collected[0]
-    }
-    return EpochMetrics(values, np.asarray(sizes))
-
-
 def train_epochs(
     state: TrainState,
-    data: views.TrainData,
-    soft_labels: soft_labels_lib.SoftLabels,
+    data: Data,
+    soft_labels: base.SoftLabels | None,
     run_epoch: RunEpoch,
     *,
     first_epoch: int,
@@ -275,49 +318,69 @@ def train_epochs(
     batch_size: int,
     order_keys: Sequence[jax.Array],
     devices: Sequence[jax.Device],
-) -> Iterator[tuple[int, TrainState, EpochMetrics]]:
+    earlier: Mapping[str, np.ndarray] | None = None,
+    stop: Stop | None = None,
+) -> Generator[tuple[int, TrainState, EpochMetrics]]:
     """Trains, and hands over the state after every epoch.
 
     Epoch e sees view e modulo the number of stored views. Everything random is a
     function of the keys and the epoch, so a training that is resumed with the
-    state of an epoch's end goes on exactly.
+    state of any step goes on exactly.
 
     Args:
       state: Of one student, or of several (`stack_states`).
-      data: The distilled images.
-      soft_labels: Of every view.
+      data: The images.
+      soft_labels: Of every view; None trains on the hard labels of view e.
       run_epoch: From `make_run_epoch`, for as many students.
       first_epoch: The first that is trained.
       epochs: The number after the last.
       batch_size: Images in a batch over all devices.
       order_keys: A typed key for each student.
       devices: Those of `run_epoch`.
+      earlier: Metrics of the steps of the first epoch that are trained already, as
+        `EpochMetrics.values`.
+      stop: Whether to stop in the middle of an epoch, see `Stop`.
 
     Yields:
-      (epoch, state, metrics). The state is consumed when the next is asked for.
+      (epoch, state, metrics). The state is consumed when the next is asked for. After
+      a stop in the middle of an epoch the metrics are those of its first steps, and
+      nothing else must be asked for.
 
     Raises:
-      ValueError: the batch size does not divide over the devices.
+      InputError: the batch size does not divide over the devices.
     """
     check_batch_size(batch_size, len(devices))
     state, data = replicate((state, data), devices)
     numbers = range(first_epoch, epochs)
-    read = soft_labels_lib.prefetched(
-        soft_labels, [epoch % soft_labels.views for epoch in numbers]
-    )
-    for epoch, view in zip(numbers, read, strict=True):
-        of_students = [
-            epoch_batches(
-                key,
-                epoch,
-                num_images=len(data.labels),
-                batch_size=batch_size,
-                num_devices=len(devices),
+    with contextlib.closing(_views(soft_labels, numbers)) as read:
+        for epoch, view in zip(numbers, read, strict=True):
+            of_students = [
+                epoch_batches(
+                    key,
+                    epoch,
+                    num_images=len(data.labels),
+                    batch_size=batch_size,
+                    num_devices=len(devices),
+                )
+                for key in order_keys
+            ]
+            batches = of_students[0]
+            if len(of_students) > 1:
+                batches = stack_batches(of_students)
+            view = replicate(view, devices)
+            state, metrics = run_epoch(
+                state, data, view, batches, earlier=earlier, stop=stop
             )
-            for key in order_keys
-        ]
-        batches = of_students[0]
-        if len(of_students) > 1:
-            batches = stack_batches(of_students)
-        state, metrics = run_epoch(state, data, replicate(view, devices), batches)
-        yield epoch, state, metrics
+            earlier = None
+            yield epoch, state, metrics
+
+
+def _views(
+    soft_labels: base.SoftLabels | None, epochs: Iterable[int]
+) -> Generator[Any]:
+    if soft_labels is None:
+        yield from (views.View(np.int32(epoch), None) for epoch in epochs)
+    else:
+        yield from base.prefetched(
+            soft_labels, [epoch % soft_labels.views for epoch in epochs]
+        )

@@ -1,7 +1,7 @@
 """Training: the state of a student, and the data-parallel step."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from flax.training import train_state
 
-from gift_jax import losses, optimizers
+from gift_jax import augment, losses, optimizers
 from gift_jax.runtime.devices import AXIS
 from gift_jax.soft_labels import views
 
@@ -20,31 +19,41 @@ class Network(struct.PyTreeNode):
     """What the gradient of a student depends on, and that of no other student does.
 
     Attributes:
-      apply_fn: The model's `apply`.
+      model: The module.
       params: Parameters.
       batch_stats: Running statistics of batch norm.
       dropout_key: Typed key of the student's own randomness.
       step: The number of steps so far.
     """
 
-    apply_fn: Callable = struct.field(pytree_node=False)
+    model: nn.Module = struct.field(pytree_node=False)
     params: Any
     batch_stats: Any
     dropout_key: jax.Array
     step: jax.Array | int
 
 
-class TrainState(train_state.TrainState):
+class TrainState(struct.PyTreeNode):
     """Parameters, optimizer state and batch-norm statistics of one student.
 
     The learning rate is in the optimizer state, see `optimizers.build_optimizer`.
 
     Attributes:
+      model: The module.
+      tx: The optimizer.
+      step: The number of steps so far.
+      params: Parameters.
       batch_stats: Running statistics of batch norm.
+      opt_state: State of the optimizer.
       dropout_key: Typed key of the student's own randomness.
     """
 
+    model: nn.Module = struct.field(pytree_node=False)
+    tx: optax.GradientTransformation = struct.field(pytree_node=False)
+    step: jax.Array | int
+    params: Any
     batch_stats: Any
+    opt_state: Any
     dropout_key: jax.Array
 
     @property
@@ -56,7 +65,7 @@ class TrainState(train_state.TrainState):
     def network(self) -> Network:
         """What the gradient of the next step depends on."""
         return Network(
-            self.apply_fn, self.params, self.batch_stats, self.dropout_key, self.step
+            self.model, self.params, self.batch_stats, self.dropout_key, self.step
         )
 
     @property
@@ -71,30 +80,34 @@ def create_train_state(
     optimizer: optax.GradientTransformation,
     image_shape: Sequence[int],
     *,
-    learning_rate: float,
+    learning_rate: float | None,
     init_key: jax.Array,
     dropout_key: jax.Array,
 ) -> TrainState:
     """A freshly initialised student.
 
     Args:
-      model: A network of `gift_jax.models`.
-      optimizer: From `optimizers.build_optimizer`.
+      model: Applied as `model.apply(variables, images, train=...)`, such as those of
+        `gift_jax.models`. Batch norm over several devices needs `axis_name=AXIS`.
+      optimizer: From `optimizers.build_optimizer`, or any other of optax.
       image_shape: (H, W, C).
-      learning_rate: Peak of the optimizer's schedule.
+      learning_rate: Peak of the schedule of `build_optimizer`; None for an optimizer
+        that was built with one.
       init_key: Typed key of the initialisation.
       dropout_key: Typed key of the student's own randomness.
     """
     images = jnp.zeros((1, *image_shape), jnp.float32)
     variables = _init(model, init_key, images)
     opt_state = optimizer.init(variables["params"])
+    if learning_rate is not None:
+        opt_state = optimizers.with_learning_rate(opt_state, learning_rate)
     return TrainState(
+        model=model,
+        tx=optimizer,
         step=0,
-        apply_fn=model.apply,
         params=variables["params"],
         batch_stats=variables.get("batch_stats", {}),
-        tx=optimizer,
-        opt_state=optimizers.with_learning_rate(opt_state, learning_rate),
+        opt_state=opt_state,
         dropout_key=dropout_key,
     )
 
@@ -104,18 +117,34 @@ def _init(model: nn.Module, key: jax.Array, images: jax.Array) -> Any:
     return model.init(key, images, train=False)
 
 
+class Mix(NamedTuple):
+    """What the hard labels of mixed images are.
+
+    Attributes:
+      labels: (B,) int32 hard labels of the partners.
+      weights: (B,) float32 in [0, 1], the shares of the images' own labels.
+    """
+
+    labels: jax.Array
+    weights: jax.Array
+
+
 class Batch(NamedTuple):
     """One device's share of a batch.
 
     Attributes:
       images: (B, H, W, C) float32, normalised.
-      logits: (B, classes) the teacher's.
+      logits: (B, classes) the teacher's; None where hard labels are trained on.
       labels: (B,) int32 hard labels.
+      numbers: (B,) int32 places of the images in the whole set.
+      mix: Of the hard labels, where they are trained on and images are mixed.
     """
 
     images: jax.Array
-    logits: jax.Array
+    logits: jax.Array | None
     labels: jax.Array
+    numbers: jax.Array
+    mix: Mix | None
 
 
 def make_batch(
@@ -129,12 +158,33 @@ def make_batch(
 
     Args:
       data: The whole distilled set.
-      view: A view of all images, with its soft labels.
+      view: A view of all images, with its soft labels; without logits hard labels
+        are trained on.
       indices: (B,) images of this device.
       view_images: Makes the images of the view.
     """
+    logits = None if view.logits is None else view.logits[indices]
+    mix = None
+    if logits is None and isinstance(view_images, views.AugmentedViews):
+        mix = _mix(data, view, indices, view_images.spec)
     images = view_images(data, view, indices)
-    return Batch(images, view.logits[indices], data.labels[indices])
+    return Batch(images, logits, data.labels[indices], indices, mix)
+
+
+def _mix(
+    data: views.TrainData, view: Any, indices: jax.Array, spec: augment.AugmentSpec
+) -> Mix | None:
+    if spec.mix == "none":
+        return None
+    partners, weights = augment.mix_partners(
+        data.view_key,
+        len(data.labels),
+        view.number,
+        indices,
+        spec,
+        data.images.shape[1:],
+    )
+    return Mix(data.labels[partners], weights)
 
 
 class Gradients(NamedTuple):
@@ -161,18 +211,26 @@ def batch_gradients(network: Network, batch: Batch, *, loss: losses.Loss) -> Gra
       batch: That of this device.
       loss: Per-example loss.
     """
+    # On all devices the same: `layers.Dropout` folds in the numbers of the images.
     step_key = jax.random.fold_in(network.dropout_key, network.step)
-    device_key = jax.random.fold_in(step_key, jax.lax.axis_index(AXIS))
 
     def mean_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-        logits, updates = network.apply_fn(
-            {"params": params, "batch_stats": network.batch_stats},
+        logits, updates = network.model.apply(
+            {
+                "params": params,
+                "batch_stats": network.batch_stats,
+                "batch": {"numbers": batch.numbers},
+            },
             batch.images,
             train=True,
             mutable=["batch_stats"],
-            rngs={"dropout": device_key},
+            rngs={"dropout": step_key},
         )
         per_example = loss(logits, batch.logits, batch.labels)
+        if batch.mix is not None:
+            of_partners = loss(logits, batch.logits, batch.mix.labels)
+            weights = batch.mix.weights
+            per_example = weights * per_example + (1 - weights) * of_partners
         return jnp.mean(per_example), (logits, updates.get("batch_stats", {}))
 
     (value, (logits, batch_stats)), gradients = jax.value_and_grad(
@@ -198,8 +256,14 @@ def update(
     """
     mean = jax.lax.pmean(gradients, AXIS)
     metrics = mean.metrics | {"gradient_norm": optax.tree.norm(mean.params)}
-    state = state.apply_gradients(grads=mean.params, batch_stats=mean.batch_stats)
-    return state, metrics
+    updates, opt_state = state.tx.update(mean.params, state.opt_state, state.params)
+    new = state.replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=mean.batch_stats,
+        opt_state=opt_state,
+    )
+    return new, metrics
 
 
 def train_step(

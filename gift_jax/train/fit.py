@@ -1,0 +1,446 @@
+"""A training from arrays to a trained state: what a notebook calls, and the pipeline.
+
+Nothing here knows of a config or a work directory.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from gift_jax import losses
+from gift_jax.runtime import hosts, preemption
+from gift_jax.soft_labels import views
+from gift_jax.soft_labels.base import SoftLabels
+from gift_jax.train.batches import check_batch_size, devices_for, steps_per_epoch
+from gift_jax.train.checkpoint import Checkpoints
+from gift_jax.train.epochs import (
+    Data,
+    EpochMetrics,
+    RunEpoch,
+    make_run_epoch,
+    train_epochs,
+)
+from gift_jax.train.step import TrainState, stack_states, unstack_state
+from gift_jax.train.streaming import StreamedData, StreamedViews
+
+_log = logging.getLogger(__name__)
+
+# Several hosts agree on whether to stop once in so many steps, or in every scan.
+_STEPS_BETWEEN_AGREEMENTS = 16
+
+# Named numbers of a network and the state of its training, such as accuracies. The
+# state lies on the devices, and is consumed by the next step.
+Evaluator = Callable[[nn.Module, TrainState], Mapping[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """How far a training has come; stored with its checkpoints.
+
+    Attributes:
+      finished_epochs: Epochs trained.
+      steps: Optimizer steps trained; in the middle of an epoch where a training was
+        asked to stop.
+      partial: Metrics of the steps of the unfinished epoch, one number a step.
+      last: The newest number of every evaluation.
+      best: The highest of each. They are chosen on the split that is evaluated, as
+        those of the official tables are, and therefore optimistic.
+      evaluated_epochs: Epochs trained before the newest evaluation; 0 before the first.
+      gradient_norm_first: Global norm of the gradient in the first step, at
+        initialisation.
+      train_seconds: Time spent training, compilation included and evaluation not.
+      diverged_epoch: The epoch, from zero, in which loss or gradient became NaN or
+        infinite; training ended with the one before. None where none did.
+      diverged_step: The optimizer step, from zero, in which they did.
+    """
+
+    finished_epochs: int = 0
+    steps: int = 0
+    partial: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+    last: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    best: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    evaluated_epochs: int = 0
+    gradient_norm_first: float | None = None
+    train_seconds: float = 0.0
+    diverged_epoch: int | None = None
+    diverged_step: int | None = None
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether the newest evaluation is that of this very state."""
+        return 0 < self.evaluated_epochs == self.finished_epochs and not self.partial
+
+
+class Fitted(NamedTuple):
+    """A trained student.
+
+    Attributes:
+      state: After the last step.
+      record: What came of it. A training that diverged has a record of its last good
+        epoch, and a state that means nothing.
+    """
+
+    state: TrainState
+    record: Record
+
+
+def fit(
+    state: TrainState,
+    data: Data,
+    soft_labels: SoftLabels | None = None,
+    *,
+    loss: losses.Loss,
+    view_images: views.ViewImages,
+    epochs: int,
+    batch_size: int,
+    order_key: jax.Array,
+    devices: Sequence[jax.Device] | None = None,
+    checkpoints: Checkpoints | None = None,
+    save_every: int | None = None,
+    evaluators: Sequence[Evaluator] = (),
+    evaluate_every: int | None = None,
+    on_start: Callable[[Record], None] | None = None,
+    on_epoch: Callable[[Record, dict[str, float]], None] | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Fitted:
+    """Trains a student, or goes on with it where its checkpoints end.
+
+    Args:
+      state: From `create_train_state`, where there is no checkpoint; it stays as it is.
+      data: Images and hard labels, on the devices or read while they are trained on.
+      soft_labels: Of every view: epoch e sees view e modulo their number. None trains
+        on hard labels, with a loss that takes None for logits, such as "ce".
+      loss: Per-example loss, such as `losses.get_loss("gift")`.
+      view_images: Makes the images of a view, such as `views.AugmentedViews`.
+      epochs: Passes over the images in all, those before a checkpoint among them.
+      batch_size: Images in a step over all devices.
+      order_key: Typed key of the order of images.
+      devices: Of all hosts, see `hosts.devices`; None stands for as many as the batch
+        divides over.
+      checkpoints: Where the training is saved and found again.
+      save_every: Epochs between checkpoints, besides one at every evaluation and one
+        at the end.
+      evaluators: Called after every `evaluate_every` epochs and after the last.
+      evaluate_every: None stands for the last only.
+      on_start: Called once with the record that the training goes on from.
+      on_epoch: Called after every epoch, and before it is saved, with the record and
+        the means of loss, top1 (agreement with hard labels, in [0, 1]) and
+        gradient_norm over the epoch.
+      on_batch: Called after every dispatch with the number of images in it.
+
+    Returns:
+      The state and the record. A diverged training is no error; the record tells.
+
+    Raises:
+      PreemptedError: the job was asked to stop; what checkpoints there are hold the
+        last step.
+      InputError: the batch size does not divide over the devices.
+      CheckpointError, CheckpointMismatchError: see `Checkpoints`.
+    """
+
+    def without_index(function: Callable | None) -> Callable | None:
+        return None if function is None else lambda index, *rest: function(*rest)
+
+    (fitted,) = fit_together(
+        [state],
+        data,
+        soft_labels,
+        loss=loss,
+        view_images=view_images,
+        epochs=epochs,
+        batch_size=batch_size,
+        order_keys=[order_key],
+        devices=devices,
+        checkpoints=[checkpoints],
+        save_every=save_every,
+        evaluators=evaluators,
+        evaluate_every=evaluate_every,
+        on_start=without_index(on_start),
+        on_epoch=without_index(on_epoch),
+        on_batch=on_batch,
+    )
+    return fitted
+
+
+def fit_together(
+    states: Sequence[TrainState],
+    data: Data,
+    soft_labels: SoftLabels | None = None,
+    *,
+    loss: losses.Loss,
+    view_images: views.ViewImages,
+    epochs: int,
+    batch_size: int,
+    order_keys: Sequence[jax.Array],
+    devices: Sequence[jax.Device] | None = None,
+    checkpoints: Sequence[Checkpoints | None] | None = None,
+    save_every: int | None = None,
+    evaluators: Sequence[Evaluator] = (),
+    evaluate_every: int | None = None,
+    on_start: Callable[[int, Record], None] | None = None,
+    on_epoch: Callable[[int, Record, dict[str, float]], None] | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[Fitted]:
+    """Trains several students of one shape, those that stand equally far at once.
+
+    As `fit` does, with a state, an order key and checkpoints for each. `on_start` and
+    `on_epoch` get the place of the student first; `on_batch` is called once for all
+    that train at once.
+    """
+    if devices is None:
+        devices = devices_for(batch_size, jax.local_devices())
+    check_batch_size(batch_size, len(devices))
+    if isinstance(data, StreamedData):
+        view_images = StreamedViews(view_images)  # type: ignore[arg-type]
+    students = [
+        _Student(index, state, order_key, saved)
+        for index, (state, order_key, saved) in enumerate(
+            zip(states, order_keys, checkpoints or [None] * len(states), strict=True)
+        )
+    ]
+    loop = _Loop(
+        data=data,
+        soft_labels=soft_labels,
+        make_run_epoch=lambda students: make_run_epoch(
+            loss=loss,
+            view_images=view_images,
+            devices=tuple(devices),
+            students=students,
+        ),
+        epochs=epochs,
+        batch_size=batch_size,
+        devices=devices,
+        save_every=save_every,
+        evaluators=evaluators,
+        evaluate_every=evaluate_every or epochs,
+        on_start=on_start,
+        on_epoch=on_epoch,
+        on_batch=on_batch,
+    )
+    # Every student that is streamed reads images in an order of its own.
+    alone = isinstance(data, StreamedData)
+    by_progress = sorted(students, key=lambda student: student.record.steps)
+    for _, group in itertools.groupby(
+        by_progress, key=lambda s: (s.record.steps, s.index if alone else 0)
+    ):
+        loop.train(list(group))
+    return [Fitted(student.state, student.record) for student in students]
+
+
+class _Student:
+    """A student while it trains.
+
+    Args:
+      index: Its place among those that are trained.
+      state: To start from, where there is no checkpoint.
+      order_key: Typed key of the order of images.
+      checkpoints: Of this student.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        state: TrainState,
+        order_key: jax.Array,
+        checkpoints: Checkpoints | None,
+    ) -> None:
+        self.index = index
+        self.state = state
+        self.order_key = order_key
+        self.checkpoints = checkpoints
+        self.record = Record()
+        restored = checkpoints and checkpoints.restore_latest(state)
+        if restored:
+            self.state, progress = restored
+            self.record = Record(**progress)
+            _log.info(
+                "resumed after epoch %d, step %d",
+                self.record.finished_epochs,
+                self.record.steps,
+            )
+
+    @property
+    def has_diverged(self) -> bool:
+        return self.record.diverged_step is not None
+
+    def save(self, state: TrainState) -> None:
+        if self.checkpoints is not None:
+            record = self.record
+            self.checkpoints.save(
+                record.steps,
+                state,
+                dataclasses.asdict(record),
+                top1=record.last.get("top1") if record.is_evaluated else None,
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Loop:
+    """What the students of `fit_together` have in common; see there."""
+
+    data: Data
+    soft_labels: SoftLabels | None
+    make_run_epoch: Callable[[int | None], RunEpoch]
+    epochs: int
+    batch_size: int
+    devices: Sequence[jax.Device]
+    save_every: int | None
+    evaluators: Sequence[Evaluator]
+    evaluate_every: int
+    on_start: Callable[[int, Record], None] | None
+    on_epoch: Callable[[int, Record, dict[str, float]], None] | None
+    on_batch: Callable[[int], None] | None
+
+    def train(self, students: Sequence[_Student]) -> None:
+        """Trains students that stand equally far to their ends."""
+        first, several = students[0].record, len(students) > 1
+        for student in students if self.on_start else ():
+            self.on_start(student.index, student.record)
+        if several:
+            state = stack_states([student.state for student in students])
+        else:  # a copy, as the loop consumes what it is given
+            state = jax.device_put(students[0].state, may_alias=False)
+        partial = [student.record.partial for student in students]
+        stop = _Stop(self.on_batch)
+        loop = train_epochs(
+            state,
+            self.data,
+            self.soft_labels,
+            self.make_run_epoch(len(students) if several else None),
+            first_epoch=first.finished_epochs,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            order_keys=[student.order_key for student in students],
+            devices=self.devices,
+            earlier={
+                name: np.stack(
+                    [np.asarray(p[name], np.float32) for p in partial], axis=-1
+                ).reshape(-1, *[len(students)] * several)
+                for name in first.partial
+            },
+            stop=stop,
+        )
+        started = time.perf_counter()
+        with contextlib.closing(loop):
+            for epoch, state, metrics in loop:
+                seconds = (time.perf_counter() - started) / len(students)
+                for place, student in enumerate(students):
+                    if not student.has_diverged:
+                        self._take(
+                            student,
+                            epoch,
+                            state,
+                            metrics,
+                            seconds,
+                            place=place if several else None,
+                            save=stop.is_preempted,
+                        )
+                if stop.is_preempted:
+                    raise preemption.PreemptedError
+                if all(student.has_diverged for student in students):
+                    break
+                started = time.perf_counter()
+        for place, student in enumerate(students):
+            student.state = unstack_state(state, place) if several else state
+
+    def _take(
+        self,
+        student: _Student,
+        epoch: int,
+        state: TrainState,
+        metrics: EpochMetrics,
+        seconds: float,
+        *,
+        place: int | None,
+        save: bool,
+    ) -> None:
+        """Takes note of an epoch, or of the steps before it was stopped.
+
+        Args:
+          student: Whose epoch it was.
+          epoch: Its number.
+          state: After it, of all students that train at once.
+          metrics: Likewise.
+          seconds: This student's share of the time it took.
+          place: Which of several students this one is; None where it is alone.
+          save: Whether to save even where it is not due.
+        """
+        if place is not None:
+            metrics = metrics.of_student(place)
+        in_epoch = steps_per_epoch(len(self.data.labels), self.batch_size)
+        found = metrics.divergence()
+        if found is not None:
+            step = epoch * in_epoch + found[0]
+            _log.warning("%s in step %d, epoch %d", found[1], step, epoch)
+            student.record = dataclasses.replace(
+                student.record, diverged_epoch=epoch, diverged_step=step
+            )
+            return
+        record, values = student.record, metrics.values
+        first_norm = record.gradient_norm_first
+        if first_norm is None:
+            first_norm = float(values["gradient_norm"][0])
+        is_finished = len(metrics.sizes) == in_epoch
+        student.record = dataclasses.replace(
+            record,
+            finished_epochs=epoch + is_finished,
+            steps=epoch * in_epoch + len(metrics.sizes),
+            partial={} if is_finished else {n: v.tolist() for n, v in values.items()},
+            gradient_norm_first=first_norm,
+            train_seconds=record.train_seconds + seconds,
+        )
+        is_evaluated = is_finished and self._is_due(epoch + 1, self.evaluate_every)
+        is_saved = save or is_evaluated or self._is_due(epoch + 1, self.save_every)
+        if is_saved and place is not None:
+            state = unstack_state(state, place)
+        if is_evaluated:
+            student.record = self._evaluated(student.record, state)
+        # Before the checkpoint, so that no training goes on after an epoch that was
+        # not told of.
+        if is_finished and self.on_epoch is not None:
+            self.on_epoch(student.index, student.record, metrics.means())
+        if is_saved:
+            student.save(state)
+
+    def _is_due(self, finished_epochs: int, every: int | None) -> bool:
+        """Whether something that happens every so many epochs, and last, is due."""
+        return finished_epochs == self.epochs or bool(
+            every and finished_epochs % every == 0
+        )
+
+    def _evaluated(self, record: Record, state: TrainState) -> Record:
+        last: dict[str, float] = {}
+        for evaluator in self.evaluators:
+            last |= evaluator(state.model, state)
+        return dataclasses.replace(
+            record,
+            last=last,
+            best={n: max(v, record.best.get(n, v)) for n, v in last.items()},
+            evaluated_epochs=record.finished_epochs,
+        )
+
+
+class _Stop:
+    """Asked after every dispatch whether the job is to stop there."""
+
+    def __init__(self, on_batch: Callable[[int], None] | None) -> None:
+        self.is_preempted = False
+        self._on_batch = on_batch
+        self._steps = 0
+
+    def __call__(self, sizes: np.ndarray) -> bool:
+        if self._on_batch is not None:
+            self._on_batch(int(sizes.sum()))
+        self._steps += len(sizes)
+        if hosts.count() == 1 or self._steps >= _STEPS_BETWEEN_AGREEMENTS:
+            self._steps = 0
+            self.is_preempted = preemption.agreed()
+        return self.is_preempted

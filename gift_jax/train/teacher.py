@@ -1,0 +1,149 @@
+"""Teachers that are trained here, on the hard labels of a real train split."""
+
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gift_jax import augment, losses, optimizers
+from gift_jax.data import image_split, loader, preprocess
+from gift_jax.runtime.errors import UserError
+from gift_jax.runtime.progress import ProgressBar
+from gift_jax.soft_labels import views
+from gift_jax.streams import Purpose, stream_key
+from gift_jax.train.batches import devices_for, steps_per_epoch
+from gift_jax.train.checkpoint import Checkpoints
+from gift_jax.train.epochs import Data
+from gift_jax.train.fit import fit
+from gift_jax.train.step import create_train_state
+from gift_jax.train.streaming import StreamedData
+
+_log = logging.getLogger(__name__)
+
+# A training is saved so many times.
+_SAVES = 10
+# Of decoded pixels: larger train splits are read while they are trained on.
+RESIDENT_BYTES = 2**30
+
+
+class DivergedError(UserError, ArithmeticError):
+    """The loss of a teacher's training, or its gradient, is no longer finite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSpec:
+    """How a teacher is trained.
+
+    Attributes:
+      optimizer: With its schedule.
+      epochs: Passes over the train split.
+      batch_size: Images in a step over all devices.
+      augmentation: Of the training images; the hard labels of mixed images are mixed.
+      seed: Of initialisation, order and augmentation.
+    """
+
+    optimizer: optimizers.OptimizerSpec
+    epochs: int
+    batch_size: int
+    augmentation: augment.AugmentSpec
+    seed: int
+
+
+def train_teacher(
+    model: nn.Module,
+    split: image_split.ImageSplit,
+    spec: TrainingSpec,
+    normalization: preprocess.Normalization,
+    *,
+    checkpoints_directory: pathlib.Path,
+    devices: Sequence[jax.Device] | None = None,
+    workers: int | None = None,
+) -> Any:
+    """Trains a teacher on the hard labels of a real train split, or goes on with it.
+
+    The weights after the last epoch are returned; no test image takes part.
+
+    Args:
+      model: With its batch norm synchronised over `AXIS`.
+      split: The train split.
+      spec: Optimizer, epochs and augmentation.
+      normalization: From pixels to its inputs.
+      checkpoints_directory: Where an interrupted training is found.
+      devices: Of this host; as many are used as the batch divides over. None stands
+        for all.
+      workers: Processes to read a large split with, 0 for none; by default
+        `loader.default_workers`.
+
+    Returns:
+      Variables, on the host.
+
+    Raises:
+      DivergedError: the loss or its gradient became NaN or infinite.
+      InputError: images cannot be mixed in so large a split, or the batch does not
+        divide over the hosts.
+      PreemptedError: the job was asked to stop.
+    """
+    devices = devices_for(spec.batch_size, devices or jax.local_devices())
+    optimizer = optimizers.build_optimizer(
+        spec.optimizer,
+        epochs=spec.epochs,
+        steps_per_epoch=steps_per_epoch(len(split), spec.batch_size),
+    )
+    assert spec.optimizer.learning_rate is not None
+    checkpoints = Checkpoints(
+        checkpoints_directory, keep=2, identity={"optimizer": spec.optimizer.name}
+    )
+    total = spec.epochs * len(split)
+    with checkpoints, ProgressBar("teacher", total=total, unit="img") as bar:
+        state, record = fit(
+            create_train_state(
+                model,
+                optimizer,
+                split.images(np.arange(1)).shape[1:],
+                learning_rate=spec.optimizer.learning_rate,
+                init_key=stream_key(spec.seed, Purpose.TEACHER_INIT),
+                dropout_key=stream_key(spec.seed, Purpose.TEACHER_DROPOUT),
+            ),
+            _data(split, stream_key(spec.seed, Purpose.TEACHER_VIEWS), workers),
+            loss=losses.get_loss("ce"),
+            view_images=views.AugmentedViews(spec.augmentation, normalization),
+            epochs=spec.epochs,
+            batch_size=spec.batch_size,
+            order_key=stream_key(spec.seed, Purpose.TEACHER_ORDER),
+            devices=devices,
+            checkpoints=checkpoints,
+            save_every=max(spec.epochs // _SAVES, 1),
+            on_start=lambda record: bar.start(
+                record.finished_epochs * len(split)
+                + spec.batch_size * len(record.partial.get("loss", ()))
+            ),
+            on_epoch=lambda record, metrics: bar.update(0, **metrics),
+            on_batch=bar.update,
+        )
+    if record.diverged_step is not None:
+        raise DivergedError(
+            "the teacher's training diverged: its loss or gradient is not finite in "
+            f"step {record.diverged_step}, epoch {record.diverged_epoch}; lower its "
+            f"learning rate, {spec.optimizer.learning_rate:g} "
+            "(teacher.optimizer.learning_rate)"
+        )
+    return jax.device_get(state.evaluation_variables)
+
+
+def _data(
+    split: image_split.ImageSplit, view_key: jax.Array, workers: int | None
+) -> Data:
+    labels = jnp.asarray(split.labels)
+    num_bytes = split.images(np.arange(1)).nbytes * len(split)
+    if num_bytes <= RESIDENT_BYTES:
+        return views.TrainData(jnp.asarray(split.all_images()), labels, view_key)
+    if workers is None:
+        workers = loader.default_workers(num_bytes)
+    _log.info("the train split is read while it is trained on (%d workers)", workers)
+    return StreamedData(labels, view_key, split, workers)
