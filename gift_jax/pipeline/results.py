@@ -230,22 +230,23 @@ def _check_object(row: Any, required: Sequence[str]) -> None:
             raise ValueError(f"{shown} is {reprlib.repr(value)}, expected {kind}")
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number, and no truth value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and _is_number(value)
+    return isinstance(value, int) and is_number(value)
 
 
 def _is_percentage(value: Any) -> bool:
-    return _is_number(value) and 0 <= value <= 100
+    return is_number(value) and 0 <= value <= 100
 
 
 def _is_positive(value: Any) -> bool:
-    return _is_number(value) and value > 0
+    return is_number(value) and value > 0
 
 
 def _is_text(value: Any) -> bool:
@@ -266,7 +267,7 @@ def _is_fingerprint(value: Any) -> bool:
 
 
 def _is_scalar(value: Any) -> bool:
-    return isinstance(value, bool | None) or _is_number(value) or _is_text(value)
+    return isinstance(value, bool | None) or is_number(value) or _is_text(value)
 
 
 def _is_trial(value: Any) -> bool:
@@ -302,10 +303,10 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "an integer": (
         _is_integer,
-        "ipc views epochs batch_size eval_every seed data_seed soft_label_bytes? diverged_epoch? "
-        "diverged_step? validation_images",
+        "ipc views epochs batch_size eval_every seed data_seed soft_label_bytes? "
+        "diverged_epoch? diverged_step? validation_images",
     ),
-    "a number": (_is_number, "weight_decay? gradient_norm_first? train_seconds?"),
+    "a number": (is_number, "weight_decay? gradient_norm_first? train_seconds?"),
     "a positive number": (_is_positive, "learning_rate default_learning_rate"),
     "a percentage": (_is_percentage, "top1_last? top1_best? top5_last?"),
     f"{FINISHED} or {DIVERGED}": ((FINISHED, DIVERGED).__contains__, "status"),

@@ -154,7 +154,7 @@ class Run:
             "seed": student.seed,
             "epochs": self.job.spec.train.epochs,
             "batch_size": self.batch_size,
-            "eval_every": self.evaluate_every,
+            "eval_every": self.job.spec.train.evaluate_every,
             **{f"{name}_last": value for name, value in record.last.items()},
             "top1_best": record.best.get("top1"),
             "gradient_norm_first": record.gradient_norm_first,

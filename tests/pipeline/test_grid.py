@@ -10,9 +10,8 @@ import time
 
 import pytest
 
-from gift_jax.pipeline import job, results
+from gift_jax.pipeline import job, results, stages
 from gift_jax.soft_labels import relabel
-from gift_jax.teachers import teacher
 from gift_jax.train import epochs, step
 from tests.pipeline.test_job import small_config
 
@@ -48,7 +47,7 @@ def whole(tmp_path_factory):
     made = []
     with pytest.MonkeyPatch.context() as patch:
         for module, name in (
-            (teacher, "train_teacher"),
+            (stages, "train_teacher"),
             (relabel, "relabel"),
             (step, "create_train_state"),
         ):
@@ -64,7 +63,7 @@ def test_what_comes_before_training_is_made_once_for_all_students(whole):
     assert {row["ipc"] for row in rows} == {1, 2}
     assert made.count("train_teacher") == 1
     assert made.count("relabel") == 2  # one a distilled dataset
-    assert made.count("create_train_state") == 1 + 8  # the teacher's among them
+    assert made.count("create_train_state") == 8
 
 
 def test_gradients_are_traced_once_for_all_seeds_rates_and_optimizers(

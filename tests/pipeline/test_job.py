@@ -10,12 +10,12 @@ import pytest
 from configs import digits
 from gift_jax import models
 from gift_jax.distilled.dataset import load_distilled
-from gift_jax.evaluators.accuracy import Accuracy, Evaluator
-from gift_jax.pipeline import job, labelling, products, results, run_students, stages
+from gift_jax.evaluators import AccuracyEvaluator
+from gift_jax.models import variables
+from gift_jax.pipeline import job, labelling, products, results, stages
 from gift_jax.soft_labels.store import DamagedStoreError
-from gift_jax.specs import students
 from gift_jax.torch_io import torch_import
-from gift_jax.train import checkpoint, epochs
+from gift_jax.train import checkpoint, fit
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -31,8 +31,8 @@ def small_config(**fields):
     config.teacher.epochs = 3
     config.distilled.name = "rded"
     config.distilled.ipc = 2
-    config.distilled.images_per_class = 10
-    config.distilled.crops_per_image = 2
+    config.distilled.rded.images_per_class = 10
+    config.distilled.rded.crops_per_image = 2
     config.augment.diffaug = "crop"
     config.student.name = "conv1"
     config.student.width = 8
@@ -41,6 +41,9 @@ def small_config(**fields):
     for field, value in fields.items():
         section, name = field.split("__")
         target = config if section == "config" else config[section]
+        *path, name = name.split(".")
+        for part in path:
+            target = target[part]
         target[name] = value
     return config
 
@@ -56,7 +59,7 @@ def test_rows_hold_what_others_build_on(finished):
     directory, rows = finished
     assert [row["loss"] for row in rows] == ["gift", "kl"]
     assert results.read_results(directory) == rows
-    # Names that others build on, see docs/products.md.
+    # Names that others build on, see docs/workdir.md.
     assert set(rows[0]) >= {
         "run_id",
         "dataset",
@@ -94,8 +97,8 @@ def test_products_lie_where_the_documentation_says(finished):
     directory, rows = finished
     for name in (
         "teacher/conv1-width=16/done.json",
-        f"distilled/{DISTILLED}/dataset.npz",
-        f"distilled/{DISTILLED}/dataset.json",
+        f"distilled/{DISTILLED}/distilled.npz",
+        f"distilled/{DISTILLED}/distilled.json",
         f"distilled/{DISTILLED}/preview.png",
         f"soft_labels/{DISTILLED}_v4/logits/zarr.json",
         f"runs/{rows[0]['run_id']}/checkpoints/4",
@@ -114,10 +117,10 @@ def test_second_start_makes_nothing_again(finished, monkeypatch):
     def fail(*args, **kwargs):
         raise AssertionError("made again")
 
-    monkeypatch.setattr(stages.teacher_lib, "train_teacher", fail)
+    monkeypatch.setattr(stages, "train_teacher", fail)
     monkeypatch.setattr(labelling.relabel, "relabel", fail)
     monkeypatch.setattr(stages, "_new_distilled", fail)
-    monkeypatch.setattr(epochs, "train_epochs", fail)
+    monkeypatch.setattr(fit, "train_epochs", fail)
     assert job.run_job(small_config(loss__name="gift+kl"), directory) == rows
     for path, written in before.items():
         assert path.stat().st_mtime_ns == written, path
@@ -141,7 +144,7 @@ def test_a_damaged_chunk_is_made_again_once_it_is_deleted(finished, tmp_path):
     ("field", "value", "product"),
     [
         ("teacher__epochs", 5, "teacher/conv1-width=16"),
-        ("distilled__crops_per_image", 3, f"distilled/{DISTILLED}"),
+        ("distilled__rded.crops_per_image", 3, f"distilled/{DISTILLED}"),
         ("augment__diffaug", "flip", f"soft_labels/{DISTILLED}_v4"),
         ("train__eval_every", 3, f"runs/{RUN}"),
     ],
@@ -152,7 +155,7 @@ def test_workdir_of_another_config_is_refused(finished, field, value, product):
         job.run_job(small_config(**{field: value}), directory)
     message = str(caught.value)
     assert product in message
-    assert field.split("__")[1] in message and str(value) in message
+    assert field.split("__")[1].split(".")[-1] in message and str(value) in message
     assert "--workdir" in message
 
 
@@ -174,7 +177,7 @@ def final_variables(run_directory):
         jax.random.key(0),
     )
     path = checkpoint.latest_weights(run_directory)
-    return checkpoint.load_variables(path, like=expected)
+    return variables.load_variables(path, like=expected)
 
 
 class Killed(Exception):
@@ -183,7 +186,7 @@ class Killed(Exception):
 
 def test_interrupted_run_goes_on_and_ends_the_same(finished, tmp_path, monkeypatch):
     directory, rows = finished
-    train_epochs = epochs.train_epochs
+    train_epochs = fit.train_epochs
 
     def killed_after_three_epochs(*args, **kwargs):
         for epoch, state, metrics in train_epochs(*args, **kwargs):
@@ -193,7 +196,7 @@ def test_interrupted_run_goes_on_and_ends_the_same(finished, tmp_path, monkeypat
 
     config = small_config(train__checkpoint_every=2)
     with monkeypatch.context() as patch:
-        patch.setattr(epochs, "train_epochs", killed_after_three_epochs)
+        patch.setattr(fit, "train_epochs", killed_after_three_epochs)
         with pytest.raises(Killed):
             job.run_job(config, tmp_path)
     assert results.read_results(tmp_path) == []
@@ -213,16 +216,15 @@ def test_interrupted_run_goes_on_and_ends_the_same(finished, tmp_path, monkeypat
 
 
 def test_the_best_weights_are_those_that_were_measured_best(tmp_path, monkeypatch):
-    measured = iter([60.0, 90.0, 80.0, 70.0])
+    measured = iter([90.0, 80.0, 70.0])
 
-    def evaluate_next(self, model, variables):
-        return Accuracy(top1=next(measured), top5=95.0, count=360)
+    def evaluate_next(self, model, state):
+        return {"top1": next(measured), "top5": 95.0}
 
     config = small_config(
         train__epochs=12, train__eval_every=4, train__checkpoint_every=1
     )
-    # The first evaluation is the teacher's.
-    monkeypatch.setattr(Evaluator, "__call__", evaluate_next)
+    monkeypatch.setattr(AccuracyEvaluator, "__call__", evaluate_next)
     row = job.run_job(config, tmp_path)[0]
     assert (row["top1_best"], row["top1_last"]) == (90.0, 70.0)
     checkpoints = tmp_path / "runs" / row["run_id"] / "checkpoints"
@@ -365,25 +367,6 @@ def test_unwritable_workdir_is_one_clear_error(tmp_path):
         job.run_job(small_config(), tmp_path / "file" / "workdir")
 
 
-def test_students_are_all_combinations():
-    config = small_config(
-        loss__name="gift+kl", optimizer__name="sgd+adamw", train__seeds=(0, 1, 2)
-    )
-    specs = [spec for setup in students.setups(config) for spec in setup]
-    assert len(specs) == len(set(specs)) == 12
-    assert specs[0].optimizer.learning_rate == 0.01
-    config.loss.t_squared = True
-    labels = {setup[0].loss_label for setup in students.setups(config)}
-    assert labels == {"gift", "kl-t_squared=True"}
-
-
-@pytest.mark.parametrize(
-    ("finished_epochs", "due"), [(1, False), (3, True), (6, True), (7, True)]
-)
-def test_is_due(finished_epochs, due):
-    assert run_students.is_due(finished_epochs, every=3, last=7) is due
-
-
 def test_a_teacher_of_other_channels_is_refused(tmp_path):
     model = models.create_model("conv1", num_classes=10, image_size=8, width=16)
     # Trained on colour images; the digits are grey.
@@ -393,7 +376,7 @@ def test_a_teacher_of_other_channels_is_refused(tmp_path):
         path, colour, model="conv1", num_classes=10, image_size=8, width=16
     )
     config = small_config(teacher__checkpoint=str(path))
-    with pytest.raises(checkpoint.CheckpointMismatchError, match=r"3, 16.*1, 16"):
+    with pytest.raises(variables.CheckpointMismatchError, match=r"3, 16.*1, 16"):
         job.run_job(config, tmp_path / "workdir")
 
 

@@ -1,5 +1,6 @@
 """Where soft labels come from: the teacher, the dataset, or an FKD folder."""
 
+import dataclasses
 import pathlib
 import shutil
 
@@ -9,15 +10,15 @@ import numpy as np
 import pytest
 
 from configs import digits
-from gift_jax import losses, models, optimizers
+from gift_jax import augment, losses, models, optimizers, specs
 from gift_jax.data import preprocess
 from gift_jax.distilled.dataset import DistilledDataset, Metadata
 from gift_jax.pipeline import labelling, stages
 from gift_jax.soft_labels import relabel, views
+from gift_jax.soft_labels.base import prefetched
 from gift_jax.soft_labels.codecs import get_codec
-from gift_jax.soft_labels.store import prefetched
-from gift_jax.teachers import teacher
-from gift_jax.train.epochs import make_run_epoch, train_epochs
+from gift_jax.teachers import FlaxTeacher, TeacherError
+from gift_jax.train.fit import fit
 from gift_jax.train.step import create_train_state
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
@@ -45,8 +46,11 @@ def make_job(tmp_path, **relabel) -> stages.Job:
     config = digits.get_config()
     config.augment.diffaug = ""
     config.train.epochs = 3
+    config.distilled.name = "random"
+    config.teacher.min_accuracy = 0.0
     config.relabel.update(relabel)
-    return stages.Job(config, tmp_path, data=None, devices=tuple(jax.devices()[:1]))
+    (spec,) = specs.expand(config)
+    return stages.Job(spec, tmp_path, data=None, devices=tuple(jax.devices()[:1]))
 
 
 def labelled_by_fkd(tmp_path, images, labels):
@@ -55,7 +59,7 @@ def labelled_by_fkd(tmp_path, images, labels):
 
 
 def make_soft_labels(job, dataset):
-    made = stages.Distilled("sre2l_ipc2", dataset, "fingerprint")
+    made = stages.JobDistilled("sre2l_ipc2", dataset)
     return labelling.make_soft_labels(job, made, None)
 
 
@@ -67,8 +71,8 @@ def agreeing_labels(stored):
 def test_fkd_labels_are_trained_on_with_the_views_they_were_made_for(stored, tmp_path):
     hard_labels = agreeing_labels(stored)
     labelled = labelled_by_fkd(tmp_path, stored["images"], hard_labels)
-    assert labelled.facts["views"] == 2
-    assert labelled.facts["soft_labels"] == "fkd"
+    assert labelled.columns["views"] == 2
+    assert labelled.columns["soft_labels"] == "fkd"
 
     model = models.create_model(
         "conv1", num_classes=5, image_size=16, width=4, norm="none"
@@ -84,25 +88,19 @@ def test_fkd_labels_are_trained_on_with_the_views_they_were_made_for(stored, tmp
         dropout_key=jax.random.key(1),  # donated
     )
     variables = jax.device_get(state.variables)
-    devices = tuple(jax.devices()[:1])
-    seen = [
-        metrics.means()["loss"]
-        for _, _, metrics in train_epochs(
-            state,
-            labelled.data,
-            labelled.soft_labels,
-            make_run_epoch(
-                loss=losses.get_loss("soft_ce"),
-                view_images=labelled.view_images,
-                devices=devices,
-            ),
-            first_epoch=0,
-            epochs=3,
-            batch_size=10,
-            order_keys=[key],
-            devices=devices,
-        )
-    ]
+    seen = []
+    fit(
+        state,
+        labelled.data,
+        labelled.soft_labels,
+        loss=losses.get_loss("soft_ce"),
+        view_images=labelled.view_images,
+        epochs=3,
+        batch_size=10,
+        order_key=key,
+        devices=jax.devices()[:1],
+        on_epoch=lambda record, metrics: seen.append(metrics["loss"]),
+    )
     # The third epoch sees the first view again.
     for epoch, view in enumerate((0, 1, 0)):
         inputs = NORMALIZATION.apply(stored["views"][view].astype(np.float32) / 255)
@@ -119,7 +117,7 @@ def test_fkd_labels_are_trained_on_with_the_views_they_were_made_for(stored, tmp
 def test_fkd_labels_of_another_order_are_refused(stored, tmp_path):
     # Of the first view one label in ten is class 2; chance is one in five.
     wrong = np.full(10, 2)
-    with pytest.raises(teacher.TeacherError, match="order of another sampler"):
+    with pytest.raises(TeacherError, match="order of another sampler"):
         labelled_by_fkd(tmp_path, stored["images"], wrong)
 
 
@@ -132,7 +130,7 @@ def test_own_soft_labels_are_those_of_every_view(stored, tmp_path):
     own = np.random.default_rng(0).normal(size=(10, 5)).astype(np.float32)
     dataset = make_dataset(stored["images"], np.arange(10) % 5, own)
     labelled = make_soft_labels(make_job(tmp_path, source="dataset", views=7), dataset)
-    assert labelled.facts["views"] == 7
+    assert labelled.columns["views"] == 7
     for number in (0, 6):
         view = labelled.soft_labels.start_reading(number).result()
         np.testing.assert_array_equal(view.logits, own)
@@ -147,10 +145,10 @@ def test_absent_soft_labels_are_said(stored, tmp_path):
 
 def test_eight_bit_images_stay_eight_bit_and_give_the_same_inputs(stored):
     dataset = make_dataset(stored["images"], np.arange(10) % 5)
-    data, normalization = labelling.train_data(dataset, seed=0)
+    data, normalization = views.train_data(dataset, seed=0)
     assert data.images.dtype == jnp.uint8
     inputs = views.AugmentedViews(
-        spec=labelling.settings.augment.AugmentSpec(), normalization=normalization
+        spec=augment.AugmentSpec(), normalization=normalization
     ).images(data, 0, jnp.arange(10))
     np.testing.assert_allclose(inputs, dataset.inputs(), atol=1e-6)
 
@@ -158,7 +156,7 @@ def test_eight_bit_images_stay_eight_bit_and_give_the_same_inputs(stored):
 def test_other_images_are_kept_as_inputs(stored):
     images = stored["images"].astype(np.float32) + 0.3
     dataset = make_dataset(images, np.arange(10) % 5)
-    data, normalization = labelling.train_data(dataset, seed=0)
+    data, normalization = views.train_data(dataset, seed=0)
     assert normalization is None
     np.testing.assert_array_equal(data.images, dataset.inputs())
 
@@ -172,16 +170,16 @@ def untrained():
     variables = models.init_variables(
         model, jax.random.key(1), image_size=16, channels=3
     )
-    return teacher.Teacher("conv1", model, variables, NORMALIZATION, 20.0, "of it")
+    teacher = FlaxTeacher("conv1", model, variables, NORMALIZATION)
+    return stages.JobTeacher(teacher, 20.0)
 
 
 @pytest.fixture
 def relabelled(stored, untrained, tmp_path):
     def relabelled(**relabel):
         job = make_job(tmp_path, batch_size=10, **relabel)
-        job.config.teacher.min_accuracy = 0.0
         dataset = make_dataset(stored["images"], np.arange(10) % 5)
-        made = stages.Distilled("sre2l_ipc2", dataset, "fingerprint")
+        made = stages.JobDistilled("sre2l_ipc2", dataset)
         return labelling.make_soft_labels(job, made, untrained)
 
     return relabelled
@@ -199,16 +197,16 @@ def test_formats_lie_beside_each_other_and_are_said(
     relabelled, tmp_path, name, row_bytes
 ):
     exact, labelled = relabelled(), relabelled(format=name)
-    assert labelled.facts["label_format"] == name
-    assert labelled.facts["soft_label_bytes"] == 3 * 10 * row_bytes
+    assert labelled.columns["label_format"] == name
+    assert labelled.columns["soft_label_bytes"] == 3 * 10 * row_bytes
     assert (labelled.fingerprint == exact.fingerprint) == (name == "float16")
     codec = get_codec(name)
-    directory = tmp_path / "soft_labels" / labelled.facts["soft_labels_dir"]
+    directory = tmp_path / "soft_labels" / labelled.columns["soft_labels_dir"]
     assert directory.name.endswith("_v3" if name == "float16" else f"_v3_{name}")
     assert labelling.open_labels(directory).codec == codec
     online = relabelled(source="online", format=name)
-    assert online.facts["label_format"] == name
-    assert online.facts["soft_label_bytes"] is None
+    assert online.columns["label_format"] == name
+    assert online.columns["soft_label_bytes"] is None
     np.testing.assert_array_equal(logits_of(labelled), logits_of(online))
     # A step of int8 is a 255th of the range; top-k keeps the largest.
     lost = logits_of(labelled).astype(float) - logits_of(exact).astype(float)
@@ -226,17 +224,17 @@ def test_labels_are_stored_elsewhere_and_shared(relabelled, tmp_path, monkeypatc
     assert labelled.fingerprint == here.fingerprint
     np.testing.assert_array_equal(logits_of(labelled), logits_of(here))
     (array,) = elsewhere.iterdir()
-    title = labelled.facts["soft_labels_dir"]
-    assert array.name.startswith(f"{title}-")
+    name = labelled.columns["soft_labels_dir"]
+    assert array.name.startswith(f"{name}-")
     assert labelled.soft_labels.location == str(array)
-    directory = tmp_path / "soft_labels" / title
+    directory = tmp_path / "soft_labels" / name
     assert labelling.open_labels(directory).location == str(array)
 
     # Another work directory finds them; another recipe has a place of its own.
     shutil.rmtree(tmp_path / "soft_labels")
     labelled_views = []
     monkeypatch.setattr(
-        relabel, "_in_batches", lambda *args: labelled_views.append(args)
+        relabel, "label_in_batches", lambda *args: labelled_views.append(args)
     )
     np.testing.assert_array_equal(
         logits_of(relabelled(store=str(elsewhere))), logits_of(labelled)
@@ -263,8 +261,8 @@ def test_labels_that_are_gone_from_elsewhere_are_made_again(relabelled, tmp_path
     ],
 )
 def test_what_cannot_be_stored_is_found_before_any_work(field, value, message):
-    config = digits.get_config()
-    config.relabel[field] = value
+    relabel = make_job(None).spec.relabel
     with pytest.raises(ValueError, match=message):
-        labelling.check_storage(config, num_classes=10)
-    labelling.check_storage(digits.get_config(), num_classes=10)
+        changed = dataclasses.replace(relabel, **{field: value})
+        labelling.check_storage(changed, num_classes=10)
+    labelling.check_storage(relabel, num_classes=10)

@@ -1,4 +1,4 @@
-"""Tests of `gift_jax.workdir`: the life of a product, and what it refuses."""
+"""Tests of `gift_jax.pipeline.products`: the life of a product, and what it refuses."""
 
 import json
 import pathlib
@@ -43,7 +43,7 @@ def test_a_product_is_made_once_and_found_again(product):
     make(product)
     again = Product(product.directory, dict(RECIPE))
     assert again.is_finished()
-    assert again.facts() == {"images": 100}
+    assert again.record() == {"images": 100}
     assert (again.directory / "product.txt").read_text() == "made"
     assert json.loads((again.directory / "recipe.json").read_text())["ipc"] == 10
 
@@ -60,7 +60,7 @@ def test_a_product_without_its_mark_is_unfinished(product):
         pass
     assert not product.is_finished()
     with pytest.raises(WorkdirError, match="rded is not finished"):
-        product.facts()
+        product.record()
 
 
 def test_an_unfinished_product_is_made_anew(product):
@@ -79,7 +79,7 @@ def test_an_unfinished_product_is_continued_if_it_can_be(product):
         assert (directory / "chunk0").read_text() == "kept"
         product.finish()
     assert product.is_finished()
-    assert product.facts() == {}
+    assert product.record() == {}
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -130,7 +130,7 @@ def test_what_another_process_is_making_is_waited_for(product, tmp_path):
         pass
     with ours.making_if_absent() as directory:
         assert directory is None
-    assert ours.facts() == {"made_by": "the other"}
+    assert ours.record() == {"made_by": "the other"}
     assert other.wait() == 0
 
 

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from configs import common
-from gift_jax import models
+from gift_jax import models, specs
 from gift_jax.data import real
 from gift_jax.pipeline import stages
-from gift_jax.specs import settings
 from gift_jax.torch_io import torch_import
 
 
@@ -21,11 +20,12 @@ def torchvision_job(workdir, num_classes):
     config.teacher.width = 4
     config.teacher.checkpoint = "torchvision"
     config.teacher.min_accuracy = 0.0  # the weights are random
-    settings.check(config)
+    config.distilled.name = "random"
+    (spec,) = specs.expand(config)
     digits = real.load_dataset("digits")
     info = dataclasses.replace(digits.info, num_classes=num_classes)
     data = dataclasses.replace(digits, info=info)
-    return stages.Job(config, workdir, data, tuple(jax.devices()[:1]))
+    return stages.Job(spec, workdir, data, tuple(jax.devices()[:1]))
 
 
 def test_torchvisions_weights_are_imported_once(tmp_path, monkeypatch):
@@ -43,8 +43,9 @@ def test_torchvisions_weights_are_imported_once(tmp_path, monkeypatch):
     monkeypatch.setattr(torch_import, "import_torchvision", import_torchvision)
     made, restored = stages.make_teacher(job), stages.make_teacher(job)
     assert calls == [("conv1", {"image_size": 8, "weights": "IMAGENET1K_V1"})]
-    for teacher in (made, restored):
+    for teacher, _ in (made, restored):
         jax.tree.map(np.testing.assert_array_equal, teacher.variables, weights)
+    assert made.teacher.fingerprint == restored.teacher.fingerprint
     recipe = json.loads((tmp_path / "teacher/conv1-width=4/recipe.json").read_text())
     assert recipe["checkpoint"] == "torchvision IMAGENET1K_V1"
 
