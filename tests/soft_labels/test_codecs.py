@@ -1,4 +1,4 @@
-"""Tests of `gift_jax.label_codecs`: what is lost, and what never is."""
+"""Codecs: what is lost, and what never is."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from gift_jax.runtime import errors
 from gift_jax.soft_labels.codecs import (
     FLOAT16,
     UnstorableLogitError,
+    encode,
     get_codec,
     smaller_formats,
     stored_bytes,
@@ -53,6 +55,19 @@ def test_int8_is_within_half_a_step(logits):
     decoded = round_trip(get_codec("int8"), logits).astype(np.float64)
     half_a_place = 2**-11 * np.abs(rounded).max(axis=1, keepdims=True) + 2**-25
     assert (np.abs(decoded - rounded) <= step / 2 + 1.001 * half_a_place).all()
+
+
+@pytest.mark.parametrize("num_classes", [10, 100, 1000])
+def test_int8_errors_of_usual_logits(num_classes):
+    """The numbers that the documentation states."""
+    rng = np.random.default_rng(num_classes)
+    logits = rng.normal(0, 8, (100_000 // num_classes, num_classes)).astype(np.float32)
+    spread = logits.max(axis=1, keepdims=True) - logits.min(axis=1, keepdims=True)
+    no_larger = np.abs(logits).max(axis=1) <= spread[:, 0]
+    error = (round_trip(get_codec("int8"), logits) - logits) / spread
+    assert np.abs(error[no_larger]).max() < 1 / 340
+    assert 1 / 480 < np.abs(error).max() < 1 / 390
+    assert 1 / 1000 < np.sqrt(np.mean(error**2)) < 1 / 850
 
 
 @given(rows(anything_storable, st.integers(10, 40)), st.sampled_from([1, 3, 10]))
@@ -107,6 +122,14 @@ def test_rows_are_stored_independently(name):
         np.testing.assert_array_equal(
             codec.encode(logits[row : row + 1])[0], stored[row]
         )
+
+
+def test_what_cannot_be_stored_is_named_by_view_and_image():
+    logits = np.zeros((3, CLASSES), np.float32)
+    np.testing.assert_array_equal(encode(FLOAT16, logits, view=0), logits)
+    logits[1, 4] = np.inf
+    with pytest.raises(errors.InputError, match=r"view 7 hold inf \(image 41, class 4"):
+        encode(FLOAT16, logits, view=7, start=40)
 
 
 @pytest.mark.parametrize("name", NAMES)

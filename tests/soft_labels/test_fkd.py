@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gift_jax.soft_labels import fkd
-from gift_jax.soft_labels.store import prefetched
+from gift_jax.soft_labels.base import prefetched
 from gift_jax.torch_io import torch_files
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"

@@ -1,4 +1,4 @@
-"""Tests of `gift_jax.storage`: places to store at, and what is said of bad ones."""
+"""Places to store at, and what is said of bad ones."""
 
 import os
 import subprocess
@@ -108,15 +108,15 @@ os.environ["TENSORSTORE_GCS_HTTP_URL"] = f"http://localhost:{port}"
 _STORE_AND_FIND_AGAIN = """
 import sys
 import numpy as np
-from gift_jax import label_codecs, soft_labels, storage
+from gift_jax.soft_labels import codecs, storage, store as store_lib
 
 cloud = sys.argv[1]
-soft_labels._CHUNK_BYTES = 4 * 6 * 2
+store_lib._CHUNK_BYTES = 4 * 6 * 2
 logits = np.random.default_rng(0).normal(0, 5, (3, 10, 6))
 
 
 def open_store(codec):
-    return soft_labels.open_store(
+    return store_lib.open_store(
         f"{cloud}bucket/labels/{codec.name}",
         views=3,
         num_images=10,
@@ -125,7 +125,7 @@ def open_store(codec):
     )
 
 
-for codec in (label_codecs.FLOAT16, label_codecs.get_codec("top3")):
+for codec in (codecs.FLOAT16, codecs.get_codec("top3")):
     store = open_store(codec)
     chunks = store.missing_chunks()
     assert len(chunks) == 9

@@ -1,9 +1,8 @@
-"""Tests of `gift_jax.soft_labels`: what is stored comes back, or is an error."""
+"""Tests of the store: what is stored comes back, or is an error."""
 
 import dataclasses
 import resource
 import signal
-import threading
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,12 +10,9 @@ import pytest
 
 from gift_jax.soft_labels import storage
 from gift_jax.soft_labels import store as store_lib
+from gift_jax.soft_labels.base import prefetched
 from gift_jax.soft_labels.codecs import FLOAT16, get_codec
-from gift_jax.soft_labels.store import (
-    DamagedStoreError,
-    FixedSoftLabels,
-    prefetched,
-)
+from gift_jax.soft_labels.store import DamagedStoreError
 
 VIEWS, IMAGES, CLASSES, CHUNK_ROWS = 3, 10, 6, 4
 CHUNKS = [(v, *rows) for v in range(VIEWS) for rows in ((0, 4), (4, 8), (8, 10))]
@@ -244,17 +240,7 @@ def test_what_is_no_whole_chunk_is_refused(path, start, shape):
     assert store.missing_chunks() == CHUNKS
 
 
-# --- Other sources, and reading ahead -----------------------------------------------
-
-
-def test_fixed_soft_labels_are_the_same_for_every_view():
-    logits = np.random.default_rng(0).normal(size=(IMAGES, CLASSES)).astype(np.float32)
-    fixed = FixedSoftLabels(logits, views=5)
-    assert fixed.views == 5
-    views = list(prefetched(fixed, [0, 4, 2]))
-    assert [int(view.number) for view in views] == [0, 4, 2]
-    for view in views:
-        np.testing.assert_array_equal(view.logits, logits)
+# --- Reading ahead -----------------------------------------------------------------
 
 
 def test_prefetched_yields_the_views_in_the_order_asked_for(path, logits):
@@ -268,68 +254,6 @@ def test_prefetched_yields_the_views_in_the_order_asked_for(path, logits):
             [view.logits for view in views], logits[numbers].astype(np.float16)
         )
     assert list(prefetched(store, [])) == []
-
-
-class Slow:
-    """Soft labels that are ready when they are let go."""
-
-    views = 4
-
-    def __init__(self):
-        self.started, self.let_go, self.finished = [], threading.Semaphore(0), []
-
-    def start_reading(self, view):
-        self.started.append(view)
-        return SlowReading(self, view)
-
-
-class SlowReading:
-    def __init__(self, source, view):
-        self.source, self.view = source, view
-
-    def result(self):
-        assert self.source.let_go.acquire(timeout=10)
-        self.source.finished.append((self.view, threading.current_thread()))
-        return self.view
-
-
-def test_prefetched_reads_one_view_while_another_is_in_use():
-    source = Slow()
-    reader = prefetched(source, range(4))
-    source.let_go.release()
-    for view in range(4):
-        assert next(reader) == view
-        # One ahead, and no further.
-        ahead = min(view + 2, 4)
-        assert source.started == list(range(ahead))
-        source.let_go.release()
-        wait_until(lambda count=ahead: len(source.finished) == count)
-    assert next(reader, None) is None
-    # Decoded beside the thread that trains.
-    threads = {thread for _, thread in source.finished}
-    assert threading.current_thread() not in threads and len(threads) == 1
-
-
-def wait_until(condition):
-    deadline = threading.Event()
-    for _ in range(1000):
-        if condition():
-            return
-        deadline.wait(0.01)
-    raise AssertionError("nothing was read ahead")
-
-
-def test_a_reader_that_is_left_early_ends_its_thread():
-    source = Slow()
-    for _ in range(2):
-        source.let_go.release()
-    reader = prefetched(source, range(4))
-    next(reader)
-    reader.close()
-    ours = [t for t in threading.enumerate() if t.name.startswith("soft labels")]
-    wait_until(lambda: not any(thread.is_alive() for thread in ours))
-    assert [view for view, _ in source.finished] == [0, 1]
-    assert source.started == [0, 1]
 
 
 def test_prefetched_reports_damage_when_its_turn_comes(path, logits):

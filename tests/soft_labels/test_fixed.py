@@ -1,0 +1,25 @@
+"""Soft labels that are there as arrays."""
+
+import numpy as np
+
+from gift_jax.soft_labels.base import prefetched
+from gift_jax.soft_labels.fixed import FixedSoftLabels, InMemorySoftLabels
+
+
+def test_fixed_soft_labels_are_the_same_for_every_view():
+    logits = np.random.default_rng(0).normal(size=(10, 6)).astype(np.float32)
+    fixed = FixedSoftLabels(logits, views=5)
+    assert fixed.views == 5
+    views = list(prefetched(fixed, [0, 4, 2]))
+    assert [int(view.number) for view in views] == [0, 4, 2]
+    for view in views:
+        np.testing.assert_array_equal(view.logits, logits)
+
+
+def test_labels_in_memory_are_those_of_their_view():
+    logits = np.random.default_rng(0).normal(size=(3, 10, 6)).astype(np.float16)
+    labels = InMemorySoftLabels(logits)
+    assert labels.views == 3
+    for number, view in zip([2, 0], prefetched(labels, [2, 0]), strict=True):
+        assert int(view.number) == number
+        np.testing.assert_array_equal(view.logits, logits[number])
