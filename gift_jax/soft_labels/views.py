@@ -79,11 +79,11 @@ class View(flax.struct.PyTreeNode):
 
     Attributes:
       number: Scalar int32.
-      logits: (N, num_classes) float.
+      logits: (N, num_classes) float; None where hard labels are trained on.
     """
 
     number: ArrayLike
-    logits: jax.Array | np.ndarray
+    logits: jax.Array | np.ndarray | None
 
 
 # `view_images(data, view, indices)` -> (B, H, W, C) float32 network inputs. Views of

@@ -1,4 +1,4 @@
-"""Checkpoints of a run, and of finished networks, with Orbax.
+"""Checkpoints of a training, with Orbax.
 
 Every host has the whole state. To Orbax each host is alone: the primary saves, and all
 read what it saved.
@@ -15,25 +15,15 @@ import jax
 import orbax.checkpoint as ocp
 
 from gift_jax import optimizers
+from gift_jax.models import variables as variables_lib
+from gift_jax.models.variables import CheckpointError, CheckpointMismatchError
 from gift_jax.runtime import hosts
-from gift_jax.runtime.errors import InputError, UserError
 from gift_jax.train.step import TrainState
 
 _log = logging.getLogger(__name__)
 
-Variables = dict[str, Any]
-
 # Saved besides "variables" where the network is not evaluated with these.
 _EVALUATED = "evaluation_variables"
-
-
-class CheckpointMismatchError(InputError):
-    """A checkpoint does not fit the model or the optimizer it is restored into."""
-
-
-class CheckpointError(UserError, RuntimeError):
-    """A checkpoint cannot be saved, or none of those there are can be read."""
-
 
 # A state, and the progress it was saved with.
 Restored = tuple[TrainState, dict[str, Any]]
@@ -72,7 +62,7 @@ class Checkpoints:
                 create=False,
                 read_only=not hosts.is_primary(),
                 cleanup_tmp_directories=hosts.is_primary(),
-                multiprocessing_options=_alone(),
+                multiprocessing_options=variables_lib.alone(),
                 # Without it the metrics are not stored, and forgotten by a restart.
                 best_fn=_top1,
                 preservation_policy=policies.AnyPreservationPolicy(
@@ -106,8 +96,8 @@ class Checkpoints:
     def _not_saved(self, error: Exception) -> CheckpointError:
         return CheckpointError(
             f"a checkpoint could not be saved in {self._directory}: "
-            f"{_reason(error)}; make room or make it writable, and run the same "
-            "command again: it goes on from the checkpoint before"
+            f"{variables_lib.reason(error)}; make room or make it writable, and run "
+            "the same command again: it goes on from the checkpoint before"
         )
 
     def save(
@@ -189,7 +179,7 @@ class Checkpoints:
             except CheckpointMismatchError:
                 raise
             except _UNREADABLE as error:
-                reasons[step] = _reason(error)
+                reasons[step] = variables_lib.reason(error)
             else:
                 self._set_aside(reasons)
                 return step, restored
@@ -242,22 +232,8 @@ class Checkpoints:
         return state, restored.progress
 
 
-def _alone() -> ocp.options.MultiprocessingOptions:
-    """Makes Orbax work without the other hosts."""
-    return ocp.options.MultiprocessingOptions(
-        primary_host=hosts.index(), active_processes={hosts.index()}
-    )
-
-
 def _top1(metrics: Mapping[str, float]) -> float:
     return metrics["top1"]
-
-
-def _reason(error: Exception) -> str:
-    """What the error says, without the middle of TensorStore's long chains."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    text = lines[0]
-    return text if len(text) < 250 else f"{text[:80]} ... {text[-160:]}"
 
 
 def restore_weights(run_directory: pathlib.Path, state: TrainState) -> TrainState:
@@ -278,7 +254,9 @@ def restore_weights(run_directory: pathlib.Path, state: TrainState) -> TrainStat
       FileNotFoundError: there is no checkpoint.
       CheckpointMismatchError: the weights are those of another model.
     """
-    variables = load_variables(latest_weights(run_directory), like=state.variables)
+    variables = variables_lib.load_variables(
+        latest_weights(run_directory), like=state.variables
+    )
     # A schedule-free optimizer's state holds a copy of the parameters.
     opt_state = optimizers.with_learning_rate(
         state.tx.init(variables["params"]),
@@ -303,65 +281,3 @@ def latest_weights(run_directory: pathlib.Path) -> pathlib.Path:
     latest = directory / str(max(steps))
     evaluated = latest / _EVALUATED
     return evaluated if evaluated.is_dir() else latest / "variables"
-
-
-def save_variables(path: pathlib.Path, variables: Variables) -> None:
-    """Writes a network's parameters and batch statistics, in place of what is there.
-
-    Raises:
-      CheckpointError: they could not be saved.
-    """
-    try:
-        with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
-            checkpointer.save(path.resolve(), jax.device_get(variables), force=True)
-    except Exception as error:
-        raise CheckpointError(
-            f"the weights could not be saved in {path}: {_reason(error)}"
-        ) from error
-
-
-def load_variables(path: pathlib.Path, *, like: Any) -> Variables:
-    """Reads what `save_variables` wrote, as NumPy arrays.
-
-    Args:
-      path: The directory that was written.
-      like: Variables, or their shapes, of the model they must fit.
-
-    Raises:
-      CheckpointMismatchError: names or shapes differ.
-    """
-    with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
-        variables = checkpointer.restore(path.resolve())
-    # Orbax itself compares shapes for some kinds of arrays only.
-    check_shapes(variables, like=like, origin=str(path))
-    return variables
-
-
-def check_shapes(variables: Variables, *, like: Any, origin: str) -> None:
-    """Refuses variables that are not those of a model.
-
-    Args:
-      variables: What was read.
-      like: Variables, or their shapes, of the model they must fit.
-      origin: Where they were read from.
-
-    Raises:
-      CheckpointMismatchError: names or shapes differ; lists them.
-    """
-    found, expected = _shapes(variables), _shapes(like)
-    differences = [
-        f"{name}: stored {found.get(name)}, expected {expected.get(name)}"
-        for name in sorted(found.keys() | expected.keys())
-        if found.get(name) != expected.get(name)
-    ]
-    if differences:
-        raise CheckpointMismatchError(
-            f"the weights in {origin} do not fit this model:\n  "
-            + "\n  ".join(differences[:10])
-            + (f"\n  and {len(differences) - 10} more" if differences[10:] else "")
-        )
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}

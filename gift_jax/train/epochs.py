@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import itertools
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -142,7 +141,14 @@ def make_run_epoch(
             else (step, _batch(batches, r.start)[here])
             for r in ranges
         ]
-        with contextlib.closing(_feed(data, [i for _, i in calls], devices)) as feed:
+        feed: Generator[Any] = (data for _ in calls)
+        if isinstance(data, StreamedData):
+            assert isinstance(view_images, StreamedViews)
+            indices_of_calls = [indices for _, indices in calls]
+            feed = data.of_batches(
+                indices_of_calls, view.number, view_images.spec, devices
+            )
+        with contextlib.closing(feed):
             collected: list[dict[str, jax.Array]] = []
             for r, (function, indices), some in zip(ranges, calls, feed, strict=False):
                 state, metrics = function(state, some, view, indices)
@@ -185,16 +191,6 @@ def _batch(batches: EpochBatches, step: int) -> np.ndarray:
         return batches.full[step]
     assert batches.rest is not None
     return batches.rest
-
-
-def _feed(
-    data: Data, indices: Sequence[np.ndarray], devices: Sequence[jax.Device]
-) -> Generator[views.TrainData]:
-    """What every batch is read from."""
-    if isinstance(data, StreamedData):
-        yield from data.of_batches(indices, devices)
-    else:
-        yield from itertools.repeat(data, len(indices))
 
 
 Step = Callable[

@@ -17,6 +17,7 @@ import numpy as np
 
 from gift_jax import losses
 from gift_jax.runtime import hosts, preemption
+from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import views
 from gift_jax.soft_labels.base import SoftLabels
 from gift_jax.train.batches import check_batch_size, devices_for, steps_per_epoch
@@ -199,7 +200,9 @@ def fit_together(
         devices = devices_for(batch_size, jax.local_devices())
     check_batch_size(batch_size, len(devices))
     if isinstance(data, StreamedData):
-        view_images = StreamedViews(view_images)  # type: ignore[arg-type]
+        if not isinstance(view_images, views.AugmentedViews):
+            raise InputError(f"{view_images} are not views of images that are streamed")
+        view_images = StreamedViews(view_images.spec, view_images.normalization)
     students = [
         _Student(index, state, order_key, saved)
         for index, (state, order_key, saved) in enumerate(
@@ -302,8 +305,9 @@ class _Loop:
     def train(self, students: Sequence[_Student]) -> None:
         """Trains students that stand equally far to their ends."""
         first, several = students[0].record, len(students) > 1
-        for student in students if self.on_start else ():
-            self.on_start(student.index, student.record)
+        if self.on_start is not None:
+            for student in students:
+                self.on_start(student.index, student.record)
         if several:
             state = stack_states([student.state for student in students])
         else:  # a copy, as the loop consumes what it is given

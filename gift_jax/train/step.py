@@ -182,7 +182,7 @@ def _mix(
         view.number,
         indices,
         spec,
-        data.images.shape[1:],
+        data.images.shape[-3:],
     )
     return Mix(data.labels[partners], weights)
 

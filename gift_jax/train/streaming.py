@@ -1,17 +1,15 @@
 """Train splits that are read while they are trained on."""
 
-import dataclasses
 from collections.abc import Generator, Sequence
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from gift_jax import augment
 from gift_jax.data import image_split, loader
 from gift_jax.runtime.devices import spread
-from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import views
 
 
@@ -31,64 +29,81 @@ class StreamedData(flax.struct.PyTreeNode):
     workers: int = flax.struct.field(pytree_node=False, default=0)
 
     def of_batches(
-        self, batches: Sequence[np.ndarray], devices: Sequence[jax.Device]
+        self,
+        batches: Sequence[np.ndarray],
+        number: ArrayLike,
+        spec: augment.AugmentSpec,
+        devices: Sequence[jax.Device],
     ) -> Generator[views.TrainData]:
-        """Each batch as training data of its own, which hold no other image.
+        """Each batch of a view as training data that hold no other images.
 
         Args:
           batches: (own devices, B) indices of the images of this host's devices.
+          number: Of the view.
+          spec: Its augmentation.
           devices: Devices of all hosts.
 
         Yields:
-          Data with images (own devices, B, S, S, C) uint8, spread over the devices.
+          Data for `StreamedViews`: images (own devices, 1, B, S, S, C) uint8, or
+          (own devices, 2, B, S, S, C) with those that are mixed in, on the devices.
         """
-        # The rest of an epoch is whole on every device.
-        distinct = [np.unique(indices) for indices in batches]
+        needed = [indices[:, None] for indices in batches]
+        if spec.mix != "none":
+            partners_of = jax.jit(augment.mix_partners, static_argnums=(1, 4, 5))
+            shape = self.split.images(np.arange(1)).shape[1:]
+            sizes = np.cumsum([indices.size for indices in batches])
+            partners, _ = partners_of(
+                self.view_key,
+                len(self.labels),
+                number,
+                np.concatenate([indices.ravel() for indices in batches]),
+                spec,
+                shape,
+            )
+            needed = [
+                np.stack([own, theirs.reshape(own.shape)], axis=1)
+                for own, theirs in zip(
+                    batches, np.split(np.asarray(partners), sizes[:-1]), strict=True
+                )
+            ]
+        # Once each: the rest of an epoch is whole on every device.
+        distinct = [np.unique(indices) for indices in needed]
         read = loader.read_indices(self.split, distinct, workers=self.workers)
-        for indices, places, images in zip(batches, distinct, read, strict=True):
+        for indices, places, images in zip(needed, distinct, read, strict=True):
             images = images[np.searchsorted(places, indices)]
             yield views.TrainData(spread(images, devices), self.labels, self.view_key)
 
 
-@dataclasses.dataclass(frozen=True)
-class StreamedViews:
-    """Makes the images of a view of a batch, equal to those of the whole set.
+class StreamedViews(views.AugmentedViews):
+    """Makes the images of a view of `StreamedData`, equal to those of the whole set."""
 
-    Attributes:
-      views: The views of the whole set; they mix no images.
-    """
-
-    views: views.AugmentedViews
-
-    def __post_init__(self) -> None:
-        """Refuses views that need more images than those of the batch."""
-        if not isinstance(self.views, views.AugmentedViews) or (
-            self.views.spec.mix != "none"
-        ):
-            raise InputError(
-                f"{self.views} cannot be made of a train split that is read while it "
-                "is trained on, as they take partners from the whole of it: set "
-                "teacher.augment.mix to none, or import a teacher"
-            )
-
-    def __call__(
-        self, data: views.TrainData, view: views.View, indices: jax.Array
+    def images(
+        self, data: views.TrainData, number: ArrayLike, indices: jax.Array
     ) -> jax.Array:
-        """Images of the view, (B, H, W, C) float32 network inputs.
+        """Images of the view of that number.
 
         Args:
-          data: Its images are those of the batch.
-          view: Of the whole set.
+          data: Of `StreamedData.of_batches`.
+          number: Of the view.
           indices: (B,) places of the images in the whole set.
         """
-        spec, normalization = self.views.spec, self.views.normalization
-        view_key = jax.random.fold_in(data.view_key, view.number)
-
-        def of_image(image: jax.Array, index: jax.Array) -> jax.Array:
-            if normalization is not None:
-                image = normalization.apply(image.astype(jnp.float32) / 255)
-            return augment.augment_image(
-                jax.random.fold_in(view_key, index), image, spec
+        partners = None
+        if self.spec.mix != "none":
+            partner_indices, _ = augment.mix_partners(
+                data.view_key,
+                len(data.labels),
+                number,
+                indices,
+                self.spec,
+                data.images.shape[-3:],
             )
-
-        return jax.vmap(of_image)(data.images, indices)
+            partners = partner_indices, data.images[1]
+        return augment.augment_batch(
+            data.view_key,
+            data.images[0],
+            number,
+            indices,
+            self.spec,
+            self.normalization,
+            partners=partners,
+        )
