@@ -10,8 +10,10 @@ import hashlib
 import importlib
 import inspect
 import pathlib
+import pkgutil
 import re
 import sys
+import types
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -62,6 +64,28 @@ def find(what: str, name: str, known: Mapping[str, T]) -> T:
     if is_outside(name):
         return _imported(what, name)
     raise unknown_name(what, name, known, or_else=", or package.module:attribute")
+
+
+def of_modules(package: str, attribute: str) -> Mapping[str, Any]:
+    """What the modules of a package offer by one name, by the modules' names.
+
+    A module that is put into the package is found without a list of them.
+
+    Args:
+      package: Dotted name of an imported package.
+      attribute: Name that a module gives to what it offers.
+    """
+    modules = {
+        found.name: importlib.import_module(f"{package}.{found.name}")
+        for found in pkgutil.iter_modules(sys.modules[package].__path__)
+    }
+    return types.MappingProxyType(
+        {
+            name: getattr(module, attribute)
+            for name, module in modules.items()
+            if hasattr(module, attribute)
+        }
+    )
 
 
 def is_outside(name: str) -> bool:

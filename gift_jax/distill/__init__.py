@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from gift_jax import registry
@@ -13,9 +12,9 @@ from gift_jax.runtime.errors import InputError
 
 __all__ = ["DISTILLERS", "Distiller", "Random", "Rded", "make_distiller"]
 
-#: Every distiller by name.
-DISTILLERS: Mapping[str, Callable[..., Distiller]] = MappingProxyType(
-    {"random": Random, "rded": Rded}
+#: Every distiller by name: what the modules here call `DISTILLER`.
+DISTILLERS: Mapping[str, Callable[..., Distiller]] = registry.of_modules(
+    __name__, "DISTILLER"
 )
 
 

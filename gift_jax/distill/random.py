@@ -64,3 +64,6 @@ class Random:
             chosen.append(rng.permutation(members)[: self.ipc])
         images = data.train.images(np.concatenate(chosen))
         return base.distilled_dataset(self, data, [images], seed=seed)
+
+
+DISTILLER = Random

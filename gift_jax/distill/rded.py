@@ -293,3 +293,6 @@ def mosaic(patches: np.ndarray, factor: int) -> np.ndarray:
     return cells.transpose(2, 0, 3, 1, 4, 5).reshape(
         -1, factor * side, factor * side, channels
     )
+
+
+DISTILLER = Rded

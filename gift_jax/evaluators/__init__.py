@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -23,10 +22,8 @@ __all__ = [
     "make_evaluator",
 ]
 
-#: Every evaluator by name.
-EVALUATORS: Mapping[str, EvaluatorFactory] = MappingProxyType(
-    {"accuracy": AccuracyEvaluator}
-)
+#: Every evaluator by name: what the modules here call `EVALUATOR`.
+EVALUATORS: Mapping[str, EvaluatorFactory] = registry.of_modules(__name__, "EVALUATOR")
 
 
 def make_evaluator(

@@ -224,3 +224,6 @@ class AccuracyEvaluator:
             top5=100 * total["top5"] / total["count"],
             count=total["count"],
         )
+
+
+EVALUATOR = AccuracyEvaluator

@@ -42,6 +42,11 @@ class DistilledSpec:
                 f"distilled.name is {self.name!r}, expected a name without '/'; the "
                 "place of a published set is distilled.path"
             )
+        if self.source and not self.path:
+            raise InputError(
+                f"distilled.source is {self.source!r}, the format of a published set, "
+                "but distilled.path is empty"
+            )
         if self.source:
             registry.find("distilled.source", self.source, readers.READERS)
 
@@ -55,14 +60,14 @@ class DistilledSpec:
         if section.path:
             return base.from_section(cls, section, distiller=None, code=None)
         name, given = registry.split_options(section.name)
-        kind = registry.find("distillation method", name, distill.DISTILLERS)
+        kind = registry.find("distiller", name, distill.DISTILLERS)
         defaults = registry.keyword_defaults(kind, without=["ipc"])
         values = section.get(name) if name in distill.DISTILLERS else None
         options = base.chosen_options(f"distiller {name}", given, defaults, values)
         return base.from_section(
             cls,
             section,
-            distiller=kind(ipc=section.ipc, **dict(options)),
+            distiller=distill.make_distiller(name, ipc=section.ipc, **dict(options)),
             code=registry.code_fingerprint(name),
         )
 
