@@ -86,7 +86,7 @@ class EfficientNetB0(nn.Module):
                 )(x)
                 index += 1
         x = nn.silu(norm(name="head_bn")(conv(1280, 1, name="head_conv")(x)))
-        x = nn.Dropout(0.2, deterministic=not train)(x.mean((1, 2)))
+        x = layers.Dropout(0.2, train)(x.mean((1, 2)))
         return nn.Dense(
             self.num_classes,
             kernel_init=initializers.symmetric_uniform(CLASSIFIER_BOUND),

@@ -39,6 +39,42 @@ def batch_norm(*, train: bool, **options: Any) -> norms.BatchNorm:
     return norms.BatchNorm(use_running_average=not train, **options)
 
 
+class Dropout(nn.Module):
+    """Dropout whose mask of an image does not depend on the batch it is in.
+
+    So any number of devices gives the same training; of `nn.Dropout` all devices have
+    the same masks. While training, `apply` takes `rngs={"dropout": key}` and, among
+    the variables, `{"batch": {"numbers": (B,) integers}}`: the places of the images in
+    their dataset, by default in the batch.
+
+    Attributes:
+        rate: Probability of zero; what stays is divided by the rest.
+        train: Whether anything is dropped.
+        whole: Drop all features of an image, or none (stochastic depth).
+    """
+
+    rate: float
+    train: bool
+    whole: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """What is left of (B, ...) floats."""
+        if not (self.train and self.rate):
+            return x
+        key = self.make_rng("dropout")
+        assert self.scope is not None
+        numbers = self.scope.root.get_variable("batch", "numbers")
+        numbers = jnp.arange(len(x)) if numbers is None else numbers
+        shape = (1,) * (x.ndim - 1) if self.whole else x.shape[1:]
+
+        def draw(number: jax.Array) -> jax.Array:
+            image_key = jax.random.fold_in(key, number)
+            return jax.random.bernoulli(image_key, 1 - self.rate, shape)
+
+        return jnp.where(jax.vmap(draw)(numbers), x / (1 - self.rate), 0)
+
+
 @jax.custom_vjp
 def relu_pool_2x2(x: jax.Array, affine: norms.Affine) -> jax.Array:
     """Average of 2x2 windows of relu(affine(x)).

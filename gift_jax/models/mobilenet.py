@@ -80,10 +80,7 @@ class InvertedResidual(nn.Module):
         y = self.norm(name="project_bn")(y)
         if y.shape != x.shape:
             return y
-        drop_path = nn.Dropout(
-            self.drop_rate, broadcast_dims=(1, 2, 3), deterministic=not self.train
-        )
-        return x + drop_path(y)
+        return x + layers.Dropout(self.drop_rate, self.train, whole=True)(y)
 
 
 class MobileNetV2(nn.Module):
@@ -139,7 +136,7 @@ class MobileNetV2(nn.Module):
                 )(x)
                 index += 1
         x = nn.relu6(norm(name="head_bn")(conv(1280, 1, name="head_conv")(x)))
-        x = nn.Dropout(0.2, deterministic=not train)(x.mean((1, 2)))
+        x = layers.Dropout(0.2, train)(x.mean((1, 2)))
         return nn.Dense(
             self.num_classes,
             kernel_init=initializers.normal_001,

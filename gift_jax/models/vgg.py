@@ -72,5 +72,5 @@ class VGG11(nn.Module):
         x = x.reshape(x.shape[0], -1)
         for name in ("fc0", "fc1"):
             x = nn.relu(dense(4096, dtype=self.dtype, name=name)(x))
-            x = nn.Dropout(0.5, deterministic=not train)(x)
+            x = layers.Dropout(0.5, train)(x)
         return dense(self.num_classes, dtype=jnp.float32, name="fc2")(x)

@@ -284,10 +284,25 @@ def active_dropout_rates(name, train):
     return [
         layer.rate
         for layer, *_ in traced_layers(name, train)
-        if isinstance(layer, flax.linen.Dropout)
-        and layer.rate
-        and not layer.deterministic
+        if isinstance(layer, layers.Dropout) and layer.rate and layer.train
     ]
+
+
+def test_the_dropout_of_an_image_does_not_depend_on_its_batch():
+    dropout, key = layers.Dropout(0.25, train=True), jax.random.key(0)
+    x = jnp.ones((40, 3, 50))
+
+    def drop(numbers, **options):
+        variables = {"batch": {"numbers": jnp.asarray(numbers)}} if options else {}
+        return dropout.apply(variables, x[: len(numbers)], rngs={"dropout": key})
+
+    dropped = drop(range(40))
+    assert set(np.unique(dropped)) == {0, np.float32(1 / 0.75)}
+    # Binomial(6000, 0.25) has a standard deviation of 34.
+    assert abs(np.sum(dropped == 0) - 1500) < 150
+    assert np.any(dropped[0] != dropped[1])
+    some = [7, 3, 39]
+    np.testing.assert_array_equal(drop(some, given=True), dropped[np.array(some)])
 
 
 @pytest.mark.parametrize(
