@@ -308,11 +308,14 @@ def _new_distilled(job: Job, teacher: Teacher | None) -> DistilledDataset:
             ipc=spec.ipc,
             train_images=job.data.train.all_images,
         )
-    classes = job.data.info.num_classes
-    with progress.ProgressBar(spec.name, total=classes, unit="class") as bar:
+    shown = 0
+    with progress.ProgressBar(spec.name, total=100, unit="%") as bar:
 
         def on_progress(done: int, total: int) -> None:
-            bar.update(classes * done // total - bar.done)
+            nonlocal shown
+            percent = 100 * done // total
+            bar.update(percent - shown)
+            shown = percent
             if preemption.requested() and done < total:
                 raise preemption.PreemptedError
 
