@@ -22,12 +22,18 @@ from gift_jax.augment.operations import (
     warp,
 )
 from gift_jax.augment.spec import DIFFAUG_OPERATIONS, MIXES, AugmentSpec
-from gift_jax.augment.views import augment_image, make_views
+from gift_jax.augment.views import (
+    augment_batch,
+    augment_image,
+    make_views,
+    mix_partners,
+)
 
 __all__ = [
     "DIFFAUG_OPERATIONS",
     "MIXES",
     "AugmentSpec",
+    "augment_batch",
     "augment_image",
     "brightness",
     "contrast",
@@ -36,6 +42,7 @@ __all__ = [
     "factor_crop",
     "flip",
     "make_views",
+    "mix_partners",
     "mixup",
     "pad_crop",
     "resized_crop",

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from gift_jax import registry
+from gift_jax.runtime.errors import InputError
 
 # The names in DiffAug strategies, `utils/transforms.py` of the official code.
 DIFFAUG_OPERATIONS = ("color", "crop", "cutout", "flip", "rotate", "scale")
@@ -33,13 +34,13 @@ class AugmentSpec:
         and RDED take 1 for cutmix and 0.8 for mixup.
 
     Raises:
-      ValueError: A field is out of range or names something unknown.
+      InputError: A field is out of range or names something unknown.
 
     >>> AugmentSpec(diffaug="colour_flip")
     Traceback (most recent call last):
     ...
-    ValueError: unknown DiffAug operation 'colour' (did you mean 'color'?); expected one
-    of color, crop, cutout, flip, rotate, scale
+    gift_jax.runtime.errors.UnknownNameError: unknown DiffAug operation 'colour' (did
+    you mean 'color'?); expected one of color, crop, cutout, flip, rotate, scale
     """
 
     factor: int = 1
@@ -53,17 +54,17 @@ class AugmentSpec:
     def __post_init__(self) -> None:
         """Refuses what no view can be made of."""
         if not isinstance(self.factor, int) or self.factor < 1:
-            raise ValueError(
+            raise InputError(
                 f"AugmentSpec.factor is {self.factor!r}, expected a whole number of "
                 "cells per side, at least 1 (1 turns the crop off)."
             )
         if not 0 <= self.resized_crop <= 1:
-            raise ValueError(
+            raise InputError(
                 f"AugmentSpec.resized_crop is {self.resized_crop!r}, expected the "
                 "smallest area as a fraction in [0, 1] (0 turns the crop off)."
             )
         if not isinstance(self.pad_crop, int) or self.pad_crop < 0:
-            raise ValueError(
+            raise InputError(
                 f"AugmentSpec.pad_crop is {self.pad_crop!r}, expected a whole number "
                 "of pixels, at least 0 (0 turns the crop off)."
             )
@@ -73,17 +74,35 @@ class AugmentSpec:
                     "DiffAug operation", name, DIFFAUG_OPERATIONS
                 )
         if len(set(self.diffaug_operations)) != len(self.diffaug_operations):
-            raise ValueError(
+            raise InputError(
                 f"AugmentSpec.diffaug is {self.diffaug!r}, expected every operation "
                 "at most once."
             )
         if self.mix not in MIXES:
             raise registry.unknown_name("mix", self.mix, MIXES)
         if not 0 < self.mix_alpha < math.inf:
-            raise ValueError(
+            raise InputError(
                 f"AugmentSpec.mix_alpha is {self.mix_alpha!r}, expected a positive "
                 "finite number (1.0 draws the weight uniformly)."
             )
+
+        if self.mix == "none" and self.mix_alpha != 1.0:
+            raise InputError(
+                f"AugmentSpec.mix_alpha is {self.mix_alpha!r}, but there is no mix "
+                "for it to change: set mix to mixup or cutmix, or leave it out."
+            )
+
+    @property
+    def label(self) -> str:
+        """The operations that are on.
+
+        >>> AugmentSpec(diffaug="crop_flip", mix="cutmix").label
+        'diffaug=crop_flip-mix=cutmix'
+        >>> AugmentSpec().label
+        'none'
+        """
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        return registry.label("", dataclasses.asdict(self), defaults)[1:] or "none"
 
     @property
     def diffaug_operations(self) -> tuple[str, ...]:

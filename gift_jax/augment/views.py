@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from gift_jax.augment import operations
 from gift_jax.augment.spec import AugmentSpec
 from gift_jax.data.preprocess import Normalization
+from gift_jax.runtime.errors import InputError
 
 # DiffAug's ratio_crop_pad, ratio_scale and ratio_rotate, `utils/transforms.py` of the
 # official code (https://github.com/LINs-lab/GIFT).
@@ -186,7 +187,8 @@ def augment_image(key: jax.Array, image: jax.Array, spec: AugmentSpec) -> jax.Ar
 
     Raises:
       TypeError: The image is not float.
-      ValueError: It has no three axes, or is smaller than the factor's grid.
+      ValueError: It has no three axes.
+      InputError: It is smaller than the factor's grid.
     """
     if image.ndim != 3:
         raise ValueError(
@@ -200,7 +202,7 @@ def augment_image(key: jax.Array, image: jax.Array, spec: AugmentSpec) -> jax.Ar
         )
     height, width, _ = image.shape
     if spec.factor > min(height, width):
-        raise ValueError(
+        raise InputError(
             f"AugmentSpec.factor is {spec.factor}, expected at most the image's "
             f"smaller side, {min(height, width)}."
         )
@@ -229,15 +231,111 @@ def augment_image(key: jax.Array, image: jax.Array, spec: AugmentSpec) -> jax.Ar
     return image
 
 
+def _draw_mix(
+    key: jax.Array, height: int, width: int, spec: AugmentSpec
+) -> tuple[jax.Array, jax.Array]:
+    """The weight of a view, and the box that its partner has in a cutmix."""
+    weight_key, box_key = jax.random.split(key)
+    lam = jax.random.beta(weight_key, spec.mix_alpha, spec.mix_alpha, (), jnp.float32)
+    return lam, draw_cutmix_box(box_key, height, width, lam)
+
+
 def _random_mix(
     key: jax.Array, image: jax.Array, partner: jax.Array, spec: AugmentSpec
 ) -> jax.Array:
-    weight_key, box_key = jax.random.split(key)
-    lam = jax.random.beta(weight_key, spec.mix_alpha, spec.mix_alpha, (), jnp.float32)
+    lam, box = _draw_mix(key, image.shape[0], image.shape[1], spec)
     if spec.mix == "mixup":
         return operations.mixup(image, partner, lam)
-    box = draw_cutmix_box(box_key, image.shape[0], image.shape[1], lam)
     return operations.cutmix(image, partner, box)
+
+
+def mix_partners(
+    key: jax.Array,
+    num_images: int,
+    view: ArrayLike,
+    indices: jax.Array,
+    spec: AugmentSpec,
+    image_shape: tuple[int, ...],
+) -> tuple[jax.Array, jax.Array]:
+    """What is mixed into the views of `make_views`, and how much is left of them.
+
+    Args:
+      key: As in `make_views`.
+      num_images: N, the images of the whole set.
+      view: As in `make_views`.
+      indices: As in `make_views`.
+      spec: As in `make_views`.
+      image_shape: (H, W, ...) of an image.
+
+    Returns:
+      partners (B,) int32, the images themselves where the spec has no mix; and weights
+      (B,) float32 in [0, 1], the share of every view that is its own image's: of its
+      values in a mixup, of its area in a cutmix.
+    """
+    if spec.mix == "none":
+        return indices.astype(jnp.int32), jnp.ones(indices.shape, jnp.float32)
+    view_key = jax.random.fold_in(key, view)
+    height, width, *_ = image_shape
+
+    def draw(index: jax.Array) -> tuple[jax.Array, jax.Array]:
+        image_key = jax.random.fold_in(view_key, index)
+        partner_key = _key_for(image_key, _Purpose.PARTNER)
+        partner = jax.random.randint(partner_key, (), 0, num_images)
+        mix_key = _key_for(image_key, _Purpose.MIX)
+        lam, (top, left, bottom, right) = _draw_mix(mix_key, height, width, spec)
+        kept = 1 - (bottom - top) * (right - left) / (height * width)
+        return partner, lam if spec.mix == "mixup" else kept
+
+    return jax.vmap(draw)(indices)
+
+
+def augment_batch(
+    key: jax.Array,
+    images: jax.Array,
+    view: ArrayLike,
+    indices: jax.Array,
+    spec: AugmentSpec,
+    normalization: Normalization | None = None,
+    *,
+    partners: tuple[jax.Array, jax.Array] | None = None,
+) -> jax.Array:
+    """`make_views` for images that are not all at hand.
+
+    Args:
+      key: Typed key of the augmentation.
+      images: (B, H, W, C), those of `indices`, as in `make_views`.
+      view: Scalar integer, at least 0.
+      indices: (B,) integers, at least 0: the places of the images in their set.
+      spec: The operations; static under `jax.jit`.
+      normalization: As in `make_views`.
+      partners: For a spec with a mix, the (B,) indices of `mix_partners` and their
+        (B, H, W, C) images.
+
+    Returns:
+      (B, H, W, C) float32.
+
+    Raises:
+      TypeError, ValueError: As `augment_image`, or there are no partners for a mix.
+    """
+    view_key = jax.random.fold_in(key, view)
+
+    def augmented(index: jax.Array, image: jax.Array) -> jax.Array:
+        if normalization is not None:
+            image = normalization.apply(image.astype(jnp.float32) / 255)
+        return augment_image(jax.random.fold_in(view_key, index), image, spec)
+
+    def mixed(
+        index: jax.Array, image: jax.Array, partner: jax.Array, partner_image: jax.Array
+    ) -> jax.Array:
+        mix_key = _key_for(jax.random.fold_in(view_key, index), _Purpose.MIX)
+        view, other = augmented(index, image), augmented(partner, partner_image)
+        return _random_mix(mix_key, view, other, spec)
+
+    if spec.mix == "none":
+        return jax.vmap(augmented)(indices, images)
+    if partners is None:
+        raise ValueError(f"views with mix {spec.mix!r} need the partners of the images")
+    return jax.vmap(mixed)(indices, images, *partners)
 
 
 def make_views(
@@ -253,7 +351,8 @@ def make_views(
     View v of image i is the same array, whichever batch it is asked for in. So
     teacher logits that were stored once belong to the views a student sees later.
     With a mix, the partner is drawn from the whole set and is itself augmented as in
-    its own view v; labels are not mixed, since the teacher labels the mixed picture.
+    its own view v. Labels are not mixed, since the teacher labels the mixed picture;
+    where there are hard labels only, `mix_partners` says how to mix the loss.
 
     Args:
       key: Typed key of the augmentation.
@@ -277,20 +376,22 @@ def make_views(
     True
     """
     images = jnp.asarray(images)
-    view_key = jax.random.fold_in(key, view)
+    partners = None
+    if spec.mix != "none":
+        partner_indices, _ = mix_partners(
+            key, len(images), view, indices, spec, images.shape[1:]
+        )
+        partners = partner_indices, _gather(images, partner_indices)
+    return augment_batch(
+        key,
+        _gather(images, indices),
+        view,
+        indices,
+        spec,
+        normalization,
+        partners=partners,
+    )
 
-    def augmented(index: jax.Array) -> jax.Array:
-        image_key = jax.random.fold_in(view_key, index)
-        image = images[index]
-        if normalization is not None:
-            image = normalization.apply(image.astype(jnp.float32) / 255)
-        return augment_image(image_key, image, spec)
 
-    def mixed(index: jax.Array) -> jax.Array:
-        image_key = jax.random.fold_in(view_key, index)
-        partner_key = _key_for(image_key, _Purpose.PARTNER)
-        partner = jax.random.randint(partner_key, (), 0, len(images))
-        mix_key = _key_for(image_key, _Purpose.MIX)
-        return _random_mix(mix_key, augmented(index), augmented(partner), spec)
-
-    return jax.vmap(augmented if spec.mix == "none" else mixed)(indices)
+def _gather(images: jax.Array, indices: jax.Array) -> jax.Array:
+    return images.at[indices].get(mode="clip")
