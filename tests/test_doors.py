@@ -85,7 +85,7 @@ def read(request):
         images=images,
         labels=np.repeat(np.arange(10), len(images) // 10),
         metadata=Metadata("digits", 10, "mine", str(request.path)),
-        preprocess=request.info.normalization,
+        preprocess=request.info().normalization,
     )
 
 

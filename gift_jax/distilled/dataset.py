@@ -1,6 +1,8 @@
 """The distilled dataset: what it holds, how it is checked, how it is stored."""
 
 import dataclasses
+import functools
+import hashlib
 import json
 import pathlib
 from typing import Any
@@ -97,6 +99,24 @@ class DistilledDataset:
     def ipc(self) -> int:
         """Images per class; the largest count where classes differ."""
         return int(np.bincount(self.labels).max())
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that stand for images, labels and preprocessing."""
+        parts = {
+            "images": self.images,
+            "labels": self.labels,
+            "soft_labels": self.soft_labels,
+            **dataclasses.asdict(self.preprocess),
+        }
+        digest = hashlib.sha256()
+        for name, part in parts.items():
+            if isinstance(part, np.ndarray):
+                digest.update(f"{name} {part.dtype} {part.shape}\n".encode())
+                digest.update(np.ascontiguousarray(part).data)
+            else:
+                digest.update(f"{name} {part}\n".encode())
+        return digest.hexdigest()[:16]
 
     def inputs(self) -> np.ndarray:
         """What a student is fed before augmentation: (N, H, W, C) float32."""

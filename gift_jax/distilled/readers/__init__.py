@@ -26,6 +26,7 @@ from gift_jax.distilled.readers import (
     rfad,
 )
 from gift_jax.distilled.readers.request import Request, TrainImagesNeededError
+from gift_jax.runtime.errors import InputError
 
 __all__ = [
     "READERS",
@@ -80,11 +81,14 @@ def read_distilled(
 
     Args:
       path: File or directory, or the id of a Hugging Face dataset.
-      source: A name in `READERS`; by default the one format that what lies there has.
+      source: A name in `READERS`, or "package.module:attribute" of a function of a
+        `Request` that returns a `DistilledDataset`; by default the one format that
+        what lies there has.
       dataset: The real dataset, by any name that `info.dataset_info` knows, or what
         is known of another one. Needed where neither the files nor the path say it.
       ipc: Of class folders, keep ids 0 to ipc - 1. SRe2L and its successors make one
-        id after the other, so that these are the dataset of that IPC.
+        id after the other, so that these are the dataset of that IPC. Other formats
+        must hold as many images of a class.
       train_images: The real train images as (N, H, W, C) uint8, or a function that
         loads them: needed for whitened images, on which alone their whitening can be
         fitted (DATM, RFAD, FRePo, RCIG).
@@ -95,31 +99,32 @@ def read_distilled(
     Raises:
       FileNotFoundError: there is nothing at the path.
       ImportError: a format needs a package that is not installed; says which.
-      TypeError, ValueError: what lies there fits no format, or is malformed; the
-        message names the file, what was found and what was expected.
+      InputError: what lies there fits no format, or is malformed; the message names the file, what was found and what was expected.
     """
     path = pathlib.Path(path)
     if source is None:
         source = guess_source(path)
-    elif source not in READERS:
-        raise registry.unknown_name("source", source, READERS)
     elif not path.exists() and not (source == "parquet" and parquet.is_hub_id(path)):
         raise FileNotFoundError(f"{path} does not exist")
-    if ipc is not None and source != "folders":
-        raise ValueError(
-            f"ipc={ipc} was given, but images can be left out only of class folders; "
-            f"{path} is read as {source!r}"
-        )
     request = Request(path, dataset, ipc, train_images)
     try:
-        result = READERS[source].read(request)
+        result = _reader(source)(request)
+        if not isinstance(result, DistilledDataset):
+            raise InputError(
+                f"it gave a {type(result).__name__}, expected a DistilledDataset"
+            )
         _require_all_classes(result)
+        _require_ipc(result, ipc)
     except TrainImagesNeededError as error:
         raise TrainImagesNeededError(f"{path}: {error}", error.dataset) from error
     except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{path}, read as {source!r}: {error}") from error
+        raise InputError(f"{path}, read as {source!r}: {error}") from error
     return result
+
+
+def _reader(source: str) -> Callable[[Request], DistilledDataset]:
+    found = registry.find("distilled.source", source, READERS)
+    return found.read if source in READERS else found
 
 
 def guess_source(path: pathlib.Path) -> str:
@@ -133,14 +138,14 @@ def guess_source(path: pathlib.Path) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise ValueError(
+        raise InputError(
             f"{path} can be read as {' and '.join(map(repr, found))}: say which, as in "
             f"source={found[0]!r}"
         )
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     formats = "\n".join(f"  {name:9}{READERS[name].LOOKS_LIKE}" for name in READERS)
-    raise ValueError(
+    raise InputError(
         f"{path} is no distilled dataset of a known format.\nFound: {_contents(path)}\n"
         f"Known formats, which source= can also force:\n{formats}"
     )
@@ -158,8 +163,16 @@ def _require_all_classes(dataset: DistilledDataset) -> None:
     counts = np.bincount(dataset.labels, minlength=dataset.metadata.num_classes)
     missing = np.flatnonzero(counts == 0)
     if missing.size:
-        raise ValueError(
+        raise InputError(
             f"no image of class {', '.join(map(str, missing[:5]))}"
             f"{' and others' if missing.size > 5 else ''}: found {np.sum(counts > 0)} "
             f"of the {len(counts)} classes of {dataset.metadata.dataset}"
+        )
+
+
+def _require_ipc(dataset: DistilledDataset, ipc: int | None) -> None:
+    if ipc is not None and dataset.ipc != ipc:
+        raise InputError(
+            f"it holds {dataset.ipc} images of a class, but ipc={ipc} was asked for "
+            f"(--config.distilled.ipc={dataset.ipc} takes all)"
         )
