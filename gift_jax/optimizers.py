@@ -2,7 +2,10 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -11,11 +14,13 @@ import optax
 from optax import contrib
 
 from gift_jax import registry
+from gift_jax.runtime.errors import InputError
 
 Schedule = Callable[[Any], Any]
 Builder = Callable[["OptimizerSpec", Schedule], optax.GradientTransformation]
 
 SCHEDULES = ("step", "cosine", "constant", "warmup_constant")
+_OWN_RATE = 1e-3  # of a user's optimizer that has no default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +35,13 @@ class OptimizerSpec:
       the decay is added to Adam's direction before the trust ratio scales both.
 
     Attributes:
-      name: One of `OPTIMIZERS`.
-      learning_rate: Peak learning rate; None stands for the optimizer's default.
-      weight_decay: As above; None stands for the optimizer's default.
+      name: One of `OPTIMIZERS`, or "package.module:attribute" of the user's own, which
+        is called as `attribute(schedule, **options)` with the learning rate as a
+        function of the step, and gives an `optax.GradientTransformation`.
+      learning_rate: Peak learning rate; None stands for the optimizer's default. That
+        of the user's own is the default of its first argument, or 1e-3.
+      weight_decay: As above; None stands for the optimizer's default. The user's own
+        have it among their options, if they have it.
       momentum: For sgd.
       nesterov: For sgd.
       schedule: "step" (official code: x0.2 at 2/3 and at 5/6 of the epochs),
@@ -42,6 +51,16 @@ class OptimizerSpec:
         "warmup_constant" for schedule_free_adamw, whose averaging replaces a
         decay, and "step" for the others. Any optimizer follows any schedule.
       warmup_epochs: Epochs of linear warm-up from zero, before the schedule.
+      options: Of the user's own: those of its keyword arguments that are not the
+        default, sorted.
+      code: Fingerprint of the user's own; found, never given.
+
+    Raises:
+      InputError: a name that is unknown, an option that the optimizer does not have,
+        or a value without a meaning.
+
+    >>> OptimizerSpec("sgd", weight_decay=0.0, schedule="cosine").label
+    'sgd-weight_decay=0.0-schedule=cosine'
     """
 
     name: str
@@ -51,17 +70,136 @@ class OptimizerSpec:
     nesterov: bool = False
     schedule: str | None = None
     warmup_epochs: int = 0
+    options: tuple[tuple[str, Any], ...] = ()
+    code: str | None = None
 
     def __post_init__(self) -> None:
-        """Fills in the optimizer's defaults; raises ValueError for unknown names."""
-        if self.name not in OPTIMIZERS:
-            raise registry.unknown_name("optimizer", self.name, OPTIMIZERS)
+        """Fills in the optimizer's defaults and refuses what it cannot have."""
+        optimizer = _optimizer(self.name)
         for field in ("learning_rate", "weight_decay", "schedule"):
             if getattr(self, field) is None:
-                default = getattr(OPTIMIZERS[self.name], field)
-                object.__setattr__(self, field, default)
+                object.__setattr__(self, field, getattr(optimizer, field))
+        for option, _ in self.options:
+            if option not in optimizer.options:
+                raise _unknown_option(self.name, option, optimizer.options)
+        defaults = optimizer.options
+        changed = sorted((k, v) for k, v in self.options if v != defaults[k])
+        object.__setattr__(self, "options", tuple(changed))
+        object.__setattr__(self, "code", registry.code_fingerprint(self.name))
+        self._check()
+        if self.code is not None:
+            _check_outside(self, optimizer)
+
+    def _check(self) -> None:
         if self.schedule not in SCHEDULES:
             raise registry.unknown_name("schedule", str(self.schedule), SCHEDULES)
+        if self.name != "sgd" and (self.momentum, self.nesterov) != (0.9, False):
+            raise InputError(
+                f"optimizer {self.name!r} has no momentum and nesterov to set, which "
+                f"are {self.momentum} and {self.nesterov}: they are those of sgd"
+            )
+        if self.nesterov and not self.momentum:
+            raise InputError("optimizer 'sgd' has nesterov set and a momentum of 0")
+        for field, most in (
+            ("learning_rate", math.inf),
+            ("weight_decay", math.inf),
+            ("momentum", 1.0),
+            ("warmup_epochs", math.inf),
+        ):
+            value = getattr(self, field)
+            if value is not None and not 0 <= value < most:
+                raise InputError(
+                    f"{field} of optimizer {self.name!r} is {value}, expected a number "
+                    f"in [0, {most})"
+                )
+
+    @classmethod
+    def create(
+        cls, name: str, *, learning_rate: float | None = None, **options: Any
+    ) -> "OptimizerSpec":
+        """The spec with any of `optimizer_options`, those of the user's own as well.
+
+        Raises:
+          InputError: as the spec, or an unknown option.
+        """
+        known = optimizer_options(name)
+        for option in options:
+            if option not in known:
+                raise _unknown_option(name, option, known)
+        own = {k: options.pop(k) for k in _optimizer(name).options if k in options}
+        return cls(name, learning_rate, options=tuple(own.items()), **options)
+
+    @property
+    def label(self) -> str:
+        """The name with those of its options that are not the default."""
+        defaults = optimizer_options(self.name)
+        own = dict(_optimizer(self.name).options) | dict(self.options)
+        fields = {k: own[k] if k in own else getattr(self, k) for k in defaults}
+        return registry.label(self.name, fields, defaults)
+
+
+def optimizer_options(name: str) -> dict[str, Any]:
+    """The options of an optimizer but its learning rate, with their defaults.
+
+    Raises:
+      InputError: there is no such optimizer.
+
+    >>> optimizer_options("adamw")
+    {'weight_decay': 0.0001, 'schedule': 'step', 'warmup_epochs': 0}
+    """
+    optimizer = _optimizer(name)
+    options = dict(optimizer.options)
+    if name in OPTIMIZERS:
+        options["weight_decay"] = optimizer.weight_decay
+    if name == "sgd":
+        options |= {"momentum": OptimizerSpec.momentum, "nesterov": False}
+    return {**options, "schedule": optimizer.schedule, "warmup_epochs": 0}
+
+
+def _optimizer(name: str) -> "Optimizer":
+    found = registry.find("optimizer", name, OPTIMIZERS)
+    return _outside(found) if registry.is_outside(name) else found
+
+
+def _outside(function: Callable[..., Any]) -> "Optimizer":
+    """How a function of the user's own is built, from its signature."""
+    try:
+        arguments = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the optimizer {function!r} has no arguments") from error
+    rate = arguments[0].default if arguments else None
+    return Optimizer(
+        build=lambda spec, schedule: function(schedule, **dict(spec.options)),
+        learning_rate=rate if isinstance(rate, int | float) else _OWN_RATE,
+        weight_decay=None,
+        options=registry.keyword_defaults(
+            function, without=[argument.name for argument in arguments[:1]]
+        ),
+    )
+
+
+def _check_outside(spec: OptimizerSpec, optimizer: "Optimizer") -> None:
+    if spec.weight_decay is not None:
+        raise InputError(
+            f"weight_decay of optimizer {spec.name!r} is {spec.weight_decay}: where an "
+            "optimizer of one's own has one, it is among its options"
+        )
+    try:
+        built = optimizer.build(spec, optax.constant_schedule(1.0))
+    except Exception as error:
+        raise InputError(
+            f"optimizer {spec.name!r} cannot be called with a schedule and the options "
+            f"{dict(spec.options)}: {error}"
+        ) from error
+    if not isinstance(built, optax.GradientTransformation):
+        raise InputError(
+            f"optimizer {spec.name!r} gives a {type(built).__name__}, expected an "
+            "optax.GradientTransformation"
+        )
+
+
+def _unknown_option(name: str, option: str, known: Mapping[str, Any]) -> InputError:
+    return registry.unknown_name(f"option of {name}", option, known or ["none"])
 
 
 def _with_l2(
@@ -145,8 +283,9 @@ class Optimizer(NamedTuple):
 
     build: Builder
     learning_rate: float
-    weight_decay: float
+    weight_decay: float | None
     schedule: str = "step"
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
@@ -189,8 +328,16 @@ def schedule_factor(
 
     Returns:
       A function of the step, an integer or an integer array.
+
+    Raises:
+      InputError: the warm-up is longer than the training.
     """
     warmup = spec.warmup_epochs
+    if warmup > epochs:
+        raise InputError(
+            f"warmup_epochs of optimizer {spec.name!r} is {warmup}, longer than the "
+            f"training of {epochs} epochs"
+        )
     if spec.schedule == "warmup_constant" and not warmup:
         # warmup_factor of the schedule-free authors' AlgoPerf submission, 0.02.
         warmup = -(-epochs // 50)
@@ -225,6 +372,9 @@ def build_optimizer(
     The peak learning rate is a value in its state: the optimizer's default, until
     `with_learning_rate` sets another. Specs that differ in nothing else give the same
     object, so that what was compiled for one learning rate serves all.
+
+    Raises:
+      InputError: the warm-up is longer than the training.
     """
     return _build(
         dataclasses.replace(spec, learning_rate=None), epochs, steps_per_epoch
@@ -238,7 +388,7 @@ def _build(
     factor = schedule_factor(spec, epochs=epochs, steps_per_epoch=steps_per_epoch)
 
     def with_peak(learning_rate: Any) -> optax.GradientTransformation:
-        return OPTIMIZERS[spec.name].build(
+        return _optimizer(spec.name).build(
             spec, lambda step: learning_rate * factor(step)
         )
 

@@ -2,7 +2,9 @@
 
 import collections
 import dataclasses
+import functools
 import itertools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,8 @@ import pytest
 from configs import common
 from gift_jax import optimizers
 from gift_jax.optimizers import OptimizerSpec
-from gift_jax.specs import settings
+from gift_jax.runtime.errors import InputError
+from gift_jax.specs.optimizer import optimizer_spec
 
 # A quadratic with a bias, a matrix and a convolution (H, W, I, O), all decayed.
 _rng = np.random.default_rng(0)
@@ -312,12 +315,72 @@ def test_what_is_given_is_kept_even_when_zero():
 
 def test_each_optimizer_of_a_config_has_its_own_schedule_unless_one_is_given():
     section = common.get_config().optimizer
-    assert settings.optimizer_spec(section, "lion").schedule == "step"
-    averaging = settings.optimizer_spec(section, "schedule_free_adamw")
+    assert optimizer_spec(section, "lion").schedule == "step"
+    averaging = optimizer_spec(section, "schedule_free_adamw")
     assert averaging == OptimizerSpec("schedule_free_adamw")
     section.schedule = "cosine"
     for name in REFERENCES:
-        assert settings.optimizer_spec(section, name).schedule == "cosine"
+        assert optimizer_spec(section, name).schedule == "cosine"
+
+
+@pytest.mark.parametrize("name", sorted(set(REFERENCES) - {"sgd"}))
+def test_momentum_is_refused_where_it_would_change_nothing(name):
+    for options in ({"momentum": 0.5}, {"nesterov": True}):
+        with pytest.raises(InputError, match=f"'{name}' has no momentum .* of sgd"):
+            OptimizerSpec(name, **options)
+    assert OptimizerSpec(name, momentum=0.9, nesterov=False) == OptimizerSpec(name)
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "field", ["learning_rate", "weight_decay", "momentum", "warmup_epochs"]
+)
+def test_numbers_without_a_meaning_are_refused(field, value):
+    with pytest.raises(InputError, match=f"{field} of optimizer 'sgd' is {value}"):
+        OptimizerSpec("sgd", **{field: value})
+
+
+def test_nesterov_needs_momentum():
+    with pytest.raises(InputError, match="nesterov set and a momentum of 0"):
+        OptimizerSpec("sgd", momentum=0.0, nesterov=True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "label"),
+    [
+        (OptimizerSpec("sgd"), "sgd"),
+        (OptimizerSpec("adamw", 0.3), "adamw"),
+        (
+            OptimizerSpec("sgd", 0.3, 0.0, momentum=0.5),
+            "sgd-weight_decay=0.0-momentum=0.5",
+        ),
+        (OptimizerSpec("sgd", nesterov=True), "sgd-nesterov=True"),
+        (
+            OptimizerSpec("lion", schedule="cosine", warmup_epochs=3),
+            "lion-schedule=cosine-warmup_epochs=3",
+        ),
+        (
+            OptimizerSpec("schedule_free_adamw", schedule="warmup_constant"),
+            "schedule_free_adamw",
+        ),
+    ],
+)
+def test_a_label_names_what_is_not_the_default_but_the_learning_rate(spec, label):
+    assert spec.label == label
+
+
+def test_options_of_every_optimizer():
+    common = {"weight_decay", "schedule", "warmup_epochs"}
+    for name in REFERENCES:
+        options = optimizers.optimizer_options(name)
+        assert set(options) == common | (
+            {"momentum", "nesterov"} if name == "sgd" else set()
+        )
+        assert OptimizerSpec.create(name, **options) == OptimizerSpec(name)
+    with pytest.raises(
+        InputError, match="option of adamw 'momentum'; expected one of weig"
+    ):
+        OptimizerSpec.create("adamw", momentum=0.9)
 
 
 @pytest.mark.parametrize(
@@ -358,6 +421,105 @@ def test_the_learning_rate_is_a_value_in_the_state():
     other = optimizers.with_learning_rate(state, 0.25)
     assert float(optimizers.peak_learning_rate(other)) == 0.25
     assert jax.tree.structure(other) == jax.tree.structure(state)
+
+
+# --- Optimizers of the user's own ---------------------------------------------------
+
+MINE = """
+import optax
+
+def slow(learning_rate=0.25, *, beta=0.5, clip=None):
+    return optax.sgd(learning_rate, momentum=beta)
+
+def plain(rate, weight_decay=0.0):
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(rate))
+
+def nothing():
+    return optax.sgd(0.1)
+
+def name(rate):
+    return "sgd"
+
+def demanding(rate, *, needed):
+    return optax.sgd(rate)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    (tmp_path / "my_optimizers.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "my_optimizers.py"
+    sys.modules.pop("my_optimizers", None)
+
+
+def test_an_optimizer_of_ones_own_has_the_options_of_its_signature(mine):
+    name = "my_optimizers:slow"
+    assert optimizers.optimizer_options(name) == {
+        "beta": 0.5,
+        "clip": None,
+        "schedule": "step",
+        "warmup_epochs": 0,
+    }
+    spec = OptimizerSpec.create(name, beta=0.7, schedule="cosine")
+    assert (spec.learning_rate, spec.weight_decay) == (0.25, None)
+    assert spec.label == "my_optimizers:slow-beta=0.7-schedule=cosine"
+    assert spec.options == (("beta", 0.7),)
+    assert spec == OptimizerSpec(name, options=(("beta", 0.7),), schedule="cosine")
+    assert OptimizerSpec.create(name, beta=0.5, clip=None) == OptimizerSpec(name)
+    assert OptimizerSpec("my_optimizers:plain").learning_rate == 1e-3
+
+
+def test_an_optimizer_of_ones_own_trains_with_schedule_and_options(mine):
+    own = OptimizerSpec.create("my_optimizers:slow", learning_rate=0.1, beta=0.7)
+    ours = OptimizerSpec("sgd", 0.1, weight_decay=0.0, momentum=0.7)
+    for left, right in zip(trained(own), trained(ours), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+def test_what_is_compiled_for_one_s_own_serves_all_learning_rates(mine):
+    def build(**options):
+        spec = OptimizerSpec.create("my_optimizers:slow", **options)
+        return optimizers.build_optimizer(spec, epochs=7, steps_per_epoch=3)
+
+    assert build() is build(learning_rate=0.5)
+    assert build() is not build(beta=0.7)
+
+
+def test_one_s_own_code_is_part_of_the_spec(mine):
+    before = OptimizerSpec("my_optimizers:slow")
+    assert OptimizerSpec("sgd").code is None
+    mine.write_text(MINE + "#")
+    assert OptimizerSpec("my_optimizers:slow") != before
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("slow", {"betta": 0.1}, r"option of .*slow 'betta' \(did you mean 'beta'\?\)"),
+        (
+            "slow",
+            {"momentum": 0.1},
+            "option of .*slow 'momentum'; expected one of beta",
+        ),
+        ("slow", {"weight_decay": 0.1}, "option of .*slow 'weight_decay'"),
+        ("sloww", {}, "did you mean 'slow'"),
+        ("nothing", {}, "'my_optimizers:nothing' cannot be called with a schedule"),
+        ("demanding", {}, "cannot be called .*'needed'"),
+        ("name", {}, "gives a str, expected an optax.GradientTransformation"),
+    ],
+)
+def test_what_is_no_optimizer_is_refused(mine, name, options, message):
+    with pytest.raises(InputError, match=message):
+        OptimizerSpec.create(f"my_optimizers:{name}", **options)
+
+
+def test_fields_of_other_optimizers_are_none_of_one_s_own(mine):
+    with pytest.raises(InputError, match=r"weight_decay .* among its options"):
+        OptimizerSpec("my_optimizers:plain", weight_decay=0.1)
+    with pytest.raises(InputError, match="has no momentum"):
+        OptimizerSpec("my_optimizers:plain", momentum=0.1)
+    assert OptimizerSpec.create("my_optimizers:plain", weight_decay=0.1).options
 
 
 # --- Schedules ----------------------------------------------------------------------
@@ -440,6 +602,15 @@ def test_warm_up_leaves_the_milestones_of_the_step_schedule():
     plain, warm = epoch_rates(12), epoch_rates(12, warmup_epochs=3)
     np.testing.assert_allclose(warm[:3].ravel(), 0.5 * np.arange(9) / 9, rtol=1e-6)
     np.testing.assert_array_equal(warm[3:], plain[3:])
+
+
+@pytest.mark.parametrize("schedule", optimizers.SCHEDULES)
+def test_a_warm_up_is_no_longer_than_the_training(schedule):
+    spec = OptimizerSpec("adam", schedule=schedule, warmup_epochs=6)
+    build = functools.partial(optimizers.build_optimizer, spec, steps_per_epoch=2)
+    build(epochs=6)
+    with pytest.raises(InputError, match="is 6, longer than the training of 5 epochs"):
+        build(epochs=5)
 
 
 def test_the_optimizer_follows_the_schedule():
