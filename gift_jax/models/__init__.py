@@ -1,9 +1,15 @@
-"""Students and teachers as Flax modules, with weights to and from PyTorch.
+"""Students and teachers as Flax modules.
 
-`create_model(name, ...)` builds a network, `init_variables` draws its weights, and
-`gift_jax.models.torch_import` exchanges them with PyTorch checkpoints.
+`create_model(name, ...)` builds a network and `init_variables` draws its weights;
+`gift_jax.torch_io` exchanges them with PyTorch checkpoints.
 """
 
-from gift_jax.models.registry import MODELS, create_model, init_variables
+from gift_jax.models.registry import (
+    MODELS,
+    check_model,
+    create_model,
+    init_variables,
+    model_options,
+)
 
-__all__ = ["MODELS", "create_model", "init_variables"]
+__all__ = ["MODELS", "check_model", "create_model", "init_variables", "model_options"]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from gift_jax.models import initializers, layers, norms
 from gift_jax.models.cpu import convolution
+from gift_jax.runtime.errors import InputError
 
 NORMS = ("batch", "instance", "none")
 
@@ -43,14 +44,14 @@ class ConvNet(nn.Module):
         """Refuses an unknown norm and images too small for the depth."""
         super().__post_init__()
         if self.norm not in NORMS:
-            raise ValueError(
+            raise InputError(
                 f"conv{self.depth}: norm is {self.norm!r}, but must be one of "
                 f"{', '.join(NORMS)}."
             )
         if self.width < 1:
-            raise ValueError(f"conv{self.depth}: width is {self.width}, must be >= 1.")
+            raise InputError(f"conv{self.depth}: width is {self.width}, must be >= 1.")
         if self.final_size < 1:
-            raise ValueError(
+            raise InputError(
                 f"conv{self.depth} halves the image {self.depth} times and needs "
                 f"image_size >= {2**self.depth}, got {self.image_size}. Use larger "
                 "images or a shallower network."

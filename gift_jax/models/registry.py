@@ -17,6 +17,8 @@ from gift_jax.models.efficientnet import EfficientNetB0
 from gift_jax.models.mobilenet import MobileNetV2
 from gift_jax.models.resnet import ResNet
 from gift_jax.models.vgg import VGG11
+from gift_jax.runtime.devices import AXIS
+from gift_jax.runtime.errors import InputError
 
 _RESNETS = {
     "resnet18": partial(ResNet, stage_sizes=(2, 2, 2, 2), bottleneck=False),
@@ -58,7 +60,10 @@ def create_model(
     `mutable=["batch_stats"]` and, for networks with dropout, `rngs={"dropout": key}`.
 
     Args:
-        name: A key of `MODELS`, for example "conv3" or "resnet18_modified".
+        name: A key of `MODELS`, for example "conv3" or "resnet18_modified"; or
+            "package.module:attribute", a Flax module class of the user's own or a
+            function that gives such a module. It is called with `num_classes` and, if
+            its signature has them, `image_size`, `axis_name` and `dtype`.
         num_classes: Length of the logits.
         image_size: Height and width of the images.
         **options: For every model `dtype` ("float32" or "bfloat16": what activations
@@ -71,8 +76,8 @@ def create_model(
         A `flax.linen.Module`.
 
     Raises:
-        ValueError: The name, an option or its value is unknown, or the images are too
-            small for the model.
+        InputError: The name, an option or its value is unknown, or the images are too
+            small for the model; or the user's own gives no module.
 
     Examples:
         >>> model = create_model("conv3", num_classes=10, image_size=32, width=16)
@@ -80,30 +85,137 @@ def create_model(
         >>> model.apply(variables, jnp.zeros((2, 32, 32, 3)), train=False).shape
         (2, 10)
     """
-    if name not in MODELS:
-        raise registry.unknown_name("model", name, MODELS)
     for argument, value in (("num_classes", num_classes), ("image_size", image_size)):
         if value < 1:
-            raise ValueError(f"{name}: {argument} is {value}, but must be positive.")
-    builder = MODELS[name]
-    fields = set(inspect.signature(builder.func).parameters)
-    fixed = {*builder.keywords, "num_classes", "image_size", "parent", "name"}
-    known = sorted(fields - fixed)
+            raise InputError(f"{name}: {argument} is {value}, but must be positive.")
+    builder, known = _builder(name)
+    if name not in MODELS:
+        # Given to every network, and one of the user's own need not know of them.
+        options = {
+            option: value
+            for option, value in options.items()
+            if option in known
+            or not (option == "axis_name" or (option, value) == ("dtype", "float32"))
+        }
+    takes = sorted(known.keys() - {"num_classes", "image_size"})
     for option in options:
-        if option not in known:
-            raise ValueError(
-                f"Model {name!r} has no option {option!r}; it takes {', '.join(known)}."
+        if option not in takes:
+            raise InputError(
+                f"Model {name!r} has no option {option!r}; it takes {', '.join(takes)}."
             )
     if "dtype" in options:
         options["dtype"] = _compute_dtype(name, options["dtype"])
-    if "image_size" in fields:
+    if "image_size" in known:
         options["image_size"] = image_size
-    return builder(num_classes=num_classes, **options)
+    if name in MODELS:
+        return builder(num_classes=num_classes, **options)
+    try:
+        model = builder(num_classes=num_classes, **options)
+    except Exception as error:
+        raise InputError(
+            f"model {name!r} cannot be made with num_classes={num_classes} and "
+            f"{options}: {error}"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"model {name!r} gives a {type(model).__name__}, expected a Flax module"
+        )
+    return model
+
+
+def model_options(name: str) -> dict[str, Any]:
+    """The options of a model that change its parameters, with their defaults.
+
+    Raises:
+        InputError: There is no such model.
+
+    Examples:
+        >>> model_options("conv3")
+        {'width': 128, 'norm': 'batch'}
+    """
+    _, known = _builder(name)
+    others = ("num_classes", "image_size", "axis_name", "dtype")
+    return {
+        option: default
+        for option, default in known.items()
+        if option not in others and default is not inspect.Parameter.empty
+    }
+
+
+def _builder(name: str) -> tuple[Any, dict[str, Any]]:
+    """What builds a model, and the arguments that it takes with their defaults."""
+    builder: Any = registry.find("model", name, MODELS)
+    try:
+        parameters = inspect.signature(builder).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"model {name!r} has no arguments: {error}") from error
+    fixed = {"parent", "name", *getattr(builder, "keywords", ())}
+    return builder, {
+        p.name: p.default
+        for p in parameters
+        if p.name not in fixed and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
+
+
+def check_model(
+    name: str, model: nn.Module, *, num_classes: int, image_size: int, channels: int
+) -> None:
+    """Refuses a module that is not called as those of `create_model` are.
+
+    Args:
+        name: For messages.
+        model: The module.
+        num_classes: Length of the logits.
+        image_size: Height and width of the images.
+        channels: Channels of the images.
+
+    Raises:
+        InputError: It cannot be called so, has variables other than parameters and
+            batch statistics, or does not give float logits (B, num_classes).
+    """
+
+    def call(images: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
+        key = jax.random.key(0)
+        variables = model.init(key, images, train=False)
+        apply = partial(model.apply, variables, images)
+        trained, _ = apply(train=True, mutable=["batch_stats"], rngs={"dropout": key})
+        return variables, apply(train=False), trained
+
+    images = jax.ShapeDtypeStruct((1, 2, image_size, image_size, channels), jnp.float32)
+    try:
+        variables, *outputs = jax.eval_shape(jax.vmap(call, axis_name=AXIS), images)
+    except Exception as error:
+        raise InputError(
+            f"model {name!r} cannot be called with images and train=True or False: "
+            f"{error}"
+        ) from error
+    others = set(variables) - {"params", "batch_stats"}
+    if others:
+        raise InputError(
+            f"model {name!r} has variables {', '.join(sorted(others))}, expected no "
+            "others than params and batch_stats"
+        )
+    for logits in outputs:
+        dtype = getattr(logits, "dtype", jnp.dtype(object))
+        if not (
+            getattr(logits, "shape", None) == (1, 2, num_classes)
+            and jnp.issubdtype(dtype, jnp.floating)
+        ):
+            raise InputError(
+                f"model {name!r} gives {_described(logits)} for 2 images, expected "
+                f"float logits (2, {num_classes})"
+            )
+
+
+def _described(output: Any) -> str:
+    if hasattr(output, "shape"):
+        return f"{output.dtype} {output.shape[1:]}"
+    return f"a {type(output).__name__}"
 
 
 def _compute_dtype(model: str, name: str) -> Any:
     if name not in _DTYPES:
-        raise ValueError(
+        raise InputError(
             f"{model}: dtype is {name!r}, but must be one of {', '.join(_DTYPES)}."
         )
     return _DTYPES[name]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gift_jax.models import initializers, layers
+from gift_jax.runtime.errors import InputError
 
 # Channels of the convolutions between max-pools: configuration A of Simonyan and
 # Zisserman (arXiv 1409.1556), torchvision/models/vgg.py.
@@ -38,7 +39,7 @@ class VGG11(nn.Module):
         """Refuses images that the max-pools would shrink to nothing."""
         super().__post_init__()
         if self.image_size < MINIMUM_IMAGE_SIZE:
-            raise ValueError(
+            raise InputError(
                 f"vgg11 halves the image {len(STAGES)} times and needs image_size >= "
                 f"{MINIMUM_IMAGE_SIZE}, got {self.image_size}."
             )
