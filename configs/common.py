@@ -158,16 +158,18 @@ def _network(name: str) -> ml_collections.ConfigDict:
 def _optimizer(
     name: str, learning_rate: float | None = None, schedule: str | None = None
 ) -> ml_collections.ConfigDict:
-    """The fields of `optimizers.OptimizerSpec`; what is unset is the optimizer's own."""
-    config = _section(optimizers.OptimizerSpec(name))
-    for field, kind, value in (
-        ("learning_rate", float, learning_rate),
-        ("weight_decay", float, None),
-        ("schedule", str, schedule),
-    ):
-        del config[field]
-        config[field] = config_dict.placeholder(kind)
-        config[field] = value
+    """The options of all optimizers; what is unset is the optimizer's own."""
+    # SGD has all there are.
+    config = ml_collections.ConfigDict(
+        {
+            **optimizers.optimizer_options("sgd"),
+            "name": name,
+            "learning_rate": config_dict.placeholder(float),
+            "weight_decay": config_dict.placeholder(float),
+            "schedule": config_dict.placeholder(str),
+        }
+    )
+    config.learning_rate, config.schedule = learning_rate, schedule
     return config
 
 

@@ -157,7 +157,7 @@ def optimizer_options(name: str) -> dict[str, Any]:
 
 
 def _optimizer(name: str) -> "Optimizer":
-    found = registry.find("optimizer", name, OPTIMIZERS)
+    found: Any = registry.find("optimizer", name, OPTIMIZERS)
     return _outside(found) if registry.is_outside(name) else found
 
 

@@ -22,26 +22,22 @@ def optimizer_spec(section: ConfigDict, text: str) -> OptimizerSpec:
       InputError: an unknown optimizer or option.
     """
     name, given = registry.split_options(text)
-    fields = {field: section[field] for field in section if field not in _NO_OPTIONS}
-    # What other optimizers of the config have, this one need not.
-    fields = {
-        field: value
-        for field, value in fields.items()
-        if field in optimizers.option_names(name)
-    }
-    kinds = {field: section.get_type(field) for field in fields}
-    for option, value in given.items():
-        if option not in kinds:
-            raise registry.unknown_name(f"option of {name}", option, kinds or ["none"])
-        fields[option] = base.parse_value(value, kinds[option], option)
-    return OptimizerSpec(name, learning_rate=section.learning_rate, **fields)
+    defaults = optimizers.optimizer_options(name)
+    # The section has the options of the project's, and of others the schedule only.
+    own = registry.is_outside(name)
+    shared = ("schedule", "warmup_epochs") if own else tuple(defaults)
+    values = {option: section[option] for option in shared}
+    options = base.chosen_options(name, given, defaults, values)
+    return OptimizerSpec.create(
+        name, learning_rate=section.learning_rate, **dict(options)
+    )
 
 
 def check_used(section: ConfigDict, specs: list[OptimizerSpec]) -> None:
     """Refuses options of a section that none of its optimizers have."""
     for field in section:
         default = getattr(OptimizerSpec("sgd"), field, None)
-        has_it = any(field in optimizers.option_names(spec.name) for spec in specs)
+        has_it = any(field in optimizers.optimizer_options(spec.name) for spec in specs)
         if field in _NO_OPTIONS or has_it or section[field] in (None, default):
             continue
         raise InputError(
