@@ -99,7 +99,8 @@ def read_distilled(
     Raises:
       FileNotFoundError: there is nothing at the path.
       ImportError: a format needs a package that is not installed; says which.
-      InputError: what lies there fits no format, or is malformed; the message names the file, what was found and what was expected.
+      InputError: what lies there fits no format, or is malformed; the message names
+        the file, what was found and what was expected.
     """
     path = pathlib.Path(path)
     if source is None:
