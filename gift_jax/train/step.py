@@ -74,6 +74,16 @@ class TrainState(struct.PyTreeNode):
         params = optimizers.evaluation_params(self.opt_state, self.params)
         return {"params": params, "batch_stats": self.batch_stats}
 
+    def apply_gradients(self, gradients: Any, batch_stats: Any) -> "TrainState":
+        """The state after a step of the optimizer, with new batch statistics."""
+        updates, opt_state = self.tx.update(gradients, self.opt_state, self.params)
+        return self.replace(
+            step=self.step + 1,
+            params=optax.apply_updates(self.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        )
+
 
 def create_train_state(
     model: nn.Module,
@@ -256,14 +266,7 @@ def update(
     """
     mean = jax.lax.pmean(gradients, AXIS)
     metrics = mean.metrics | {"gradient_norm": optax.tree.norm(mean.params)}
-    updates, opt_state = state.tx.update(mean.params, state.opt_state, state.params)
-    new = state.replace(
-        step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
-        batch_stats=mean.batch_stats,
-        opt_state=opt_state,
-    )
-    return new, metrics
+    return state.apply_gradients(mean.params, mean.batch_stats), metrics
 
 
 def train_step(

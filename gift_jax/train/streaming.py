@@ -1,6 +1,8 @@
 """Train splits that are read while they are trained on."""
 
+import functools
 from collections.abc import Generator, Sequence
+from typing import Any
 
 import flax.struct
 import jax
@@ -11,6 +13,12 @@ from gift_jax import augment
 from gift_jax.data import image_split, loader
 from gift_jax.runtime.devices import spread
 from gift_jax.soft_labels import views
+
+
+@functools.partial(jax.jit, static_argnums=(1, 4, 5))
+def _partners(*arguments: Any) -> jax.Array:
+    # Without the weights, which take much longer to draw.
+    return augment.mix_partners(*arguments)[0]
 
 
 class StreamedData(flax.struct.PyTreeNode):
@@ -49,23 +57,12 @@ class StreamedData(flax.struct.PyTreeNode):
         """
         needed = [indices[:, None] for indices in batches]
         if spec.mix != "none":
-            partners_of = jax.jit(augment.mix_partners, static_argnums=(1, 4, 5))
-            shape = self.split.images(np.arange(1)).shape[1:]
-            sizes = np.cumsum([indices.size for indices in batches])
-            partners, _ = partners_of(
-                self.view_key,
-                len(self.labels),
-                number,
-                np.concatenate([indices.ravel() for indices in batches]),
-                spec,
-                shape,
+            shape, num_images = self.split.images(range(1)).shape[1:], len(self.labels)
+            every = np.arange(num_images, dtype=np.int32)
+            partners = np.asarray(
+                _partners(self.view_key, num_images, number, every, spec, shape)
             )
-            needed = [
-                np.stack([own, theirs.reshape(own.shape)], axis=1)
-                for own, theirs in zip(
-                    batches, np.split(np.asarray(partners), sizes[:-1]), strict=True
-                )
-            ]
+            needed = [np.stack([i, partners[i]], axis=1) for i in batches]
         # Once each: the rest of an epoch is whole on every device.
         distinct = [np.unique(indices) for indices in needed]
         read = loader.read_indices(self.split, distinct, workers=self.workers)

@@ -167,6 +167,18 @@ def test_a_resumed_bar_starts_where_it_was(capsys):
     assert "7/8" in last
 
 
+def test_a_bar_may_be_told_later_where_it_starts(capsys):
+    with ProgressBar("teacher", total=100, unit="img") as bar:
+        bar.start(60)
+        bar.update(0, loss=0.5)
+        bar.update(10)
+        bar.update(10)
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert "80%" in last and "80/100" in last
+    # Metrics stay until there are others.
+    assert "img/s, loss=0.5]" in last
+
+
 def test_the_bar_is_closed_when_the_work_fails(capsys):
     with (
         pytest.raises(RuntimeError),

@@ -1,92 +1,33 @@
-"""The step and the loop: the same training whatever the devices, exact resumption."""
+"""The loop over epochs: the same training whatever the devices, exact resumption."""
 
-import functools
-
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from gift_jax import augment, losses, models, optimizers
 from gift_jax.data import preprocess
-from gift_jax.runtime.devices import AXIS
-from gift_jax.soft_labels import relabel, views
-from gift_jax.soft_labels.store import FixedSoftLabels, SoftLabels, open_store
-from gift_jax.teachers.teacher import Teacher
+from gift_jax.soft_labels import relabel
+from gift_jax.soft_labels.online import OnlineSoftLabels
+from gift_jax.soft_labels.store import open_store
+from gift_jax.teachers import FlaxTeacher
 from gift_jax.train import batches
-from gift_jax.train.epochs import (
-    DivergedError,
-    EpochMetrics,
-    check_finite,
-    make_run_epoch,
-    train_epochs,
+from gift_jax.train import epochs as epochs_lib
+from gift_jax.train.epochs import EpochMetrics, make_run_epoch, train_epochs
+from gift_jax.train.step import stack_states, unstack_state
+from tests.train.training import (
+    CE,
+    GIFT,
+    NORMALIZATION,
+    NUM_CLASSES,
+    SIDE,
+    VIEW_IMAGES,
+    assert_same_weights,
+    assert_trees_equal,
+    make_data,
+    make_model,
+    make_soft_labels,
+    make_state,
 )
-from gift_jax.train.step import (
-    TrainState,
-    create_train_state,
-    stack_states,
-    unstack_state,
-)
-
-NUM_CLASSES = 4
-SIDE = 8
-NORMALIZATION = preprocess.Normalization((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
-# The whole of DiffAug takes much longer to compile, and is tested on its own.
-SPEC = augment.AugmentSpec(diffaug="flip_crop")
-VIEW_IMAGES = views.AugmentedViews(SPEC, NORMALIZATION)
-GIFT = losses.get_loss("gift")
-
-
-def make_data(num_images: int = 40) -> views.TrainData:
-    rng = np.random.default_rng(0)
-    shape = (num_images, SIDE, SIDE, 3)
-    return views.TrainData(
-        images=jnp.asarray(rng.integers(0, 256, shape, dtype=np.uint8)),
-        labels=jnp.asarray(np.arange(num_images) % NUM_CLASSES, jnp.int32),
-        view_key=jax.random.key(1),
-    )
-
-
-def make_soft_labels(num_images: int = 40, num_views: int = 3) -> SoftLabels:
-    logits = np.random.default_rng(1).normal(size=(num_images, NUM_CLASSES))
-    return FixedSoftLabels(logits.astype(np.float16), num_views)
-
-
-@functools.cache
-def make_model(name: str = "conv2", **options):
-    if name.startswith("conv"):
-        options = {"width": 8, **options}
-    return models.create_model(
-        name,
-        num_classes=NUM_CLASSES,
-        image_size=SIDE,
-        axis_name=AXIS,
-        **options,
-    )
-
-
-def make_state(
-    model=None,
-    *,
-    optimizer: str = "adamw",
-    epochs: int = 4,
-    steps: int = 3,
-    seed: int = 3,
-    learning_rate: float | None = None,
-) -> TrainState:
-    spec = optimizers.OptimizerSpec(optimizer)
-    tx = optimizers.build_optimizer(spec, epochs=epochs, steps_per_epoch=steps)
-    assert spec.learning_rate is not None
-    return create_train_state(
-        model or make_model(),
-        tx,
-        (SIDE, SIDE, 3),
-        learning_rate=spec.learning_rate if learning_rate is None else learning_rate,
-        init_key=jax.random.key(seed),
-        dropout_key=jax.random.key(2),
-    )
 
 
 def run(
@@ -110,7 +51,7 @@ def run(
     )
     data = make_data() if data is None else data
     history = []
-    for epoch, final, metrics in train_epochs(
+    for _, final, metrics in train_epochs(
         make_state() if state is None else state,
         data,
         labels or make_soft_labels(len(data.labels)),
@@ -121,34 +62,9 @@ def run(
         order_keys=[jax.random.key(4)],
         devices=devices,
     ):
-        check_finite(epoch, metrics)
+        assert metrics.divergence() is None
         history.append(metrics.means()["loss"])
     return jax.device_get(final), np.array(history)
-
-
-def assert_trees_equal(tree, other):
-    jax.tree.map(np.testing.assert_array_equal, tree, other)
-
-
-def assert_same_weights(state, other):
-    """Equal to rounding.
-
-    A convolution's bias before batch norm has a gradient of zero; Adam blows up its
-    rounding errors, so these biases are left out.
-    """
-    kernels, other_kernels = (
-        {
-            jax.tree_util.keystr(path): leaf
-            for path, leaf in jax.tree_util.tree_leaves_with_path(s.params)
-            if leaf.ndim > 1
-        }
-        for s in (state, other)
-    )
-    assert kernels.keys() == other_kernels.keys()
-    for name in kernels:
-        np.testing.assert_allclose(
-            kernels[name], other_kernels[name], rtol=0, atol=1e-4, err_msg=name
-        )
 
 
 @pytest.fixture(scope="module")
@@ -165,45 +81,11 @@ def test_any_number_of_devices_gives_the_same_training(on_one_device, num_device
     assert_same_weights(state, on_one_device[0])
 
 
-def test_gradient_over_devices_is_that_of_the_whole_batch():
-    # One SGD step of rate 1 without momentum shows the gradient itself.
-    data, model = make_data(16), make_model(norm="none")
-    logits = make_soft_labels(16).start_reading(0).result().logits
-    variables = make_state(model).variables
-    indices = np.arange(16, dtype=np.int32)
-
-    def whole_batch(params):
-        images = VIEW_IMAGES.images(data, 0, indices)
-        outputs = model.apply({"params": params}, images, train=True)
-        return GIFT(outputs, jnp.asarray(logits), data.labels).mean()
-
-    expected = jax.grad(whole_batch)(variables["params"])
-    state = TrainState.create(
-        apply_fn=model.apply,
-        params=variables["params"],
-        batch_stats=variables["batch_stats"],
-        tx=optax.sgd(1.0),
-        dropout_key=jax.random.key(2),
-    )
-    run_epoch = make_run_epoch(
-        loss=GIFT,
-        view_images=VIEW_IMAGES,
-        devices=tuple(jax.devices()[:4]),
-    )
-    before = jax.device_get(variables["params"])
-    one_batch = batches.EpochBatches(indices.reshape(1, 4, 4), None)
-    after, _ = run_epoch(state, data, views.View(np.int32(0), logits), one_batch)
-    gradient = jax.tree.map(np.subtract, before, jax.device_get(after.params))
-    jax.tree.map(
-        lambda got, want: np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-6),
-        gradient,
-        expected,
-    )
-
-
-def test_scan_equals_dispatching_every_step():
-    stepwise, losses_stepwise = run(scan=False)
-    scanned, losses_scanned = run(scan=True)
+def test_scan_equals_dispatching_every_step(monkeypatch):
+    # Three scans an epoch, of two steps and of one.
+    monkeypatch.setattr(epochs_lib, "_MOST_STEPS_AT_ONCE", 2)
+    stepwise, losses_stepwise = run(scan=False, batch_size=8)
+    scanned, losses_scanned = run(scan=True, batch_size=8)
     np.testing.assert_allclose(losses_scanned, losses_stepwise, atol=1e-5)
     assert_same_weights(scanned, stepwise)
 
@@ -237,13 +119,13 @@ def test_resumed_training_is_bit_for_bit_the_uninterrupted_one():
 
 
 @pytest.fixture(scope="module")
-def teacher() -> Teacher:
+def teacher() -> FlaxTeacher:
     model = make_model("conv1")
     variables = model.init(
         jax.random.key(7), jnp.zeros((1, SIDE, SIDE, 3)), train=False
     )
     other = preprocess.Normalization((0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
-    return Teacher("conv1", model, variables, other, top1=0.0, fingerprint="")
+    return FlaxTeacher("conv1", model, variables, other)
 
 
 def make_label_views(teacher, data, num_devices=1):
@@ -265,7 +147,7 @@ def test_training_on_stored_labels_is_training_with_the_teacher_online(
     )
     # Another batch size and other devices than online: labels do not depend on them.
     relabel.relabel(store, make_label_views(teacher, data, 2), batch_size=12)
-    online = relabel.OnlineSoftLabels(make_label_views(teacher, data), 40, 4, 8)
+    online = OnlineSoftLabels(make_label_views(teacher, data), 40, 4, 8)
     stored_state, stored_losses = run(data=data, labels=store)
     online_state, online_losses = run(data=data, labels=online)
     np.testing.assert_allclose(stored_losses, online_losses, rtol=0, atol=1e-5)
@@ -273,13 +155,14 @@ def test_training_on_stored_labels_is_training_with_the_teacher_online(
 
 
 @pytest.mark.parametrize("name", ["loss", "gradient_norm"])
-def test_divergence_is_an_error_with_its_step(name):
+def test_divergence_is_found_in_its_step(name):
     fine, bad = np.ones(3, np.float32), np.array([0.5, np.nan, 0.4], np.float32)
-    values = {"loss": fine, "gradient_norm": fine, name: bad}
-    metrics = EpochMetrics(values, np.array([16, 16, 8]))
-    with pytest.raises(DivergedError, match="nan in step 7, epoch 2") as caught:
-        check_finite(2, metrics)
-    assert (caught.value.epoch, caught.value.step) == (2, 7)
+    values = {"loss": fine, "gradient_norm": fine}
+    sizes = np.array([16, 16, 8])
+    assert EpochMetrics(values, sizes).divergence() is None
+    step, what = EpochMetrics(values | {name: bad}, sizes).divergence()
+    assert step == 1
+    assert name.split("_")[0] in what and what.endswith("is nan")
 
 
 def test_means_are_over_images():
@@ -339,16 +222,83 @@ def test_students_that_train_at_once_are_those_trained_one_by_one(num_devices, s
         assert_same_weights(unstack_state(joint, index), final)
 
 
-def test_dropout_is_drawn_anew_in_every_step():
-    class Dropped(nn.Module):
-        @nn.compact
-        def __call__(self, images, step):
-            features = images.reshape(len(images), -1)
-            features = nn.Dropout(0.5, deterministic=not step)(features)
-            return nn.Dense(NUM_CLASSES)(features)
+# --- Stops in the middle of an epoch ------------------------------------------------
 
-    # Without updates, and with one view, only dropout tells one epoch from another.
-    state = make_state(Dropped(), optimizer="sgd", learning_rate=0.0)
-    labels = make_soft_labels(num_views=1)
-    _, losses_seen = run(state=state, labels=labels, batch_size=40, epochs=3)
-    assert len(set(losses_seen)) == 3
+
+@pytest.mark.parametrize(
+    ("steps", "rest", "done", "most", "expected"),
+    [
+        # Every step on its own, and the rest.
+        (3, True, 0, 1, [(0, 1), (1, 2), (2, 3), (3, 4)]),
+        (3, True, 2, 1, [(2, 3), (3, 4)]),
+        (3, True, 4, 1, []),
+        # Parts of two lengths at most.
+        (250, False, 0, 64, [(0, 63), (63, 126), (126, 189), (189, 250)]),
+        (64, True, 0, 64, [(0, 64), (64, 65)]),
+        (0, True, 0, 64, [(0, 1)]),
+        # Parts begin where they always do.
+        (250, False, 126, 64, [(126, 189), (189, 250)]),
+        (250, False, 130, 64, [(130, 189), (189, 250)]),
+    ],
+)
+def test_parts_of_an_epoch(steps, rest, done, most, expected):
+    last = np.zeros((2, 3), np.int32) if rest else None
+    epoch = batches.EpochBatches(np.zeros((steps, 2, 4), np.int32), last)
+    parts = epochs_lib._ranges(epoch, done, most)
+    assert [(part.start, part.stop) for part in parts] == expected
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_an_epoch_that_was_stopped_goes_on_exactly(scan, monkeypatch):
+    # 40 images in batches of 6: six steps, two or one at once, and a rest of four.
+    monkeypatch.setattr(epochs_lib, "_MOST_STEPS_AT_ONCE", 2)
+    devices = tuple(jax.devices()[:1])
+    run_epoch = make_run_epoch(
+        loss=GIFT, view_images=VIEW_IMAGES, devices=devices, scan=scan
+    )
+    data, view = make_data(), make_soft_labels().start_reading(1).result()
+    order = batches.epoch_batches(
+        jax.random.key(4), 1, num_images=40, batch_size=6, num_devices=1
+    )
+    told = []
+
+    def after(steps):
+        def stop(sizes):
+            told.extend(sizes)
+            return len(told) >= steps
+
+        return stop
+
+    whole, metrics = run_epoch(make_state(), data, view, order, stop=after(8))
+    assert told == [6, 6, 6, 6, 6, 6, 4] and metrics.sizes.tolist() == told
+    told.clear()
+    half, some = run_epoch(make_state(), data, view, order, stop=after(4))
+    assert half.step == 4 and told == some.sizes.tolist() == [6] * 4
+    told.clear()
+    rest, both = run_epoch(half, data, view, order, earlier=some.values, stop=after(8))
+    assert rest.step == 7 and told == [6, 6, 4]
+    assert_trees_equal(rest.variables, whole.variables)
+    assert_trees_equal(rest.opt_state, whole.opt_state)
+    assert_trees_equal(both._asdict(), metrics._asdict())
+
+
+def test_hard_labels_are_trained_on_without_logits():
+    with_logits, losses_seen = run(loss=CE, epochs=2)
+    run_epoch = make_run_epoch(
+        loss=CE, view_images=VIEW_IMAGES, devices=tuple(jax.devices()[:1])
+    )
+    history = []
+    for _, state, metrics in train_epochs(
+        make_state(),
+        make_data(),
+        None,
+        run_epoch,
+        first_epoch=0,
+        epochs=2,
+        batch_size=16,
+        order_keys=[jax.random.key(4)],
+        devices=jax.devices()[:1],
+    ):
+        history.append(metrics.means()["loss"])
+    np.testing.assert_array_equal(history, losses_seen)
+    assert_trees_equal(state.params, with_logits.params)

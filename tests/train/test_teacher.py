@@ -1,0 +1,145 @@
+"""Training a teacher: what comes of it, where it is streamed, and where it stops."""
+
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from gift_jax import augment, models, optimizers
+from gift_jax.data import real
+from gift_jax.runtime import preemption
+from gift_jax.runtime.devices import AXIS
+from gift_jax.runtime.errors import UserError
+from gift_jax.train import teacher
+from gift_jax.train.streaming import StreamedData
+
+
+@pytest.fixture(scope="module")
+def digits() -> real.RealDataset:
+    return real.load_dataset("digits")
+
+
+@pytest.fixture(scope="module")
+def network():
+    return models.create_model(
+        "conv1", num_classes=10, image_size=8, width=16, axis_name=AXIS
+    )
+
+
+def make_spec(rate=0.1, epochs=3, batch_size=64, **augmentation):
+    return teacher.TrainingSpec(
+        optimizer=optimizers.OptimizerSpec("sgd", rate, schedule="cosine"),
+        epochs=epochs,
+        batch_size=batch_size,
+        augmentation=augment.AugmentSpec(**augmentation),
+        seed=0,
+    )
+
+
+def train(digits, network, directory, *, devices=1, **spec):
+    return teacher.train_teacher(
+        network,
+        digits.train,
+        make_spec(**spec),
+        digits.info.normalization,
+        checkpoints_directory=directory,
+        devices=jax.devices()[:devices],
+        workers=0,
+    )
+
+
+def accuracy(digits, network, variables):
+    images = digits.info.normalization.apply(digits.test.all_images() / 255)
+    logits = network.apply(variables, images, train=False)
+    return np.mean(np.argmax(logits, axis=1) == digits.test.labels)
+
+
+@pytest.fixture(scope="module")
+def variables(digits, network, tmp_path_factory):
+    return train(digits, network, tmp_path_factory.mktemp("teacher"))
+
+
+def test_a_trained_teacher_classifies_test_images(digits, network, variables):
+    # Chance is 10%; three epochs of a one-layer ConvNet give about 90%.
+    assert accuracy(digits, network, variables) > 0.8
+
+
+def test_a_large_split_is_streamed_and_gives_the_same(
+    digits, network, variables, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(teacher, "RESIDENT_BYTES", 1000)
+    data = teacher._data(digits.train, jax.random.key(0), workers=None)
+    assert isinstance(data, StreamedData)
+    assert data.split is digits.train and data.workers == 0
+    streamed = train(digits, network, tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, streamed, variables)
+
+
+@pytest.mark.parametrize("resident_bytes", [2**30, 1000])
+def test_a_teacher_that_was_stopped_ends_the_same(
+    digits, network, variables, tmp_path, monkeypatch, resident_bytes
+):
+    monkeypatch.setattr(teacher, "RESIDENT_BYTES", resident_bytes)
+    event, dispatched = threading.Event(), []
+    monkeypatch.setattr(preemption, "_requested", event)
+    update = teacher.ProgressBar.update
+
+    def counted(bar, images, **metrics):
+        dispatched.append(images)
+        if sum(dispatched) >= 64 * 40:
+            event.set()
+        update(bar, images, **metrics)
+
+    monkeypatch.setattr(teacher.ProgressBar, "update", counted)
+    with pytest.raises(preemption.PreemptedError):
+        train(digits, network, tmp_path)
+    # In the second epoch of 23 steps.
+    assert len(digits.train) == 1437
+    checkpoints = [int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()]
+    assert max(checkpoints) == 41
+    monkeypatch.setattr(preemption, "_requested", threading.Event())
+    resumed = train(digits, network, tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, resumed, variables)
+
+
+def test_the_bar_moves_within_the_epoch(digits, network, tmp_path, monkeypatch):
+    shown = []
+
+    def update(bar, images, **metrics):
+        shown.append((images, sorted(metrics)))
+
+    monkeypatch.setattr(teacher.ProgressBar, "update", update)
+    train(digits, network, tmp_path, epochs=1)
+    steps, last = shown[:-1], shown[-1]
+    assert [images for images, _ in steps] == [64] * 22 + [1437 - 22 * 64]
+    assert last == (0, ["gradient_norm", "loss", "top1"])
+
+
+def test_a_batch_is_spread_over_the_devices_that_it_divides_over(
+    digits, network, tmp_path, monkeypatch
+):
+    used = []
+    fit = teacher.fit
+
+    def noted(*args, devices, **options):
+        used.append(len(devices))
+        return fit(*args, devices=devices, **options)
+
+    monkeypatch.setattr(teacher, "fit", noted)
+    variables = train(digits, network, tmp_path, devices=4, batch_size=50, epochs=2)
+    assert used == [2]
+    assert accuracy(digits, network, variables) > 0.7
+
+
+def test_a_teacher_learns_from_mixed_images(digits, network, tmp_path):
+    variables = train(digits, network, tmp_path, mix="cutmix", epochs=6)
+    assert accuracy(digits, network, variables) > 0.85
+
+
+def test_a_diverging_teacher_says_what_to_change(digits, network, tmp_path):
+    with pytest.raises(
+        teacher.DivergedError, match=r"1e\+30 \(teacher\.optimizer\.learning_rate"
+    ) as caught:
+        train(digits, network, tmp_path, rate=1e30, epochs=1)
+    assert isinstance(caught.value, UserError)
