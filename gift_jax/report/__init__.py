@@ -2,8 +2,7 @@
 
     python -m gift_jax.report WORKDIR... [--out=DIR] [--baseline=LOSS]
 
-`reading` and `examples` are where files are read; `statistics`, `tuning`,
-`comparison`, `tables` and `gradients` are pure functions of rows; `plots`, `curves`,
-`sweeps`, `scaling` and `pictures` draw, and `figures` says what is drawn; `page`
-composes, `build` writes.
+`reading` and `examples` are where files are read; `statistics`, `groups` and `tables`
+are pure functions of rows; `plots`, `curves`, `sweeps` and `pictures` draw, and
+`figures` says what is drawn; `page` composes, `build` writes.
 """

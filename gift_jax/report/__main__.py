@@ -34,12 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.out is None and len(workdirs) > 1:
         parser.error(f"--out is required with {len(workdirs)} work directories")
     out = flags.out.expanduser().resolve() if flags.out else workdirs[0] / "report"
-    try:
-        from gift_jax.report import build
+    from gift_jax.report import build
+    from gift_jax.runtime import errors
 
+    try:
         files = build.write_report(workdirs, out, flags.baseline)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except errors.EXPECTED as error:
+        print(f"error: {errors.message(error)}", file=sys.stderr)
         return 1
     print("\n".join(str(path) for path in files))
     return 0

@@ -1,30 +1,19 @@
 """Builds the report of work directories and writes it."""
 
-import io
 import json
 import pathlib
-from collections.abc import Sequence
-
-import matplotlib.figure
+import re
+from collections.abc import Mapping, Sequence
 
 from gift_jax import registry
-from gift_jax.report import (
-    comparison,
-    figures,
-    gradients,
-    markup,
-    page,
-    reading,
-    statistics,
-    style,
-    tables,
-)
-from gift_jax.report.statistics import Group
+from gift_jax.report import examples, figures, groups, markup, page, reading, tables
 from gift_jax.runtime import atomic
+from gift_jax.runtime.errors import InputError
 
 _DEFAULT_BASELINE = "kl"
 # What the last report in a directory consisted of: nothing else is deleted there.
 MANIFEST = ".report.json"
+_FILE_OF_A_REPORT = re.compile(r"[^/]+\.(md|html|csv|tex|png)")
 
 
 def write_report(
@@ -43,96 +32,82 @@ def write_report(
 
     Raises:
       FileNotFoundError: there is no results file.
-      ValueError: it cannot be read, or the baseline is not in it.
+      InputError: it cannot be read, the baseline is not in it, or the directory of
+        the report is a link.
     """
-    results = reading.read_results(workdirs)
-    groups = statistics.group_rows(results.rows)
-    baseline = _baseline(groups, baseline)
-    losses = _ordered_losses(groups, baseline)
-    comparisons = comparison.compare(groups, baseline, results.tunings)
-    curves = reading.read_curves(results.rows)
-    shown_tables = [
-        tables.accuracy_table(comparisons, losses),
-        tables.tuning_table(comparisons, losses),
-        tables.comparison_table(comparisons, losses),
-        gradients.t_squared_table(groups, results.tunings),
-        gradients.gradient_table(comparisons, losses, curves),
+    if out.is_symlink():
+        raise InputError(f"{out} is a link: give --out={out.resolve()} to write there")
+    rows, choices, unreadable = reading.read_results(workdirs)
+    grouped = groups.group_rows(rows)
+    labels = list(dict.fromkeys(group.loss for group in grouped))
+    if baseline is None and _DEFAULT_BASELINE in labels:
+        baseline = _DEFAULT_BASELINE
+    if baseline is not None and baseline not in labels:
+        raise registry.unknown_name("baseline", baseline, labels)
+    # The baseline first, the others as they first appear.
+    losses = sorted(labels, key=lambda loss: loss != baseline)
+    compared = groups.compare(grouped, baseline, choices)
+    curves = reading.read_curves(rows)
+    images, without_images = examples.read_all_examples(rows)
+    all_tables = [
+        tables.accuracy_table(compared, losses),
+        tables.tuning_table(compared, losses),
+        tables.comparison_table(compared, losses),
+        tables.t_squared_table(grouped, choices),
+        tables.gradient_table(compared, losses, curves),
     ]
     report = page.Report(
-        title=f"Results of {', '.join(workdir.name for workdir in workdirs)}",
-        comparisons=comparisons,
-        tunings=results.tunings,
-        unreadable=results.unreadable,
-        tables=[table for table in shown_tables if table is not None],
-        pictures=[
-            page.Picture(name, title, caption, _png(drawing))
-            for name, title, caption, drawing in figures.make_figures(
-                comparisons, losses, results.tunings, curves
-            )
-        ],
+        heading=f"Results of {', '.join(workdir.name for workdir in workdirs)}",
+        groups=compared,
+        choices=choices,
+        unreadable=[*unreadable, *without_images],
+        tables=[table for table in all_tables if table is not None],
+        figures=list(figures.make_figures(compared, losses, choices, curves, images)),
     )
     return _write(out, _files(report))
 
 
-def _baseline(groups: Sequence[Group], wanted: str | None) -> str | None:
-    losses = list(dict.fromkeys(group.loss for group in groups))
-    if wanted is None:
-        return _DEFAULT_BASELINE if _DEFAULT_BASELINE in losses else None
-    if wanted not in losses:
-        raise registry.unknown_name("baseline", wanted, losses)
-    return wanted
-
-
-def _ordered_losses(groups: Sequence[Group], baseline: str | None) -> list[str]:
-    """The baseline first, the others as they first appear."""
-    losses = dict.fromkeys(group.loss for group in groups)
-    return sorted(losses, key=lambda loss: loss != baseline)
-
-
-def _png(figure: matplotlib.figure.Figure) -> bytes:
-    stream = io.BytesIO()
-    # Without the version of matplotlib the same results give the same bytes.
-    figure.savefig(stream, format="png", dpi=style.DPI, metadata={"Software": None})
-    return stream.getvalue()
-
-
-def _files(report: page.Report) -> dict[str, str | bytes]:
-    files: dict[str, str | bytes] = {
+def _files(report: page.Report) -> dict[str, bytes]:
+    summary = tables.summary_rows(report.groups)
+    lines = [list(summary[0]), *(list(row.values()) for row in summary)]
+    texts = {
         "report.md": page.to_markdown(report),
         "report.html": page.to_html(report),
-        "summary.csv": markup.to_csv(*tables.summary_columns(report.comparisons)),
+        "summary.csv": markup.to_csv(lines),
     }
     for table in report.tables:
-        texts = [[cell.text for cell in row] for row in table.rows]
-        files[f"{table.name}.csv"] = markup.to_csv(table.header, texts)
-        files[f"{table.name}.tex"] = markup.to_latex(table)
-    return files | {f"{picture.name}.png": picture.png for picture in report.pictures}
+        texts[f"{table.name}.csv"] = markup.to_csv([table.header, *table.texts])
+        texts[f"{table.name}.tex"] = markup.to_latex(table)
+    files = {name: text.encode() for name, text in texts.items()}
+    return files | {f"{figure.name}.png": figure.png for figure in report.figures}
 
 
-def _write(out: pathlib.Path, files: dict[str, str | bytes]) -> list[pathlib.Path]:
+def _write(out: pathlib.Path, files: Mapping[str, bytes]) -> list[pathlib.Path]:
     """Writes files, each whole or not at all, and deletes those of an old report."""
     out.mkdir(parents=True, exist_ok=True)
     old = _old_files(out)
     # A report that is interrupted here is cleared away by the next.
-    _replace(out / MANIFEST, json.dumps(sorted({*old, *files})))
+    _replace(out / MANIFEST, json.dumps(sorted({*old, *files})).encode())
     written = [_replace(out / name, content) for name, content in files.items()]
     for name in old - files.keys():
         (out / name).unlink(missing_ok=True)
-    _replace(out / MANIFEST, json.dumps(sorted(files)))
+    _replace(out / MANIFEST, json.dumps(sorted(files)).encode())
     return written
 
 
 def _old_files(out: pathlib.Path) -> set[str]:
+    """Files of the directory itself that a report may consist of, and did."""
     try:
-        names = json.loads((out / MANIFEST).read_text())
-    except (FileNotFoundError, ValueError):
+        names = json.loads((out / MANIFEST).read_bytes())
+        here = {path.name for path in out.iterdir() if path.is_file()}
+        return {n for n in here & set(names) if _FILE_OF_A_REPORT.fullmatch(n)}
+    except (FileNotFoundError, ValueError, TypeError, RecursionError):
         return set()
-    # Nothing but files of the directory itself, whatever the list says.
-    return {path.name for path in out.iterdir() if path.is_file()} & set(names)
 
 
-def _replace(path: pathlib.Path, content: str | bytes) -> pathlib.Path:
-    data = content.encode() if isinstance(content, str) else content
+def _replace(path: pathlib.Path, content: bytes) -> pathlib.Path:
     with atomic.replacing(path) as unfinished:
-        unfinished.write_bytes(data)
+        unfinished.unlink(missing_ok=True)
+        with unfinished.open("xb") as file:  # never through a link
+            file.write(content)
     return path

@@ -1,14 +1,23 @@
-"""Reads some distilled images and their soft labels from a work directory."""
+"""Reads some distilled images and their soft labels from work directories."""
 
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterable
 
 import numpy as np
 from scipy import special
 
 from gift_jax.distilled.dataset import ARRAYS_FILE, DistilledDataset, load_distilled
 from gift_jax.pipeline.products import DONE_FILE, RECIPE_FILE
+from gift_jax.report.reading import inside
+from gift_jax.report.statistics import Row
+from gift_jax.runtime import errors
+from gift_jax.soft_labels import storage
+
+# What files that are damaged, or were not made here, can lead to.
+_UNREADABLE = (*errors.EXPECTED, ValueError, LookupError, TypeError, RecursionError)
+_LONGEST_NAME = 100
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -16,7 +25,7 @@ class Examples:
     """Some distilled images and their soft labels.
 
     Attributes:
-      name: Of the distilled dataset in the work directory, such as "rded_ipc10".
+      name: Of the distilled dataset, such as "rded_ipc10"; no two have the same.
       images: (n, H, W, C) float pixels in [0, 1].
       labels: (n,) integer hard labels.
       views: (n, H, W, C) float pixels of view 0, or None where the soft labels
@@ -34,6 +43,35 @@ class Examples:
     problem: str | None = None
 
 
+def read_all_examples(rows: Iterable[Row]) -> tuple[list[Examples], list[str]]:
+    """Examples of every distilled dataset of runs, with the first of its soft labels.
+
+    Returns:
+      The examples, and which distilled datasets cannot be read and why.
+    """
+    first: dict[tuple[pathlib.Path, str], Row] = {}
+    for row in rows:
+        if row.get("distilled_dir"):
+            first.setdefault((row["workdir"], row["distilled_dir"]), row)
+    names = [name for _, name in first]
+    found: dict[str, Examples] = {}
+    unreadable = []
+    for (workdir, name), row in first.items():
+        try:
+            shown = read_examples(workdir, name, row.get("soft_labels_dir"))
+        except _UNREADABLE as error:
+            unreadable.append(f"distilled/{name}: {error}")
+            continue
+        if names.count(name) > 1:
+            name = f"{row['dataset'].replace('/', '_')}_{name}"
+        name = name[:_LONGEST_NAME]
+        while name in found:
+            name += "_"
+        if shown:
+            found[name] = dataclasses.replace(shown, name=name)
+    return list(found.values()), unreadable
+
+
 def read_examples(
     workdir: pathlib.Path, name: str, labels_name: str | None, count: int = 6
 ) -> Examples | None:
@@ -48,29 +86,29 @@ def read_examples(
     Returns:
       The examples, or None where that dataset does not lie there.
     """
-    directory = workdir / "distilled" / name
+    directory = inside(workdir, "distilled", name)
     if not (directory / ARRAYS_FILE).is_file():
         return None
     dataset = load_distilled(directory)
-    _, first = np.unique(dataset.labels, return_index=True)
-    shown = first[:count]
-    examples = Examples(
-        name=name,
-        images=np.clip(dataset.pixels()[shown], 0, 1),
-        labels=dataset.labels[shown],
-    )
-    stored = workdir / "soft_labels" / labels_name if labels_name else None
-    if stored and (stored / DONE_FILE).is_file():
-        try:
+    shown = np.unique(dataset.labels, return_index=True)[1][:count]
+    pixels = np.clip(dataset.pixels()[shown], 0, 1)
+    found = Examples(name, pixels, dataset.labels[shown])
+    views, logits = None, None
+    try:
+        if (
+            labels_name
+            and (workdir / "soft_labels" / labels_name / DONE_FILE).is_file()
+        ):
+            stored = inside(workdir, "soft_labels", labels_name)
             views, logits = _view_zero(stored, dataset, shown)
-        except (ValueError, OSError) as error:  # damaged, or out of reach
-            return dataclasses.replace(examples, problem=str(error))
-    elif dataset.soft_labels is not None:
-        views, logits = None, dataset.soft_labels[shown]
-    else:
-        return examples
+        elif dataset.soft_labels is not None:
+            logits = dataset.soft_labels[shown]
+    except _UNREADABLE as error:
+        return dataclasses.replace(found, problem=str(error))
+    if logits is None:
+        return found
     probabilities = special.softmax(logits.astype(np.float64), axis=-1)
-    return dataclasses.replace(examples, views=views, probabilities=probabilities)
+    return dataclasses.replace(found, views=views, probabilities=probabilities)
 
 
 def _view_zero(
@@ -79,14 +117,20 @@ def _view_zero(
     """The pixels and logits of view 0 of some images, made anew from the recipe."""
     import jax.numpy as jnp
 
-    from gift_jax import augment
-    from gift_jax.pipeline import labelling
-    from gift_jax.soft_labels import views
+    from gift_jax.augment import AugmentSpec
+    from gift_jax.pipeline.labelling import open_labels
+    from gift_jax.soft_labels.views import AugmentedViews, train_data
 
     recipe = json.loads((stored / RECIPE_FILE).read_text())
-    data, normalization = labelling.train_data(dataset, recipe["seed"])
-    spec = augment.AugmentSpec(**recipe["augment"])
-    view_images = views.AugmentedViews(spec, normalization)
+    store = json.loads((stored / DONE_FILE).read_text())["store"] or stored / "logits"
+    if (
+        not storage.is_remote(store)
+        and not (pathlib.Path(store) / "zarr.json").is_file()
+    ):
+        # To open it would make an empty one.
+        raise FileNotFoundError(f"{store} holds no soft labels of view 0")
+    data, normalization = train_data(dataset, recipe["seed"])
+    view_images = AugmentedViews(AugmentSpec(**recipe["augment"]), normalization)
     inputs = np.asarray(view_images.images(data, 0, jnp.asarray(shown)))
     pixels = np.clip(dataset.preprocess.invert(inputs), 0, 1)
-    return pixels, labelling.open_labels(stored).read(0)[shown]
+    return pixels, open_labels(stored).read(0)[shown]

@@ -1,21 +1,16 @@
-"""Tables as Markdown, LaTeX (booktabs), CSV and HTML."""
+"""Tables as Markdown, LaTeX (booktabs), CSV and HTML, in which names are only text."""
 
 import csv
 import dataclasses
 import html
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _LATEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
@@ -26,6 +21,11 @@ _LATEX = {
     "\N{MINUS SIGN}": r"$-$",
     "\N{EN DASH}": "--",
 }
+# Signs of tables, code, emphasis, tags and mathematics; what opens an address; and
+# what turns brackets into a link. Underscores inside of words need no escape.
+_MARKDOWN = re.compile(
+    r"[\\`*|<~$&]|:(?=//)|(?<=www)\.|@(?=\w)|\](?=[(\[:])|(?<!\w)_|_(?!\w)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Table:
 
     Attributes:
       name: Of its files.
-      title: One line.
+      heading: One line.
       caption: What is in the cells.
       header: One text a column.
       rows: Cells, one a column.
@@ -55,58 +55,59 @@ class Table:
     """
 
     name: str
-    title: str
+    heading: str
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     text_columns: int
 
+    @property
+    def texts(self) -> list[list[str]]:
+        """The texts of the cells."""
+        return [[cell.text for cell in row] for row in self.rows]
+
 
 def to_markdown(table: Table) -> str:
     """A table of GitHub's Markdown."""
-    cells = [[escape_markdown(text) for text in table.header]]
-    cells += [[_markdown(cell) for cell in row] for row in table.rows]
+    marks = {1: "**", -1: "*", 0: ""}
+    rows = [
+        [marks[c.verdict] + escape_markdown(c.text) + marks[c.verdict] for c in row]
+        for row in table.rows
+    ]
+    cells = [[escape_markdown(text) for text in table.header], *rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
+    head, *body = (
         "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
         for row in cells
-    ]
+    )
     rule = [
         "-" * (width + 2) if i < table.text_columns else "-" * (width + 1) + ":"
         for i, width in enumerate(widths)
     ]
-    return "\n".join([lines[0], "|" + "|".join(rule) + "|", *lines[1:]])
-
-
-def _markdown(cell: Cell) -> str:
-    mark = {1: "**", -1: "*", 0: ""}[cell.verdict]
-    return mark + escape_markdown(cell.text) + mark
+    return "\n".join([head, "|" + "|".join(rule) + "|", *body])
 
 
 def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, in a table too.
+    r"""Text that Markdown shows as it is, on one line and in a table too.
 
-    Underscores inside of words need no escape.
+    >>> print(escape_markdown("kl-t_squared=True *[here](https://example.org)"))
+    kl-t_squared=True \*[here\](https\://example.org)
     """
-    for sign in "\\`*|<":
-        text = text.replace(sign, "\\" + sign)
-    return text
+    return _MARKDOWN.sub(lambda sign: "\\" + sign[0], _one_line(text))
 
 
 def to_latex(table: Table) -> str:
     """A table environment for the package booktabs."""
-    alignment = "l" * table.text_columns + "r" * (
-        len(table.header) - table.text_columns
-    )
+    numbers = len(table.header) - table.text_columns
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escape_latex(table.caption)}}}",
         rf"\label{{tab:{table.name}}}",
-        rf"\begin{{tabular}}{{{alignment}}}",
+        rf"\begin{{tabular}}{{{'l' * table.text_columns + 'r' * numbers}}}",
         r"\toprule",
-        " & ".join(escape_latex(text) for text in table.header) + r" \\",
+        " & ".join(_latex(Cell(text)) for text in table.header) + r" \\",
         r"\midrule",
         *(" & ".join(_latex(cell) for cell in row) + r" \\" for row in table.rows),
         r"\bottomrule",
@@ -119,7 +120,7 @@ def to_latex(table: Table) -> str:
 def _latex(cell: Cell) -> str:
     text = escape_latex(cell.text)
     # A row must not begin with what could be an option of the `\\` before it.
-    text = f"{{{text}}}" if text.startswith("[") else text
+    text = f"{{{text}}}" if text.startswith(("[", "*")) else text
     return {1: rf"\textbf{{{text}}}", -1: rf"\textit{{{text}}}", 0: text}[cell.verdict]
 
 
@@ -129,37 +130,46 @@ def escape_latex(text: str) -> str:
     >>> print(escape_latex("kl-t_squared=True"))
     kl-t\\_squared=True
     """
-    return "".join(_LATEX.get(sign, sign) for sign in text)
+    return "".join(_LATEX.get(sign, sign) for sign in _one_line(text))
 
 
-def to_csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Comma-separated values; None is empty."""
+def to_csv(rows: Iterable[Sequence[Any]]) -> str:
+    """Comma-separated values; None is empty, and no text is a formula."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([_plain(value) for value in row] for row in rows)
     return stream.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    """A text that a spreadsheet would run stands behind a quotation mark."""
+    if not isinstance(value, str):
+        return value
+    text = _one_line(value)
+    is_number = re.fullmatch(r"[+-]\d+(\.\d+)?", text)
+    return f"'{text}" if text.startswith(tuple("=+-@")) and not is_number else text
+
+
+def _one_line(text: str) -> str:
+    return text if text.isprintable() else " ".join(text.split())
 
 
 def to_html(table: Table) -> str:
     """A table element."""
-    head = "".join(
-        f'<th scope="col"{_html_class(table, column)}>{html.escape(text)}</th>'
-        for column, text in enumerate(table.header)
-    )
-    body = "".join(f"<tr>{_html_row(table, row)}</tr>\n" for row in table.rows)
+
+    def line(cells: Sequence[Cell], tag: str) -> str:
+        numbers = [""] * table.text_columns + [' class="number"'] * len(cells)
+        return "".join(
+            f"<{tag}{kind}>{_html(cell)}</{tag[:2]}>"
+            for cell, kind in zip(cells, numbers, strict=False)
+        )
+
+    head = line([Cell(text) for text in table.header], 'th scope="col"')
+    body = "".join(f"<tr>{line(row, 'td')}</tr>\n" for row in table.rows)
     return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>"
 
 
-def _html_row(table: Table, row: Sequence[Cell]) -> str:
-    tags = {1: ("<b>", "</b>"), -1: ("<i>", "</i>"), 0: ("", "")}
-    cells = []
-    for column, cell in enumerate(row):
-        kind = _html_class(table, column)
-        before, after = tags[cell.verdict]
-        cells.append(f"<td{kind}>{before}{html.escape(cell.text)}{after}</td>")
-    return "".join(cells)
-
-
-def _html_class(table: Table, column: int) -> str:
-    return "" if column < table.text_columns else ' class="number"'
+def _html(cell: Cell) -> str:
+    tag = {1: "b", -1: "i", 0: ""}[cell.verdict]
+    text = html.escape(cell.text)
+    return f"<{tag}>{text}</{tag}>" if tag else text

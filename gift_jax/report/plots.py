@@ -1,5 +1,10 @@
-"""Plots of accuracies: bars over optimizers, and paired differences."""
+"""Bars over optimizers, paired differences, and distilled images with their labels.
 
+`groups` are those of one benchmark, `losses` all of the report in the order of their
+colours.
+"""
+
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -7,90 +12,70 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gift_jax.report.comparison import Comparison
-from gift_jax.report.statistics import Group
-from gift_jax.report.style import (
-    ACCURACY,
-    add_legend,
-    color,
-    hatch_style,
-    in_style,
-    new_figure,
-    setup_labels,
-)
-from gift_jax.report.tables import rank
+from gift_jax.pipeline.results import OPTIMIZER
+from gift_jax.report import style
+from gift_jax.report.examples import Examples
+from gift_jax.report.groups import Group, rank
 
 # With more losses than there are colours their names stand beside the bars.
 _MAX_LOSSES_UPRIGHT = 7
-_MAX_SETUPS_IN_A_ROW = 5
+_MAX_OPTIMIZERS_IN_A_ROW = 5
 _INK = "#222222"
+_CLASSES_SHOWN = 5
+_HARD_LABEL, _OTHER = "#D55E00", "#8a8a8a"
 
 
-def bars(comparisons: Sequence[Comparison], losses: Sequence[str]) -> Figure:
-    """Top-1 of every loss and setup, with intervals and the single seeds.
-
-    Args:
-      comparisons: Of one block.
-      losses: All losses of the report, in the order of their colours.
-    """
-    shown = [loss for loss in losses if any(c.loss == loss for c in comparisons)]
+@style.in_style
+def bars(groups: Sequence[Group], losses: Sequence[str]) -> Figure:
+    """Top-1 of every loss and optimizer, with intervals and the single seeds."""
+    shown = [loss for loss in losses if any(g.loss == loss for g in groups)]
     draw = _upright_bars if len(shown) <= _MAX_LOSSES_UPRIGHT else _lying_bars
-    return draw(comparisons, shown, losses)
+    return draw(groups, shown, losses)
 
 
-@in_style
 def _upright_bars(
-    comparisons: Sequence[Comparison], shown: Sequence[str], losses: Sequence[str]
+    groups: Sequence[Group], shown: Sequence[str], losses: Sequence[str]
 ) -> Figure:
-    """Setups side by side, those of a protocol in rows of their own."""
-    labels = setup_labels(comparisons)
-    here = {(c.setup, c.loss): c.group for c in comparisons}
+    """Optimizers side by side, those of a protocol in rows of their own."""
+    labels = style.optimizer_labels(groups)
+    here = {(g.of(OPTIMIZER), g.loss): g for g in groups}
+    beside = {o: [here[o, x] for x in shown if (o, x) in here] for o in labels}
     lines = _lines(list(labels))
-    figure = new_figure(0.4 + 2.0 * len(lines))
-    grid = figure.subplots(len(lines), 1, sharey=True, squeeze=False)[:, 0]
-    widest = max(map(len, lines))
-    most = max(sum((setup, loss) in here for loss in shown) for setup in labels)
-    width = 0.8 / most
+    figure, grid = style.new_panels(
+        len(lines), columns=1, row=2.0, margin=0.4, sharex=False
+    )
+    width = 0.8 / max(map(len, beside.values()))
     top = 0.0
-    for axes, setups in zip(grid, lines, strict=True):
-        places = {s: [loss for loss in shown if (s, loss) in here] for s in setups}
-        for x, (setup, beside) in enumerate(places.items()):
-            for place, loss in enumerate(beside):
-                offset = (place - (len(beside) - 1) / 2) * width
-                group = here[setup, loss]
-                index = losses.index(loss)
-                top = max(top, _bar(axes, x + offset, width, group, index))
-        axes.set_xticks(range(len(setups)), [labels[setup] for setup in setups])
+    for axes, optimizers in zip(grid[:, 0], lines, strict=True):
+        for x, members in enumerate(beside[o] for o in optimizers):
+            for place, g in enumerate(members, start=1):
+                x_of_bar = x + (place - (len(members) + 1) / 2) * width
+                top = max(top, _bar(axes, x_of_bar, width, g, losses.index(g.loss)))
+        axes.set_xticks(range(len(optimizers)), [labels[o] for o in optimizers])
         axes.tick_params(axis="x", length=0)
-        axes.set_xlim(-0.6, widest - 0.4)
-        axes.set_ylabel(ACCURACY)
+        axes.set_xlim(-0.6, max(map(len, lines)) - 0.4)
+        axes.set_ylabel(style.ACCURACY)
         axes.grid(True, axis="y")
-    grid[0].set_ylim(0, min(top * 1.08, 104) if top else 100)
-    add_legend(figure, shown, losses, patches=True)
+    grid[0, 0].set_ylim(0, min(top * 1.08, 104) if top else 100)
+    style.add_legend(figure, shown, losses, "patches")
     return figure
 
 
-@in_style
 def _lying_bars(
-    comparisons: Sequence[Comparison], shown: Sequence[str], losses: Sequence[str]
+    groups: Sequence[Group], shown: Sequence[str], losses: Sequence[str]
 ) -> Figure:
-    """Losses below one another, setups in panels."""
-    labels = setup_labels(comparisons)
-    columns = min(len(labels), 3)
-    rows = math.ceil(len(labels) / columns)
-    figure = new_figure((0.55 + 0.19 * len(shown)) * rows)
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for axes in grid.flat[len(labels) :]:
-        axes.set_axis_off()
+    """Losses below one another, optimizers in panels."""
+    labels = style.optimizer_labels(groups)
+    height = 0.55 + 0.19 * len(shown)
+    figure, grid = style.new_panels(
+        len(labels), columns=3, row=height, margin=0, sharex=True
+    )
     top = 0.0
-    for axes, (setup, label) in zip(
-        grid.flat[: len(labels)], labels.items(), strict=True
-    ):
-        for c in comparisons:
-            if c.setup == setup:
-                index = losses.index(c.loss)
-                place = shown.index(c.loss)
-                top = max(top, _bar(axes, place, 0.8, c.group, index, lying=True))
+    for axes, (optimizer, label) in zip(grid.flat, labels.items(), strict=False):
+        for g in groups:
+            if g.of(OPTIMIZER) == optimizer:
+                place, index = shown.index(g.loss), losses.index(g.loss)
+                top = max(top, _bar(axes, place, 0.8, g, index, lying=True))
         axes.set_title(label.replace("\n", " "))
         axes.set_yticks(range(len(shown)), shown)
         axes.tick_params(axis="y", length=0)
@@ -98,19 +83,17 @@ def _lying_bars(
         axes.grid(True, axis="x")
         axes.grid(False, axis="y")
     grid[0, 0].set_xlim(0, min(top * 1.08, 104) if top else 100)
-    figure.supxlabel(ACCURACY, fontsize=8)
+    figure.supxlabel(style.ACCURACY, fontsize=8)
     return figure
 
 
-def _lines(setups: Sequence[tuple]) -> list[list[tuple]]:
-    """Setups in rows of about equal length, the default learning rates first."""
+def _lines(optimizers: Sequence[tuple]) -> list[list[tuple]]:
+    """Optimizers in rows of about equal length, the default learning rates first."""
     lines = []
-    kinds = {rank(setup[1])[0]: None for setup in setups}
-    for kind in sorted(kinds):
-        members = [setup for setup in setups if rank(setup[1])[0] == kind]
-        length = math.ceil(
-            len(members) / math.ceil(len(members) / _MAX_SETUPS_IN_A_ROW)
-        )
+    for kind in sorted({rank(o[1])[0] for o in optimizers}):
+        members = [o for o in optimizers if rank(o[1])[0] == kind]
+        count = math.ceil(len(members) / _MAX_OPTIMIZERS_IN_A_ROW)
+        length = math.ceil(len(members) / count)
         lines += [members[i : i + length] for i in range(0, len(members), length)]
     return lines
 
@@ -124,108 +107,126 @@ def _bar(
     lying: bool = False,
 ) -> float:
     """Draws one bar of the loss of that number; how far its data reach."""
+
+    def turned(along: object, value: object) -> tuple:
+        return (value, along) if lying else (along, value)
+
     if group.diverged:
         axes.annotate(
-            f"{len(group.diverged)}/{group.runs} diverged",
-            (0, place) if lying else (place, 0),
-            (2, 0) if lying else (0, 2),
-            textcoords="offset points",
-            rotation=0 if lying else 90,
-            ha="left" if lying else "center",
-            va="center" if lying else "bottom",
-            fontsize=6,
+            f"{len(group.diverged)}/{len(group.rows)} diverged",
+            turned(place, 0), turned(0, 2), textcoords="offset points", fontsize=6,
+            rotation=0 if lying else 90, ha="left" if lying else "center",
+            va="center" if lying else "bottom", zorder=4,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85},
-            zorder=4,
-        )
+        )  # fmt: skip
     summary = group.summary("top1_last")
     if summary.mean is None:
         return 0.0
     draw = axes.barh if lying else axes.bar
-    draw(
-        place,
-        summary.mean,
-        width * 0.92,
-        color=color(index),
-        hatch=hatch_style(index),
-        edgecolor="white",
-        linewidth=0,
-    )
+    look = {"color": style.color(index), **style.bar_style(index)}
+    draw(place, summary.mean, width * 0.92, **look)
     if summary.half_width is not None:
+        xerr, yerr = turned(None, summary.half_width)
         axes.errorbar(
-            summary.mean if lying else place,
-            place if lying else summary.mean,
-            xerr=summary.half_width if lying else None,
-            yerr=None if lying else summary.half_width,
-            color=_INK,
-            elinewidth=0.8,
-            capsize=2,
-            capthick=0.8,
-            zorder=3,
-        )
+            *turned(place, summary.mean), xerr=xerr, yerr=yerr, color=_INK,
+            elinewidth=0.8, capsize=2, capthick=0.8, zorder=3,
+        )  # fmt: skip
     values = [row["top1_last"] for row in group.finished.values()]
     spread = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(1)
-    places = place + spread * width
     axes.plot(
-        values if lying else places,
-        places if lying else values,
-        "o",
-        markersize=2.2,
-        markerfacecolor="white",
-        markeredgecolor=_INK,
-        markeredgewidth=0.5,
-        zorder=4,
-    )
+        *turned(place + spread * width, values), "o", markersize=2.2, zorder=4,
+        markerfacecolor="white", markeredgecolor=_INK, markeredgewidth=0.5,
+    )  # fmt: skip
     return max(*values, summary.mean + (summary.half_width or 0))
 
 
-@in_style
-def differences(comparisons: Sequence[Comparison], losses: Sequence[str]) -> Figure:
-    """Paired differences to the baseline with their intervals.
-
-    Args:
-      comparisons: Of one block; those that are no baseline and have a difference.
-      losses: All losses of the report, in the order of their colours.
-    """
-    setups = setup_labels(comparisons)
+@style.in_style
+def differences(groups: Sequence[Group], losses: Sequence[str]) -> Figure:
+    """Paired differences to the baseline, which all groups have, with intervals."""
+    labels = style.optimizer_labels(groups)
+    places = {optimizer: place for place, optimizer in enumerate(labels)}
     order = sorted(
-        comparisons, key=lambda c: (list(setups).index(c.setup), losses.index(c.loss))
+        groups, key=lambda g: (places[g.of(OPTIMIZER)], losses.index(g.loss))
     )
-    figure = new_figure(0.75 + 0.17 * len(order) + 0.08 * len(setups))
+    figure = style.new_figure(0.75 + 0.17 * len(order) + 0.08 * len(labels))
     axes = figure.subplots()
     axes.axvline(0, color="#555555", linewidth=0.8)
-    y, ticks, labels, previous = 0.0, [], [], None
-    for comparison in order:
-        if previous not in (None, comparison.setup):
-            y += 0.5
-            axes.axhline(y - 0.75, color="#dddddd", linewidth=0.5)
-        previous = comparison.setup
-        _difference(axes, y, comparison, losses)
-        ticks.append(y)
-        label = setups[comparison.setup].replace("\n", " ")
-        labels.append(f"{label}  {comparison.loss}".strip())
-        y += 1
-    axes.set_yticks(ticks, labels)
+    # A gap of half a line is between optimizers.
+    ticks = [i + 0.5 * places[g.of(OPTIMIZER)] for i, g in enumerate(order)]
+    for y, below in itertools.pairwise(ticks):
+        if below - y > 1:
+            axes.axhline(y + 0.75, color="#dddddd", linewidth=0.5)
+    for y, g in zip(ticks, order, strict=True):
+        shade = style.color(losses.index(g.loss))
+        axes.errorbar(
+            np.asarray([g.difference.mean], float), y, xerr=g.difference.half_width,
+            fmt="o", markersize=4, color=shade, elinewidth=1.2, capsize=2,
+            markerfacecolor=shade if g.verdict else "white",
+        )  # fmt: skip
+    names = [labels[g.of(OPTIMIZER)].replace("\n", " ") + f"  {g.loss}" for g in order]
+    axes.set_yticks(ticks, names)
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(y - 0.3, -0.7)
+    axes.set_ylim(ticks[-1] + 0.7, -0.7)
     axes.grid(True, axis="x")
-    baseline = next(c.baseline.loss for c in order if c.baseline)
+    baseline = next(g.baseline.loss for g in order if g.baseline)
     axes.set_xlabel(f"difference to {baseline} in top-1 accuracy (points)")
     return figure
 
 
-def _difference(
-    axes: Axes, y: float, comparison: Comparison, losses: Sequence[str]
-) -> None:
-    difference = comparison.difference
-    shade = color(losses.index(comparison.loss))
-    axes.errorbar(
-        np.asarray([difference.mean], float),
-        y,
-        xerr=difference.half_width,
-        fmt="o",
-        markersize=4,
-        color=shade,
-        markerfacecolor=shade if comparison.verdict else "white",
-        elinewidth=1.2,
-        capsize=2,
+@style.in_style
+def images(shown: Examples) -> Figure:
+    """Images, view 0 of them, and its most probable classes.
+
+    The class of the hard label is drawn in another colour.
+    """
+    pictures = {"image": shown.images}
+    if shown.views is not None:
+        pictures["view 0"] = shown.views
+    heights = [1.0] * len(pictures) + [1.25] * (shown.probabilities is not None)
+    figure = style.new_figure(0.25 + 0.9 * sum(heights))
+    grid = figure.subplots(
+        len(heights), len(shown.images), squeeze=False, height_ratios=heights
     )
+    for row, (name, several) in zip(grid, pictures.items(), strict=False):
+        row[0].set_ylabel(name)
+        for axes, image in zip(row, several, strict=True):
+            _picture(axes, image)
+    for axes, label in zip(grid[0], shown.labels, strict=True):
+        axes.set_title(f"class {label}")
+    if shown.probabilities is not None:
+        for axes, *soft in zip(
+            grid[-1], shown.probabilities, shown.labels, strict=True
+        ):
+            _most_probable(axes, *soft)
+        grid[-1, 0].set_ylabel("class")
+        figure.supxlabel("probability in the soft label", fontsize=8)
+    return figure
+
+
+def _picture(axes: Axes, image: np.ndarray) -> None:
+    is_grey = image.shape[-1] == 1
+    axes.imshow(
+        image[..., 0] if is_grey else image, cmap="gray" if is_grey else None, vmin=0,
+        vmax=1, interpolation="nearest",
+    )  # fmt: skip
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _most_probable(axes: Axes, probabilities: np.ndarray, label: int) -> None:
+    """Classes in bars from the top."""
+    classes = np.argsort(-probabilities, kind="stable")[:_CLASSES_SHOWN]
+    colors = [_HARD_LABEL if c == label else _OTHER for c in classes]
+    axes.barh(range(len(classes)), probabilities[classes], 0.7, color=colors)
+    for place, probability in enumerate(probabilities[classes]):
+        inside = probability > 0.55
+        axes.text(
+            probability + (-0.03 if inside else 0.03), place, f"{probability:.2f}",
+            ha="right" if inside else "left", va="center", fontsize=6,
+            color="white" if inside else "black",
+        )  # fmt: skip
+    axes.set_yticks(range(len(classes)), [str(c) for c in classes])
+    axes.tick_params(axis="y", length=0, pad=2)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 1], ["0", "1"])

@@ -1,119 +1,69 @@
-"""Reads the runs of work directories."""
+"""Reads the runs of work directories: their results and their metrics."""
 
 import dataclasses
 import json
-import math
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from gift_jax.pipeline.results import (
-    RESULTS_FILE,
-    TUNING_FILE,
-    latest_rows,
-    parse_object,
-)
-from gift_jax.report import tuning
+from gift_jax.pipeline import results
+from gift_jax.report.statistics import Row
+from gift_jax.runtime.errors import InputError
 from gift_jax.runtime.progress import METRICS_FILE
-
-FINISHED, DIVERGED = "finished", "diverged"
 
 RunKey = tuple[pathlib.Path, str]
 
 
-@dataclasses.dataclass(frozen=True)
-class Results:
-    """The results of work directories.
-
-    Attributes:
-      rows: One a run; of a run that was made anew, the latest. "workdir" is the
-        directory that it is of.
-      tunings: The latest choice of a learning rate for each settings.
-      unreadable: What is wrong with the lines that were passed over.
-    """
-
-    rows: list[dict[str, Any]]
-    tunings: list[tuning.Tuning]
-    unreadable: list[str]
-
-
-def read_results(workdirs: Sequence[pathlib.Path]) -> Results:
+def read_results(
+    workdirs: Sequence[pathlib.Path],
+) -> tuple[list[Row], list[Row], list[str]]:
     """Reads the results and the tuned learning rates of work directories.
+
+    Returns:
+      Rows, one a run, in which "workdir" is the directory that it is of; the latest
+      choice of a learning rate for each settings; and what was passed over, and why.
 
     Raises:
       FileNotFoundError: one of them has no results.
-      ValueError: one of them has no row that can be read.
+      InputError: one of them has no row that can be read.
     """
-    rows, tunings, unreadable = [], [], []
+    rows: list[Row] = []
+    choices: dict[tuple, Row] = {}
+    unreadable: list[str] = []
     for workdir in workdirs:
-        of_workdir, unreadable_rows = _read_rows(workdir)
-        rows += of_workdir
-        chosen, unreadable_choices = _read_tunings(workdir)
-        tunings += chosen
+        path = workdir / results.RESULTS_FILE
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} does not exist: give a work directory in which "
+                "`python -m gift_jax.main` has finished a run"
+            )
+        of_workdir, bad_rows = results.latest_rows(workdir)
+        if not of_workdir:
+            only = f"only lines that cannot be read ({bad_rows[0]})" if bad_rows else ""
+            raise InputError(
+                f"{path} holds {only or 'no line'}, expected one JSON object a run: "
+                "run `python -m gift_jax.main` again to have finished runs added"
+            )
+        rows += [{**row, "workdir": workdir} for row in of_workdir]
+        chosen, bad_choices = results.latest_choices(workdir)
+        choices |= {tuple(c[n] for n in results.TUNING_SETTINGS): c for c in chosen}
         prefix = f"{workdir.name}/" if len(workdirs) > 1 else ""
-        unreadable += [f"{prefix}{RESULTS_FILE} {why}" for why in unreadable_rows]
-        unreadable += [f"{prefix}{TUNING_FILE} {why}" for why in unreadable_choices]
-    return Results(rows, tuning.latest(tunings), unreadable)
+        unreadable += [f"{prefix}{results.RESULTS_FILE} {why}" for why in bad_rows]
+        unreadable += [f"{prefix}{results.TUNING_FILE} {why}" for why in bad_choices]
+    return rows, list(choices.values()), unreadable
 
 
-def _read_rows(workdir: pathlib.Path) -> tuple[list[dict[str, Any]], list[str]]:
-    path = workdir / RESULTS_FILE
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist: give a work directory in which "
-            "`python -m gift_jax.main` has finished a run"
-        )
-    rows, unreadable = latest_rows(path.read_text(errors="replace"), parse_row)
-    if not rows:
-        found = "no line"
-        if unreadable:
-            found = f"only lines that cannot be read ({unreadable[0]})"
-        raise ValueError(
-            f"{path} holds {found}, expected one JSON "
-            "object a run: run `python -m gift_jax.main` again to have finished runs "
-            "added"
-        )
-    return [{**row, "workdir": workdir} for row in rows], unreadable
-
-
-def _read_tunings(workdir: pathlib.Path) -> tuple[list[tuning.Tuning], list[str]]:
-    path = workdir / TUNING_FILE
-    tunings, unreadable = [], []
-    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            tunings.append(tuning.parse_tuning(line))
-        except ValueError as error:
-            unreadable.append(f"line {number}: {error}")
-    return tunings, unreadable
-
-
-def parse_row(line: str) -> dict[str, Any]:
-    """Parses and checks a line of the results file.
+def inside(workdir: pathlib.Path, *parts: str) -> pathlib.Path:
+    """A place in a work directory.
 
     Raises:
-      ValueError: it is no row; the message says why.
+      InputError: a name or a link in it leads out.
     """
-    row = parse_object(line)
-    for name in ("run_id", "loss", "optimizer", "seed", "status"):
-        if not isinstance(row.get(name), str | int):
-            raise ValueError(f"{name} is {row.get(name)!r}, expected a name or number")
-    if row["status"] not in (FINISHED, DIVERGED):
-        raise ValueError(
-            f"status is {row['status']!r}, expected {FINISHED!r} or {DIVERGED!r}"
-        )
-    for name in ("top1_last", "top1_best"):
-        value = row.get(name)
-        if row["status"] == FINISHED and not _is_percentage(value):
-            raise ValueError(f"{name} is {value!r}, expected a percentage")
-    return row
-
-
-def _is_percentage(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and 0 <= value <= 100
+    path = workdir.joinpath(*parts)
+    if not path.resolve().is_relative_to(workdir.resolve()):
+        raise InputError(f"{path} lies outside of the work directory")
+    return path
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,36 +82,37 @@ class Curve:
     gradient: np.ndarray
 
 
-def run_key(row: Mapping[str, Any]) -> RunKey:
+def run_key(row: Row) -> RunKey:
     """What a run is known by: its name, and the work directory it is of."""
     return row["workdir"], row["run_id"]
 
 
-def read_curves(rows: Iterable[Mapping[str, Any]]) -> dict[RunKey, Curve]:
+def read_curves(rows: Iterable[Row]) -> dict[RunKey, Curve]:
     """Reads the metrics of those runs that have some."""
     curves = {run_key(row): read_curve(*run_key(row)) for row in rows}
     return {key: curve for key, curve in curves.items() if curve is not None}
 
 
 def read_curve(workdir: pathlib.Path, run_id: str) -> Curve | None:
-    """Reads the metrics of a run; None where there are none."""
-    path = workdir / "runs" / run_id / METRICS_FILE
-    if not path.is_file():
+    """Reads the metrics of a run; None where there are none in the work directory.
+
+    Lines that make no sense, as one that is half written, are passed over.
+    """
+    try:
+        path = inside(workdir, "runs", run_id, METRICS_FILE)
+    except InputError:
         return None
-    train, test, gradient = [], [], []
-    for line in path.read_text(errors="replace").splitlines():
+    fields = ("top1", "test_top1", "gradient_norm")
+    points: list[list[tuple[float, float]]] = [[], [], []]
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:
             metrics = json.loads(line)
-            trained = metrics["epoch"] + 1
-            train.append((trained, 100 * metrics["top1"]))
-        except (ValueError, KeyError, TypeError):  # a line that is half written
+        except (ValueError, RecursionError):
             continue
-        if "test_top1" in metrics:
-            test.append((trained, metrics["test_top1"]))
-        norm = metrics.get("gradient_norm")
-        if isinstance(norm, float) and math.isfinite(norm):
-            gradient.append((trained, norm))
-    if not train:
-        return None
-    arrays = (np.asarray(c, float).reshape(-1, 2) for c in (train, test, gradient))
-    return Curve(*arrays)
+        if not isinstance(metrics, dict) or not results.is_number(metrics.get("epoch")):
+            continue
+        for name, found in zip(fields, points, strict=True):
+            if results.is_number(metrics.get(name)):
+                found.append((metrics["epoch"] + 1, metrics[name]))
+    train, test, gradient = (np.array(p, float).reshape(-1, 2) for p in points)
+    return Curve(train * [1, 100], test, gradient) if len(train) else None

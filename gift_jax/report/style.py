@@ -2,35 +2,29 @@
 
 Figures are 5.5 inches wide, the text width of ICLR, and 1320 pixels. Colours are
 those of Okabe and Ito, which the colour-blind can tell apart; every loss has a
-marker too.
+marker too. Losses are known by their number among all of the report.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from gift_jax.report.cells import condition_text, format_setting
-from gift_jax.report.comparison import Comparison
-from gift_jax.report.tables import rank
+from gift_jax.pipeline.results import OPTIMIZER
+from gift_jax.report.formatting import setting_text, value_text
+from gift_jax.report.groups import TUNED, Group, rank
 
-WIDTH = 5.5
-DPI = 240
+WIDTH, DPI = 5.5, 240
+ACCURACY = "top-1 accuracy (%)"
 
 # https://jfly.uni-koeln.de/color/; without yellow, which is faint on white.
-_COLORS = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#000000",
-)
+_COLORS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000"]
 _MARKERS = "osD^vPX*"
 # Beyond seven losses the colours come again, with another hatch or line.
 _HATCHES = ("", "////", "....", "xxxx")
@@ -38,27 +32,18 @@ _LINES = ("-", "--", "-.", ":")
 _STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
+    **dict.fromkeys(("axes.titlesize", "axes.labelsize"), 8),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 7),
     "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
     "axes.axisbelow": True,
     "axes.grid.axis": "y",
     "grid.color": "#dddddd",
-    "grid.linewidth": 0.5,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
+    **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
+    **dict.fromkeys(("grid.linewidth", "hatch.linewidth"), 0.5),
     "lines.linewidth": 1.2,
-    "hatch.linewidth": 0.5,
-    "figure.dpi": DPI,
-    "savefig.dpi": DPI,
+    **dict.fromkeys(("figure.dpi", "savefig.dpi"), DPI),
 }
-ACCURACY = "top-1 accuracy (%)"
 
 
 def in_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -77,79 +62,88 @@ def new_figure(height: float) -> Figure:
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
-def setup_labels(comparisons: Sequence[Comparison]) -> dict[tuple, str]:
-    """What setups are called in a plot: by optimizer and learning rate.
+def new_panels(
+    count: int, *, columns: int, row: float, margin: float, sharex: bool
+) -> tuple[Figure, np.ndarray]:
+    """A figure of panels that share the axis of values.
 
-    Weight decay and schedule are named where an optimizer has several.
+    Args:
+      count: How many panels.
+      columns: The most of them in a row.
+      row: Height of a row in inches.
+      margin: Height of all that is above and below the rows.
+      sharex: Whether they share the other axis, too.
+
+    Returns:
+      The figure, and (rows, columns) axes; those that are left over are off.
     """
-    first = {c.setup: c for c in reversed(comparisons)}
-    optimizers = list(dict.fromkeys(c.setting("optimizer") for c in comparisons))
-    ordered = sorted(
-        first.values(),
-        key=lambda c: (optimizers.index(c.setup[0]), *map(rank, c.setup[1:])),
-    )
-    labels = {}
-    for c in ordered:
-        optimizer, _, decay, schedule = c.setup
-        label = f"{optimizer}\n{condition_text(c, 'learning_rate')}"
-        others = [setup for setup in first if setup[0] == optimizer]
-        if len({setup[2] for setup in others}) > 1:
-            label += f", wd {format_setting(decay)}"
-        if len({setup[3] for setup in others}) > 1:
-            label += f", {format_setting(schedule)}"
-        labels[c.setup] = label
-    return labels
+    columns = min(count, columns)
+    rows = math.ceil(count / columns)
+    figure = new_figure(margin + row * rows)
+    grid = figure.subplots(rows, columns, sharex=sharex, sharey=True, squeeze=False)
+    for axes in grid.flat[count:]:
+        axes.set_axis_off()
+    return figure, grid
+
+
+def optimizer_labels(groups: Sequence[Group]) -> dict[tuple, str]:
+    """What optimizers are called in a plot, in order: by name and learning rate."""
+    first = {g.of(OPTIMIZER): g for g in reversed(groups)}
+    names = list(dict.fromkeys(g.setting("optimizer") for g in groups))
+    keys = sorted(first, key=lambda key: (names.index(key[0]), *map(rank, key[1:])))
+    return {
+        key: f"{key[0]}\n{setting_text(first[key], 'learning_rate', tuned=TUNED)}"
+        + where_several(key, keys, "wd")
+        for key in keys
+    }
+
+
+def where_several(key: tuple, keys: Sequence[tuple], weight_decay: str) -> str:
+    """Weight decay and schedule, where one optimizer has several of them.
+
+    Args:
+      key: Of an optimizer: its name first, weight decay and schedule last.
+      keys: Of all optimizers.
+      weight_decay: What to call it.
+    """
+    text = ""
+    for place, called in ((-2, f"{weight_decay} "), (-1, "")):
+        if len({other[place] for other in keys if other[0] == key[0]}) > 1:
+            text += f", {called}{value_text(key[place])}"
+    return text
 
 
 def color(index: int) -> str:
-    """The colour of the loss of that number."""
+    """The colour of a loss."""
     return _COLORS[index % len(_COLORS)]
 
 
-def hatch_style(index: int) -> str:
-    """The hatch of the loss of that number."""
-    return _HATCHES[index // len(_COLORS) % len(_HATCHES)]
+def bar_style(index: int) -> dict[str, Any]:
+    """The bar of a loss."""
+    hatch = _HATCHES[index // len(_COLORS) % len(_HATCHES)]
+    return {"hatch": hatch, "edgecolor": "white", "linewidth": 0}
 
 
-def marker_style(index: int) -> str:
-    """The marker of the loss of that number."""
-    return _MARKERS[index % len(_MARKERS)]
-
-
-def line_style(index: int) -> Any:
-    """The line of the loss of that number."""
-    return _LINES[index // len(_COLORS) % len(_LINES)]
-
-
-def side_by_side(shown: Sequence[str]) -> list[tuple[str, float]]:
-    """Losses with factors of a logarithmic axis, or intervals hide one another."""
-    middle = (len(shown) - 1) / 2
-    return [(loss, 1.04 ** (place - middle)) for place, loss in enumerate(shown)]
+def line_style(index: int, *, marker: bool = True, size: float = 3.5) -> dict[str, Any]:
+    """The line of a loss."""
+    return {
+        "color": color(index),
+        "linestyle": _LINES[index // len(_COLORS) % len(_LINES)],
+        "marker": _MARKERS[index % len(_MARKERS)] if marker else "",
+        "markersize": size,
+    }
 
 
 def add_legend(
-    figure: Figure,
-    shown: Sequence[str],
-    losses: Sequence[str],
-    *,
-    patches: bool = False,
-    markers: bool = True,
+    figure: Figure, shown: Sequence[str], losses: Sequence[str], kind: str = "markers"
 ) -> None:
-    """Names the losses above the panels, beside patches or lines."""
-    handles: list[Any] = []
-    for loss in shown:
-        index = losses.index(loss)
-        if patches:
-            hatch = hatch_style(index)
-            handle: Any = Patch(
-                facecolor=color(index), hatch=hatch, edgecolor="white", linewidth=0
-            )
-        else:
-            handle = Line2D(
-                [], [], color=color(index), linestyle=line_style(index),
-                marker=marker_style(index) if markers else "", markersize=3.5,
-            )  # fmt: skip
-        handles.append(handle)
+    """Names the losses above the panels, beside "patches", "lines" or "markers"."""
+    handles = [
+        Patch(facecolor=color(index), **bar_style(index))
+        if kind == "patches"
+        else Line2D([], [], **line_style(index, marker=kind == "markers"))
+        for index in map(losses.index, shown)
+    ]
     figure.legend(
         handles, shown, loc="outside upper center", ncols=_legend_columns(shown)
     )

@@ -1,260 +1,370 @@
-"""What is in the tables of accuracies.
+"""What is in the tables.
 
 What is bold is better than the baseline, what is italic is worse, each by a
 difference whose 95% interval excludes zero; nothing else is either.
 """
 
-from collections.abc import Iterable, Sequence
+import collections
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from gift_jax.pipeline import results
-from gift_jax.report import cells, statistics
-from gift_jax.report.cells import HEADINGS
-from gift_jax.report.comparison import Comparison, distinguishing
+from gift_jax.report import formatting
+from gift_jax.report.formatting import ABSENT
+from gift_jax.report.groups import (
+    ALL_BUT_LOSS,
+    DEFAULT,
+    FIELDS,
+    TUNED,
+    Group,
+    compare,
+    distinguishing,
+    is_at_edge,
+    sort,
+)
 from gift_jax.report.markup import Cell, Table
-from gift_jax.report.statistics import Summary
-from gift_jax.report.tuning import DEFAULT, TUNED
+from gift_jax.report.reading import Curve, RunKey, run_key
+from gift_jax.report.statistics import Row, Summary, pair, summarize
 
 # With more losses than these the losses are rows, so that the table stays narrow.
 _MAX_LOSS_COLUMNS = 6
+_T_SQUARED = "-t_squared=True"
+
+# What stands below a header, in the row of an item.
+Columns = dict[str, Callable[[Any], Cell | str]]
 
 
-def accuracy_table(comparisons: Sequence[Comparison], losses: Sequence[str]) -> Table:
-    """Top-1 after the last epoch: losses against conditions.
+def _rows(columns: Columns, items: Iterable[Any]) -> list[list[Cell]]:
+    cells = [[write(item) for write in columns.values()] for item in items]
+    return [[Cell(c) if isinstance(c, str) else c for c in row] for row in cells]
 
-    Args:
-      comparisons: Of all groups.
-      losses: The losses in their order.
-    """
-    names = distinguishing(comparisons)
-    by_place = {(c.condition, c.loss): c for c in comparisons}
-    conditions = in_order(comparisons, names)
-    usual_n = cells.usual_number_of_runs([c.group for c in comparisons])
-    body = [
-        [cells.accuracy_cell(by_place.get((key, loss)), usual_n) for loss in losses]
-        for key in conditions
+
+def _table(
+    name: str, heading: str, caption: str, items: Sequence[Any], text: Columns,
+    numbers: Columns,
+) -> Table:  # fmt: skip
+    columns = text | numbers
+    rows = _rows(columns, items)
+    return Table(name, heading, caption, list(columns), rows, text_columns=len(text))
+
+
+def _settings(names: Iterable[str], tuned: str = "") -> Columns:
+    return {
+        formatting.heading(name): functools.partial(
+            formatting.setting_text, name=name, tuned=tuned
+        )
+        for name in names
+    }
+
+
+def _difference(
+    of: Callable[[Any], tuple[Summary, int] | str], header: str = "difference"
+) -> Columns:
+    """Columns of a paired difference with its verdict, or of why there is none."""
+
+    def cells(item: Any) -> list[Cell | str]:
+        found = of(item)
+        if isinstance(found, str):
+            return [found, ABSENT, ABSENT]
+        summary, verdict = found
+        if summary.mean is None:
+            return [ABSENT] * 3
+        interval = "none (n = 1)" if summary.n == 1 else "none (no spread)"
+        if summary.interval:
+            interval = f"[{', '.join(map(formatting.signed_text, summary.interval))}]"
+        mean = Cell(formatting.signed_text(summary.mean), verdict)
+        return [mean, interval, str(summary.n)]
+
+    headers = (header, "95% interval", "pairs")
+    return {h: lambda item, i=i: cells(item)[i] for i, h in enumerate(headers)}
+
+
+def _to_baseline(group: Group) -> tuple[Summary, int] | str:
+    return "baseline" if group.is_baseline else (group.difference, group.verdict)
+
+
+def accuracy_table(groups: Sequence[Group], losses: Sequence[str]) -> Table:
+    """Top-1 after the last epoch: losses against all that they were run under."""
+    by_place = {(g.of(ALL_BUT_LOSS), g.loss): g for g in groups}
+    first: dict[tuple, Group] = {}
+    for g in sort(groups, losses):
+        first.setdefault(g.of(ALL_BUT_LOSS), g)
+    usual_n = _usual_number_of_runs(groups)
+    settings = _settings(distinguishing(groups), tuned=TUNED)
+    rows = _rows(settings, first.values())
+    accuracies = [
+        [_accuracy_cell(by_place.get((place, loss)), usual_n) for loss in losses]
+        for place in first
     ]
-    leading = [
-        [cells.condition_text(first, name) for name in names]
-        for first in conditions.values()
-    ]
-    header: list[str]
-    if len(losses) <= _MAX_LOSS_COLUMNS:
-        header = [HEADINGS[name] for name in names] + list(losses)
-        rows = [
-            [Cell(text) for text in texts] + row
-            for texts, row in zip(leading, body, strict=True)
-        ]
-        text_columns = len(names)
-    else:
-        header = ["loss", *(", ".join(texts) or "top-1" for texts in leading)]
-        rows = [
-            [Cell(loss), *(row[i] for row in body)] for i, loss in enumerate(losses)
-        ]
-        text_columns = 1
+    header, text_columns = [*settings, *losses], len(settings)
+    if len(losses) > _MAX_LOSS_COLUMNS:
+        texts = (", ".join(cell.text for cell in row) for row in rows)
+        header, text_columns = ["loss", *(text or "top-1" for text in texts)], 1
+        rows = [[Cell(loss)] for loss in losses]
+        accuracies = [list(row) for row in zip(*accuracies, strict=True)]
     return Table(
-        name="accuracy",
-        title="Accuracy",
-        caption="Top-1 test accuracy after the last epoch in percent, "
-        f"{cells.over_seeds(usual_n)}. {cells.emphasis(comparisons)}",
-        header=header,
-        rows=rows,
-        text_columns=text_columns,
+        "accuracy",
+        "Accuracy",
+        "Top-1 test accuracy after the last epoch in percent, "
+        f"{_over_seeds(usual_n)}. {_emphasis(groups)}",
+        header,
+        [[*left, *right] for left, right in zip(rows, accuracies, strict=True)],
+        text_columns,
     )
 
 
-def comparison_table(comparisons: Sequence[Comparison], losses: Sequence[str]) -> Table:
+def comparison_table(groups: Sequence[Group], losses: Sequence[str]) -> Table:
     """One row for every group: last, best and the difference to the baseline."""
-    names = distinguishing(comparisons)
-    has_sizes = len({c.group.soft_label_bytes for c in comparisons}) > 1
-    rows = [
-        [
-            *setting_cells(c, names),
-            *[Cell(cells.bytes_text(c.group.soft_label_bytes))] * has_sizes,
-            Cell(c.loss),
-            Cell(cells.runs_text(c.group)),
-            Cell(cells.summary_text(c.group.summary("top1_last"))),
-            Cell(cells.summary_text(c.group.summary("top1_best"))),
-            *_difference_cells(c),
-        ]
-        for c in sort(comparisons, losses)
-    ]
-    return Table(
-        name="comparison",
-        title="Comparison with the baseline",
-        caption="Top-1 test accuracy in percent, mean ± sample standard deviation over "
+    text = _settings(distinguishing(groups))
+    if len({g.soft_label_bytes for g in groups}) > 1:
+        text["label bytes"] = lambda g: formatting.bytes_text(g.soft_label_bytes)
+    return _table(
+        "comparison",
+        "Comparison with the baseline",
+        "Top-1 test accuracy in percent, mean ± sample standard deviation over "
         "the n finished runs. Best is the best of a run's evaluations, chosen on the "
         "test split and so optimistic. Difference: last, paired over the seeds that "
-        f"finished in both. {cells.emphasis(comparisons)}",
-        header=[
-            *(HEADINGS[name] for name in names),
-            *["label bytes"] * has_sizes,
-            "loss",
-            "n",
-            "last",
-            "best",
-            "difference",
-            "95% interval",
-            "pairs",
-        ],
-        rows=rows,
-        text_columns=len(names) + has_sizes + 1,
+        f"finished in both. {_emphasis(groups)}",
+        sort(groups, losses),
+        text=text | {"loss": lambda g: g.loss},
+        numbers={
+            "n": _runs_text,
+            "last": lambda g: formatting.summary_text(g.summary("top1_last")),
+            "best": lambda g: formatting.summary_text(g.summary("top1_best")),
+            **_difference(_to_baseline),
+        },
     )
 
 
-def tuning_table(
-    comparisons: Sequence[Comparison], losses: Sequence[str]
-) -> Table | None:
-    """Default beside tuned, one row for every setup and loss; None where untuned."""
-    names = [n for n in distinguishing(comparisons) if n != "learning_rate"]
-    shown = [c for c in sort(comparisons, losses) if c.protocol]
-    if not shown:
-        return None
-    by_setup: dict[tuple, dict[str | None, Comparison]] = {}
-    for c in shown:
-        key = (*(c.setting(name) for name in names), c.loss)
-        by_setup.setdefault(key, {})[c.protocol] = c
-    usual_n = cells.usual_number_of_runs([c.group for c in shown])
-    return Table(
-        name="tuning",
-        title="Default and tuned learning rates",
-        caption="Top-1 test accuracy after the last epoch in percent, "
-        f"{cells.over_seeds(usual_n)}. Gain: tuned minus default, paired over seeds, "
+def tuning_table(groups: Sequence[Group], losses: Sequence[str]) -> Table | None:
+    """Default beside tuned, one row for a loss and an optimizer; None where untuned."""
+    names = [n for n in distinguishing(groups) if n != "learning_rate"]
+    shown = [g for g in sort(groups, losses) if g.protocol]
+    usual_n = _usual_number_of_runs(shown)
+    by_setting: dict[tuple, dict[str, Group]] = {}
+    for g in shown:
+        by_protocol = by_setting.setdefault((*g.of(names), g.loss), {"either": g})
+        by_protocol[str(g.protocol)] = g
+    settings: Columns = _settings(names) | {"loss": lambda g: g.loss}
+    table = _table(
+        "tuning",
+        "Default and tuned learning rates",
+        "Top-1 test accuracy after the last epoch in percent, "
+        f"{_over_seeds(usual_n)}. Gain: tuned minus default, paired over seeds, "
         "with its 95% t-interval. A rate at the edge is the smallest or the largest "
-        f"that was tried. {cells.emphasis(shown)}",
-        header=[
-            *(HEADINGS[name] for name in names),
-            "loss",
-            "default rate",
-            "default",
-            "tuned rate",
-            "tuned",
-            "gain",
-            "95% interval",
-            "pairs",
-        ],
-        rows=[_tuning_row(found, names, usual_n) for found in by_setup.values()],
-        text_columns=len(names) + 1,
+        f"that was tried. {_emphasis(shown)}",
+        list(by_setting.values()),
+        text={h: lambda p, w=w: w(p["either"]) for h, w in settings.items()},
+        numbers={
+            "default rate": lambda p: _default_rate_text(p["either"]),
+            "default": lambda p: _accuracy_cell(p.get(DEFAULT), usual_n, "not run"),
+            "tuned rate": lambda p: _tuned_rate_text(p["either"].choice),
+            "tuned": lambda p: _accuracy_cell(
+                p.get(TUNED), usual_n, _why_untuned(p["either"].choice)
+            ),
+            **_difference(_gain, "gain"),
+        },
+    )
+    return table if shown else None
+
+
+def _default_rate_text(group: Group) -> str:
+    if group.choice is None:
+        return f"{group.settings['learning_rate']:g}"
+    return f"{group.choice['default_learning_rate']:g}"
+
+
+def _tuned_rate_text(choice: Row | None) -> str:
+    if choice is None:
+        return ABSENT
+    return formatting.value_text(choice["learning_rate"]) + " (edge)" * is_at_edge(
+        choice
     )
 
 
-def _tuning_row(
-    found: dict[str | None, Comparison], names: Sequence[str], usual_n: int
-) -> list[Cell]:
-    either = next(iter(found.values()))
-    default, tuned = found.get(DEFAULT), found.get(TUNED)
-    choice = either.tuning
-    if choice:
-        without = "not run" if choice.learning_rate else "all diverged"
-        default_rate = choice.default_learning_rate
-        tuned_rate = cells.format_setting(choice.learning_rate)
-        tuned_rate += " (edge)" * choice.at_edge
-    else:
-        default_rate = either.group.settings["learning_rate"]
-        tuned_rate = cells.ABSENT
-        without = "not tuned"
-    gain = cells.difference_cells(Summary(0), 0)
-    if default and tuned and default.group is tuned.group:
-        gain[0] = Cell("same rate")
-    elif default and tuned:
-        finished = tuned.group.finished, default.group.finished
-        gain = cells.difference_cells(statistics.pair(*finished, "top1_last"), 0)
-    return [
-        *setting_cells(either, names),
-        Cell(either.loss),
-        Cell(f"{default_rate:g}"),
-        cells.accuracy_cell(default, usual_n, "not run"),
-        Cell(tuned_rate),
-        cells.accuracy_cell(tuned, usual_n, without),
-        *gain,
-    ]
+def _why_untuned(choice: Row | None) -> str:
+    if choice is None:
+        return "not tuned"
+    return "not run" if choice["learning_rate"] else "all diverged"
 
 
-def summary_columns(
-    comparisons: Sequence[Comparison],
-) -> tuple[list[str], list[list[Any]]]:
+def _gain(found: Mapping[str, Group]) -> tuple[Summary, int] | str:
+    if DEFAULT not in found or TUNED not in found:
+        return Summary(), 0
+    default, tuned = found[DEFAULT], found[TUNED]
+    same = default.key == tuned.key
+    return "same rate" if same else (pair(tuned.finished, default.finished), 0)
+
+
+def gradient_table(
+    groups: Sequence[Group], losses: Sequence[str], curves: Mapping[RunKey, Curve]
+) -> Table | None:
+    """Norms at initialisation and at the end, beside the accuracy.
+
+    None where no norm was recorded. A group under two protocols stands there once.
+    """
+    once: dict[tuple, Group] = {}
+    for g in sort(groups, losses):
+        if _first_norms(g):
+            once.setdefault(g.key, g)
+    shown = list(once.values())
+    usual_n = _usual_number_of_runs(shown)
+    baselines = ", ".join(sorted({g.baseline.loss for g in shown if g.baseline}))
+
+    def last_norms(group: Group) -> list[float]:
+        found = [curves.get(run_key(row)) for row in group.finished.values()]
+        return [c.gradient[-1, 1] for c in found if c and len(c.gradient)]
+
+    table = _table(
+        "gradient_norms",
+        "Gradient norms",
+        "Global norm of the gradient of the loss, without weight decay: of the "
+        "first batch at initialisation (mean over seeds), as a multiple of the "
+        "baseline's (mean over seeds of the ratio of the two runs of a seed), and as "
+        "the mean over the steps of the last epoch of the runs that finished. "
+        "Accuracy: top-1 after the last epoch in percent, "
+        f"{_over_seeds(usual_n)}. {_emphasis(groups)}",
+        shown,
+        text=_settings(distinguishing(groups)) | {"loss": lambda g: g.loss},
+        numbers={
+            "at initialisation": lambda g: _mean_text(_first_norms(g).values(), ".3g"),
+            f"over {baselines}" if baselines else "ratio": _ratio_text,
+            "in the last epoch": lambda g: _mean_text(last_norms(g), ".3g"),
+            "top-1": lambda g: _accuracy_cell(g, usual_n),
+        },
+    )
+    return table if shown else None
+
+
+def t_squared_table(groups: Sequence[Group], choices: Sequence[Row]) -> Table | None:
+    """KL against itself times T²; None where not both were run."""
+    labels = dict.fromkeys(g.loss for g in groups)
+    plain = next((b for b in labels if b + _T_SQUARED in labels), "")
+    multiplied = plain + _T_SQUARED
+    both = [g for g in groups if g.loss in (plain, multiplied)]
+    compared = compare(both, plain, choices)
+    pairs = [g for g in compared if g.loss == multiplied and g.baseline]
+    if not pairs:
+        return None
+    names = dict.fromkeys([*distinguishing(pairs), "learning_rate"])
+    baselines = {g.of(ALL_BUT_LOSS): g for g in compared if g.loss == plain}
+    usual_n = _usual_number_of_runs([h for g in pairs for h in (g, g.baseline) if h])
+    return _table(
+        "t_squared",
+        "Is it the missing T²?",
+        f"{plain} leaves out the factor T² that gives the gradient its usual "
+        "size; an optimizer that follows the size of the gradient then takes smaller "
+        f"steps. Where {multiplied} at the same learning rate, or {plain} at a tuned "
+        "one, does as well as other losses, a low accuracy comes of the size of the "
+        "gradient; where neither does, it comes of something else. Under SGD a rate "
+        "that is T² times larger makes up for the factor only without weight "
+        "decay, which it multiplies as well. Ratio of the gradient norms at "
+        "initialisation: mean over seeds. Top-1 test accuracy after "
+        f"the last epoch in percent, {_over_seeds(usual_n)}; difference of the "
+        "two, paired over seeds, with its 95% t-interval, in bold or italic where it "
+        "excludes zero and no run of either diverged.",
+        sort(pairs, [multiplied]),
+        text=_settings(names, tuned=TUNED),
+        numbers={
+            "gradient ratio": _ratio_text,
+            plain: lambda g: _accuracy_cell(baselines.get(g.of(ALL_BUT_LOSS)), usual_n),
+            multiplied: lambda g: _accuracy_cell(g, usual_n),
+            **_difference(_to_baseline),
+        },
+    )
+
+
+def summary_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
     """All settings and statistics as numbers of full precision, one row a group.
 
     A group whose learning rate is the default and the tuned one has two.
     """
-    metrics = ("top1_last", "top1_best", "top5_last", "train_seconds")
-    parts = ("mean", "sd", "half_width")
-    header = [*results.SETTINGS, "protocol", "at_edge", "soft_label_bytes"]
-    header += ["finished", "diverged"]
-    header += [f"{metric}_{part}" for metric in metrics for part in parts]
-    header += ["gradient_norm_first", "baseline", "pairs"]
-    header += [f"difference_{part}" for part in parts]
     rows = []
-    for c in comparisons:
-        row = [c.group.settings[name] for name in results.SETTINGS]
-        at_edge = c.tuning.at_edge if c.tuning and c.protocol == TUNED else None
-        row += [c.protocol, at_edge, c.group.soft_label_bytes]
-        row += [len(c.group.finished), len(c.group.diverged)]
-        for metric in metrics:
-            summary = c.group.summary(metric)
-            row += [getattr(summary, part) for part in parts]
-        row.append(c.group.summary("gradient_norm_first").mean)
-        row += [c.baseline.loss if c.baseline else None, c.difference.n]
-        row += [getattr(c.difference, part) for part in parts]
+    for g in groups:
+        at_edge = is_at_edge(g.choice) if g.choice and g.protocol == TUNED else None
+        row = {name: g.settings[name] for name in FIELDS}
+        row |= {"protocol": g.protocol, "at_edge": at_edge}
+        row["soft_label_bytes"] = g.soft_label_bytes
+        row |= {"finished": len(g.finished), "diverged": len(g.diverged)}
+        for name in ("top1_last", "top1_best", "top5_last", "train_seconds"):
+            row |= _numbers(name, g.summary(name))
+        row["gradient_norm_first"] = g.summary("gradient_norm_first").mean
+        row["baseline"] = g.baseline.loss if g.baseline else None
+        row |= {"pairs": g.difference.n, **_numbers("difference", g.difference)}
         rows.append(row)
-    return header, rows
+    return rows
 
 
-def in_order(
-    comparisons: Iterable[Comparison], names: Sequence[str]
-) -> dict[tuple, Comparison]:
-    """The first of every condition: settings as they first appear, numbers ascending.
+def _numbers(name: str, summary: Summary) -> dict[str, float | None]:
+    parts = ("mean", "sd", "half_width")
+    return {f"{name}_{part}": getattr(summary, part) for part in parts}
 
-    Of learning rates the default comes first, then the tuned one.
-    """
-    conditions: dict[tuple, Comparison] = {}
-    for c in comparisons:
-        conditions.setdefault(c.condition, c)
-    seen: dict[str, list] = {name: [] for name in names}
-    for c in conditions.values():
-        for name in names:
-            if c.setting(name) not in seen[name]:
-                seen[name].append(c.setting(name))
-    for name, values in seen.items():
-        if name == "learning_rate" or all(isinstance(v, int | float) for v in values):
-            values.sort(key=rank)
-    return dict(
-        sorted(
-            conditions.items(),
-            key=lambda item: [seen[n].index(item[1].setting(n)) for n in names],
-        )
+
+def _usual_number_of_runs(groups: Sequence[Group]) -> int:
+    """How many runs finished in most groups; of two numbers the larger."""
+    numbers = collections.Counter(len(group.finished) for group in groups)
+    del numbers[0]
+    return max(numbers, key=lambda n: (numbers[n], n), default=0)
+
+
+def _accuracy_cell(group: Group | None, usual_n: int, absent: str = ABSENT) -> Cell:
+    """Top-1 after the last epoch; with n where it is not the usual one."""
+    if group is None:
+        return Cell(absent)
+    summary = group.summary("top1_last")
+    note = "" if summary.n == usual_n else f"n = {summary.n}"
+    if group.diverged:
+        note = f"{len(group.diverged)} of {len(group.rows)} diverged"
+    if not summary.n:
+        return Cell(note)
+    text = formatting.summary_text(summary) + (f" ({note})" if note else "")
+    return Cell(text, group.verdict)
+
+
+def _runs_text(group: Group) -> str:
+    """How many runs finished, and when others diverged."""
+    if not group.diverged:
+        return str(len(group.finished))
+    recorded = [row.get("diverged_step") for row in group.diverged.values()]
+    steps = sorted({step for step in recorded if step is not None})
+    when = f", step{'s' * (len(steps) > 1)} {steps[0]}" if steps else ""
+    when += f" to {steps[-1]}" if len(steps) > 1 else ""
+    return f"{len(group.finished)} ({len(group.diverged)} diverged{when})"
+
+
+def _first_norms(group: Group) -> dict[int, float]:
+    """By seed; of runs that diverged too, for they began as the others."""
+    norms = {row["seed"]: row.get("gradient_norm_first") for row in group.rows}
+    return {seed: norm for seed, norm in norms.items() if norm}
+
+
+def _ratio_text(group: Group) -> str:
+    norms = _first_norms(group)
+    others = _first_norms(group.baseline) if group.baseline else {}
+    return _mean_text([norms[s] / others[s] for s in norms if s in others], ".4g")
+
+
+def _mean_text(values: Iterable[float], form: str) -> str:
+    mean = summarize(values).mean
+    return ABSENT if mean is None else format(mean, form)
+
+
+def _over_seeds(usual_n: int) -> str:
+    """What a mean of accuracies is over, for a caption."""
+    unless = "where no other n is given"
+    if usual_n == 1:
+        return f"of one run (n = 1: no standard deviation) {unless}"
+    return f"mean ± sample standard deviation over n = {usual_n} seeds {unless}"
+
+
+def _emphasis(groups: Sequence[Group]) -> str:
+    """What bold and italic mean, for a caption."""
+    baselines = sorted({g.baseline.loss for g in groups if g.baseline})
+    if not baselines:
+        return "No baseline to compare with: nothing is bold."
+    protocols = " Tuned is compared with tuned and default with default."
+    return (
+        f"Bold is better than {', '.join(baselines)} and italic is worse, where the "
+        "95% t-interval of the paired difference excludes zero and no run of either "
+        f"diverged.{protocols if any(g.protocol for g in groups) else ''}"
     )
-
-
-def rank(value: Any) -> tuple[int, Any]:
-    """A sort key: protocols, then absent values, then numbers, then names."""
-    first = (DEFAULT, TUNED, None)
-    if value in first:
-        return first.index(value), 0
-    return len(first) + isinstance(value, str), value
-
-
-def sort(comparisons: Sequence[Comparison], losses: Sequence[str]) -> list[Comparison]:
-    """By condition, and by loss within one."""
-    places = list(in_order(comparisons, distinguishing(comparisons)))
-    return sorted(
-        comparisons, key=lambda c: (places.index(c.condition), losses.index(c.loss))
-    )
-
-
-def setting_cells(comparison: Comparison, names: Sequence[str]) -> list[Cell]:
-    """The settings that tell a group from others, its own learning rate among them."""
-    return [
-        Cell(
-            cells.rate_text(comparison)
-            if name == "learning_rate"
-            else cells.format_setting(comparison.setting(name))
-        )
-        for name in names
-    ]
-
-
-def _difference_cells(comparison: Comparison) -> list[Cell]:
-    if comparison.is_baseline:
-        return [Cell("baseline"), Cell(cells.ABSENT), Cell(cells.ABSENT)]
-    return cells.difference_cells(comparison.difference, comparison.verdict)

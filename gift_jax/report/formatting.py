@@ -1,0 +1,79 @@
+"""How settings and numbers are written in tables and plots."""
+
+from typing import Any
+
+from gift_jax.report.groups import DEFAULT, FINGERPRINTS, TUNED, Group, is_at_edge
+from gift_jax.report.statistics import Summary
+
+ABSENT = "\N{EN DASH}"
+_HEADINGS = {
+    "distill": "distilled",
+    "ipc": "IPC",
+    "augment": "augmentation",
+    "eval_every": "epochs between evaluations",
+    "init_from": "initial weights",
+}
+
+
+def heading(name: str) -> str:
+    """What a setting is called.
+
+    >>> heading("ipc"), heading("soft_labels")
+    ('IPC', 'soft labels')
+    """
+    return _HEADINGS.get(name, name.replace("_", " "))
+
+
+def value_text(value: Any) -> str:
+    """A setting as it is read."""
+    if value is None or value == "":
+        return ABSENT
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def setting_text(group: Group, name: str, *, tuned: str = "") -> str:
+    """A setting of a group; of a fingerprint its first six digits.
+
+    Args:
+      group: The group.
+      name: Of the setting.
+      tuned: What to write for a tuned learning rate; by default the rate itself, and
+        whether it is at the edge of what was tried.
+    """
+    text = value_text(group.settings[name])
+    if name in FINGERPRINTS:
+        return text[:6]
+    if name != "learning_rate" or not group.protocol:
+        return text
+    if group.protocol == DEFAULT:
+        return f"{text} ({DEFAULT})"
+    at_edge = group.choice is not None and is_at_edge(group.choice)
+    return tuned or f"{text} ({TUNED}{', edge' * at_edge})"
+
+
+def signed_text(value: float) -> str:
+    """Two decimals with a sign, the minus a true one.
+
+    >>> signed_text(1.25)
+    '+1.25'
+    """
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def bytes_text(size: float | None) -> str:
+    """A size in decimal units.
+
+    >>> bytes_text(12_345_678)
+    '12.3 MB'
+    """
+    if size is None:
+        return ABSENT
+    power = min(len(f"{size:.0f}") - 1, 14) // 3
+    return f"{size / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def summary_text(summary: Summary) -> str:
+    """Mean and standard deviation of accuracies."""
+    if summary.mean is None:
+        return ABSENT
+    return f"{summary.mean:.2f}" + (f" ± {summary.sd:.2f}" if summary.n > 1 else "")

@@ -1,0 +1,248 @@
+"""Groups of runs that differ in nothing but the seed, against their baselines.
+
+Runs that diverged have no accuracy. They are counted, and in no mean.
+"""
+
+import collections
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Optional
+
+from gift_jax.pipeline import results
+from gift_jax.pipeline.results import BENCHMARK, OPTIMIZER, SETTINGS
+from gift_jax.report.statistics import Row, Summary, pair, summarize
+from gift_jax.runtime.errors import InputError
+
+DEFAULT, TUNED = "default", "tuned"
+FINGERPRINTS = (
+    "teacher_fingerprint", "distilled_fingerprint", *reversed(results.IDENTITY)
+)  # fmt: skip
+# What tells benchmarks apart: words, and fingerprints where words do not.
+_WORDS = tuple(name for name in BENCHMARK if name not in FINGERPRINTS)
+FIELDS = (*_WORDS, "data_seed", *FINGERPRINTS, *OPTIMIZER, "loss")
+ALL_BUT_LOSS = (*BENCHMARK, *OPTIMIZER)
+_NO_PAIRS = Summary()
+
+
+def is_at_edge(choice: Row) -> bool:
+    """Whether no smaller or no larger learning rate than the chosen one was tried."""
+    rates = [trial["learning_rate"] for trial in choice["tried"]]
+    chosen = choice["learning_rate"]
+    return chosen is not None and not min(rates) < chosen < max(rates)
+
+
+def is_for(choice: Row, settings: Mapping[str, Any], but: Sequence[str] = ()) -> bool:
+    """Whether a learning rate was chosen for these settings, some left aside."""
+    names = [name for name in results.TUNING_SETTINGS if name not in but]
+    return all(choice[name] == settings[name] for name in names)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """The runs that differ in nothing but the seed, and what they are compared with.
+
+    Attributes:
+      settings: A value for each of `FIELDS`.
+      finished: Rows of finished runs, by seed.
+      diverged: Rows of diverged runs, by seed.
+      protocol: "default" or "tuned" where the learning rate is by that protocol, of
+        which each loss has its own; None where it is a setting as the others are.
+      choice: Row of the learning rate that was chosen for these settings, if one was.
+      baseline: The group of the baseline, or None where it was not run.
+      difference: To the baseline, paired over the seeds that finished in both.
+    """
+
+    settings: Mapping[str, Any]
+    finished: Mapping[int, Row]
+    diverged: Mapping[int, Row]
+    protocol: str | None = None
+    choice: Row | None = None
+    baseline: Optional["Group"] = None
+    difference: Summary = _NO_PAIRS
+
+    @property
+    def loss(self) -> str:
+        """The loss, with its hyperparameters that are not the default."""
+        return self.settings["loss"]
+
+    @property
+    def key(self) -> tuple:
+        """Its settings. A group that is under two protocols has the same in both."""
+        return tuple(self.settings[name] for name in SETTINGS)
+
+    def setting(self, name: str) -> Any:
+        """A setting; of a learning rate by protocol, which."""
+        if name == "learning_rate" and self.protocol:
+            return self.protocol
+        return self.settings[name]
+
+    def of(self, names: Iterable[str]) -> tuple:
+        """Several settings."""
+        return tuple(self.setting(name) for name in names)
+
+    @property
+    def rows(self) -> list[Row]:
+        """Rows of all runs, finished ones first."""
+        return [*self.finished.values(), *self.diverged.values()]
+
+    @property
+    def soft_label_bytes(self) -> int | None:
+        """Size of the stored soft labels; None where it is not recorded."""
+        return next(filter(None, (r.get("soft_label_bytes") for r in self.rows)), None)
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the group is the baseline itself."""
+        return self.baseline is not None and self.baseline.key == self.key
+
+    @property
+    def verdict(self) -> int:
+        """1 (better) or -1 (worse) where the interval excludes zero, else 0.
+
+        Also 0 where a run of either diverged: the seeds that are left are a choice.
+        """
+        if self.baseline is None or self.diverged or self.baseline.diverged:
+            return 0
+        return self.difference.sign
+
+    def summary(self, field: str) -> Summary:
+        """Statistics of a field of the finished runs; rows without it are left out."""
+        values = (row.get(field) for row in self.finished.values())
+        return summarize(value for value in values if value is not None)
+
+
+def group_rows(rows: Iterable[Row]) -> list[Group]:
+    """Groups rows over seeds, in the order of their first rows.
+
+    Raises:
+      InputError: two runs have the same settings and seed. As samples of one
+        distribution they would count twice.
+    """
+    members: dict[tuple, dict[int, Row]] = collections.defaultdict(dict)
+    for row in rows:
+        of_group = members[tuple(row[name] for name in SETTINGS)]
+        other = of_group.setdefault(row["seed"], row)
+        if other is not row:
+            first, second = (f"{r['run_id']!r} of {r['workdir']}" for r in (other, row))
+            raise InputError(
+                f"runs {first} and {second} have the same settings and seed "
+                f"{row['seed']}, expected one run a seed: remove one of them from "
+                "results.jsonl, or report them from two work directories, each by "
+                "itself"
+            )
+    return [
+        Group(
+            {name: next(iter(runs.values())).get(name) for name in FIELDS},
+            {s: r for s, r in runs.items() if r["status"] == results.FINISHED},
+            {s: r for s, r in runs.items() if r["status"] == results.DIVERGED},
+        )
+        for runs in members.values()
+    ]
+
+
+def compare(
+    groups: Sequence[Group], baseline: str | None, choices: Sequence[Row] = ()
+) -> list[Group]:
+    """Compares every group with the baseline that differs in nothing but the loss.
+
+    A group whose learning rate is the default is compared with the baseline at the
+    default, and one whose learning rate is tuned with the tuned baseline; both, if
+    its tuned rate is the default: it is returned twice. Any other is compared at
+    equal learning rates.
+
+    Args:
+      groups: All groups.
+      baseline: Label of the baseline's loss, or None for no comparison.
+      choices: Rows of chosen learning rates.
+    """
+    compared = [
+        dataclasses.replace(group, protocol=protocol, choice=choice)
+        for group in groups
+        for protocol, choice in _protocols(group, choices)
+    ]
+    baselines = {
+        g.of(ALL_BUT_LOSS): g for g in (*groups, *compared) if g.loss == baseline
+    }
+    return [_against(g, baselines.get(g.of(ALL_BUT_LOSS))) for g in compared]
+
+
+def _against(group: Group, baseline: Group | None) -> Group:
+    difference = _NO_PAIRS
+    if baseline is not None and baseline.key != group.key:
+        difference = pair(group.finished, baseline.finished)
+    return dataclasses.replace(group, baseline=baseline, difference=difference)
+
+
+def _protocols(
+    group: Group, choices: Sequence[Row]
+) -> list[tuple[str | None, Row | None]]:
+    """By which protocols a group has its learning rate, and what was chosen for it.
+
+    The default of a loss that was not tuned is that of the losses which were, all
+    else being the same.
+    """
+    rate = group.settings["learning_rate"]
+    own = next((c for c in choices if is_for(c, group.settings)), None)
+    tuned = (
+        [own] if own else [c for c in choices if is_for(c, group.settings, ["loss"])]
+    )
+    found: list[str | None] = []
+    if any(math.isclose(rate, c["default_learning_rate"]) for c in tuned):
+        found.append(DEFAULT)
+    if own and math.isclose(rate, own["learning_rate"] or 0):
+        found.append(TUNED)
+    return [(protocol, own) for protocol in found or [None]]
+
+
+def distinguishing(groups: Sequence[Group]) -> list[str]:
+    """The settings besides the loss that tell groups apart.
+
+    Those that follow from the ones before them, as a batch size from the IPC or a
+    weight decay from the optimizer, are left out. The learning rate is not: it is
+    what an optimizer is judged with.
+    """
+    benchmarks = list({g.of(BENCHMARK): g for g in reversed(groups)}.values())
+    words = telling(benchmarks, (*_WORDS, "data_seed", *FINGERPRINTS))
+    return words + telling(groups, OPTIMIZER)
+
+
+def telling(groups: Sequence[Group], names: Sequence[str]) -> list[str]:
+    """Those of the settings that tell groups apart, as in `distinguishing`."""
+    kept: list[str] = []
+    for name in names:
+        values = {g.setting(name) for g in groups}
+        before, with_it = ({g.of(n) for g in groups} for n in (kept, [*kept, name]))
+        several_rates = len(values) > 1 or values & {DEFAULT, TUNED}
+        if len(with_it) > len(before) or (name == "learning_rate" and several_rates):
+            kept.append(name)
+    return kept
+
+
+def sort(groups: Sequence[Group], losses: Sequence[str]) -> list[Group]:
+    """By what tells them apart, and by loss within.
+
+    Settings stand as they first appear, numbers ascend. Of learning rates the default
+    comes first, then the tuned one.
+    """
+    names = distinguishing(groups)
+    places: dict[str, list[Any]] = {}
+    for name in names:
+        seen = places[name] = list(dict.fromkeys(g.setting(name) for g in groups))
+        if name == "learning_rate" or all(isinstance(v, int | float) for v in seen):
+            seen.sort(key=rank)
+    return sorted(
+        groups,
+        key=lambda g: (
+            [places[n].index(g.setting(n)) for n in names],
+            losses.index(g.loss),
+        ),
+    )
+
+
+def rank(value: Any) -> tuple[int, Any]:
+    """A sort key: protocols, then absent values, then numbers, then names."""
+    first = (DEFAULT, TUNED, None)
+    if value in first:
+        return first.index(value), 0
+    return len(first) + isinstance(value, str), value
