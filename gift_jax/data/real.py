@@ -4,12 +4,13 @@ Opening reads no image of a dataset that `info.DATASETS` lists.
 """
 
 import dataclasses
+import functools
 import os
 
 import numpy as np
 
+from gift_jax.data import fingerprint, preprocess, sources, tfds_source
 from gift_jax.data import info as info_lib
-from gift_jax.data import preprocess, sources, tfds_source
 from gift_jax.data.image_split import ImageSplit, open_image
 
 # Images looked at to learn the size and channels of a dataset without an entry.
@@ -35,6 +36,17 @@ class RealDataset:
     train: ImageSplit
     test: ImageSplit
     validation: ImageSplit | None = None
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits for the images of all splits, and what they pass.
+
+        See `data.fingerprint` for what it notices. The name of the dataset and its
+        place do not count.
+        """
+        splits = (self.train, self.test, self.validation)
+        info = dataclasses.replace(self.info, name="")
+        return fingerprint.of(*(s.fingerprint for s in splits if s is not None), info)
 
 
 def load_dataset(

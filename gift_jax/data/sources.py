@@ -12,6 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from gift_jax.data import fingerprint
+
 # What an image is decoded from: the bytes or the path of an image file, or a
 # (h, w, C) uint8 array.
 Record = bytes | pathlib.Path | np.ndarray
@@ -31,6 +33,9 @@ class Source(Protocol):
 
     def records(self, indices: Sequence[int]) -> Sequence[Record]:
         """The encoded images with these indices."""
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits for all images, in order, with their labels."""
 
 
 class Collection(Protocol):
@@ -67,6 +72,13 @@ class RecordList:
         """See `Source`."""
         return [self.images[index] for index in indices]
 
+    def fingerprint(self) -> str:
+        """See `Source`."""
+        images = self.images
+        if not isinstance(images, np.ndarray):
+            images = fingerprint.of_files(images)
+        return fingerprint.of(images, self.classes)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subset:
@@ -90,6 +102,10 @@ class Subset:
     def records(self, indices: Sequence[int]) -> Sequence[Record]:
         """See `Source`."""
         return self.source.records([int(self.indices[index]) for index in indices])
+
+    def fingerprint(self) -> str:
+        """See `Source`."""
+        return fingerprint.of(self.source.fingerprint(), self.indices)
 
 
 class Digits:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gift_jax.data import sources
+from gift_jax.data import fingerprint, sources
 
 _READ_AT_ONCE = 1024
 _WNID = re.compile(r"n\d{8}")
@@ -61,7 +61,10 @@ class Tfds:
                 f"cannot open the split {name!r} of TFDS dataset {self._name!r} "
                 f"({error}); splits: {', '.join(self._builder.info.splits)}"
             ) from error
-        return _TfdsSource(source, self._image_key, self._label_key, self._class_order)
+        files = self._builder.info.splits[name].file_instructions
+        return _TfdsSource(
+            source, self._image_key, self._label_key, self._class_order, files
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,6 +73,7 @@ class _TfdsSource:
     image_key: str
     label_key: str
     class_order: np.ndarray
+    files: Sequence[Any]  # with the records that are taken of each
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -88,6 +92,13 @@ class _TfdsSource:
     def records(self, indices: Sequence[int]) -> Sequence[sources.Record]:
         examples = self.examples.__getitems__([int(index) for index in indices])
         return [example[self.image_key] for example in examples]
+
+    def fingerprint(self) -> str:
+        return fingerprint.of(
+            fingerprint.of_files([pathlib.Path(f.filename) for f in self.files]),
+            [(f.skip, f.take) for f in self.files],
+            self.class_order,
+        )
 
 
 def tfds_directory(data_dir: str | os.PathLike | None) -> str:

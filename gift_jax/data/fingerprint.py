@@ -1,0 +1,54 @@
+"""Fingerprints of real images: by their encoded bytes, their order and their labels.
+
+Up to `SAMPLED_BEYOND` bytes every byte counts. Of larger sets every size counts, and
+the contents of `_SAMPLES` files or blocks of `_BLOCK` bytes at equal distances: another
+version or a re-encoding is noticed, the exchange of a single image is not.
+"""
+
+import hashlib
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+SAMPLED_BEYOND = 2**31
+_SAMPLES = 1000
+_BLOCK = 2**20
+
+
+def of(*parts: Any) -> str:
+    """16 hexadecimal digits that stand for texts, numbers and arrays, in order."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype} {part.shape}\n".encode())
+            digest.update(np.ascontiguousarray(part).data)
+        else:
+            digest.update(f"{part}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def of_files(paths: Sequence[pathlib.Path]) -> str:
+    """16 hexadecimal digits for the contents of files in their order, not their names.
+
+    Raises:
+      OSError: one cannot be read.
+    """
+    sizes = [path.stat().st_size for path in paths]
+    digest = hashlib.sha256(f"{sizes}".encode())
+    is_sampled = sum(sizes) > SAMPLED_BEYOND
+    step = max(1, len(paths) // _SAMPLES) if is_sampled else 1
+    for path, size in zip(paths[::step], sizes[::step], strict=True):
+        with path.open("rb") as file:
+            if is_sampled and size > _BLOCK:
+                for start in _starts(size, max(1, _SAMPLES // len(paths))):
+                    file.seek(start)
+                    digest.update(file.read(_BLOCK))
+            else:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _starts(size: int, count: int) -> Iterable[int]:
+    return np.linspace(0, size - _BLOCK, count + 1).astype(int).tolist()
