@@ -5,23 +5,29 @@ those of a small split in memory.
 """
 
 import concurrent.futures
+import contextlib
 import functools
 import io
 import os
+import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from gift_jax.data import info as info_lib
 from gift_jax.data import sources
+from gift_jax.runtime.errors import InputError
 
 T = TypeVar("T")
 Indices = Sequence[int] | np.ndarray
 
 # Encoded images held at a time while a pool of threads decodes them.
 _CHUNK = 512
+# Of all formats that Pillow knows; for some, such as EPS, it starts other programs.
+# GIF is none of class folders, but some images of TFDS are.
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 
 
 class ImageSplit:
@@ -33,7 +39,7 @@ class ImageSplit:
       name: Name of the split, for messages.
 
     Raises:
-      ValueError: the split is empty.
+      InputError: the split is empty.
     """
 
     def __init__(
@@ -44,7 +50,7 @@ class ImageSplit:
         self._title = f"the {name!r} split of {info.name}"
         self._in_memory: np.ndarray | None = None
         if not len(source):
-            raise ValueError(f"{self._title} is empty")
+            raise InputError(f"{self._title} is empty")
 
     def __len__(self) -> int:
         return len(self._source)
@@ -54,7 +60,7 @@ class ImageSplit:
         """(N,) int32 classes; read once, without decoding an image.
 
         Raises:
-          ValueError: as `labels_of`.
+          InputError: as `labels_of`.
         """
         return self.labels_of(range(len(self)))
 
@@ -74,7 +80,7 @@ class ImageSplit:
 
         Raises:
           IndexError: an index outside [0, N).
-          ValueError: a label outside [0, num_classes), such as the -1 of splits
+          InputError: a label outside [0, num_classes), such as the -1 of splits
             whose labels are hidden.
         """
         labels = np.asarray(self._source.labels(self._checked(indices)))
@@ -82,7 +88,7 @@ class ImageSplit:
             return labels.astype(np.int32)
         low, high = labels.min(), labels.max()
         if low < 0 or high >= self._info.num_classes:
-            raise ValueError(
+            raise InputError(
                 f"labels of {self._title} range over [{low}, {high}], expected "
                 f"[0, {self._info.num_classes - 1}]"
             )
@@ -133,7 +139,7 @@ class ImageSplit:
 
         Raises:
           IndexError: an index outside [0, N).
-          ValueError: an image of another size in a dataset that is not resized, or
+          InputError: an image of another size in a dataset that is not resized, or
             one with more than 8 bits a channel.
           OSError: an image that cannot be decoded.
         """
@@ -164,42 +170,60 @@ class ImageSplit:
         return checked
 
     def _decode(self, index: int, record: sources.Record) -> Image.Image:
-        try:
-            name = f"image {index} of {self._title}"
-            return convert(open_image(record), self._info.channels, name)
-        except (OSError, SyntaxError) as error:  # Pillow raises both
-            raise OSError(
-                f"image {index} of {self._title} cannot be decoded: {error}"
-            ) from error
+        name = f"image {index} of {self._title}"
+        with open_image(record, name) as image:
+            return convert(image, self._info.channels, name)
 
     def _transform(self, index: int, image: Image.Image) -> np.ndarray:
         side = self._info.image_size
         if self._info.resize:
             image = resize_and_crop(image, side)
         elif image.size != (side, side):
-            raise ValueError(
+            raise InputError(
                 f"image {index} of {self._title} has {image.height}x{image.width} "
                 f"pixels, expected {side}x{side}"
             )
         return _to_array(image)
 
 
-def open_image(record: sources.Record) -> Image.Image:
-    """Opens an encoded image; its pixels are decoded when they are first needed."""
-    if isinstance(record, np.ndarray):
-        return Image.fromarray(record[..., 0] if record.shape[-1] == 1 else record)
-    return Image.open(io.BytesIO(record) if isinstance(record, bytes) else record)
+@contextlib.contextmanager
+def open_image(
+    record: sources.Record | BinaryIO, name: object
+) -> Iterator[Image.Image]:
+    """Opens an encoded image, of which the block may decode the pixels.
+
+    Args:
+      record: A JPEG, PNG, BMP, WEBP or GIF, or an array.
+      name: For messages.
+
+    Raises:
+      OSError: it cannot be opened or decoded; names it, and its file.
+    """
+    try:
+        if isinstance(record, np.ndarray):
+            yield Image.fromarray(record[..., 0] if record.shape[-1] == 1 else record)
+        else:
+            file = io.BytesIO(record) if isinstance(record, bytes) else record
+            with Image.open(file, formats=_FORMATS) as image:
+                yield image
+    except InputError:
+        raise
+    except Exception as error:  # of Pillow, for damaged and hostile files, any
+        text = str(error) or type(error).__name__
+        if isinstance(record, pathlib.Path) and str(record) not in text:
+            text = f"{record}: {text}"
+        raise OSError(f"{name} cannot be decoded: {text}") from error
 
 
 def convert(image: Image.Image, channels: int, name: object) -> Image.Image:
     """Decodes an image as greyscale (1 channel) or RGB (3 channels).
 
     Raises:
-      ValueError: it has more than 8 bits a channel, which Pillow would clip; the
+      InputError: it has more than 8 bits a channel, which Pillow would clip; the
         message begins with `name`.
     """
     if image.mode.startswith(("I", "F")):
-        raise ValueError(
+        raise InputError(
             f"{name} has more than 8 bits a channel (Pillow mode {image.mode!r}); "
             "convert it to 8 bits"
         )

@@ -119,7 +119,7 @@ def dataset_info(name: str) -> DatasetInfo:
     """Looks up a dataset by its name, or by what other projects call it.
 
     Raises:
-      ValueError: an unknown name; the message lists the known ones.
+      UnknownNameError: an unknown name; the message lists the known ones.
     """
     given, name = name, ALIASES.get(name.lower(), name.lower())
     if name not in DATASETS:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from gift_jax.data import info as info_lib
 from gift_jax.data import tfds_source
+from gift_jax.runtime import errors
 
 
 def prepare(name: str, data_dir: str | None = None) -> str:
@@ -26,13 +27,13 @@ def prepare(name: str, data_dir: str | None = None) -> str:
       The directory that holds it.
 
     Raises:
-      ImportError: TensorFlow is not installed.
-      ValueError: a dataset that TFDS does not have, or one that is there in
+      MissingPackageError: TensorFlow is not installed.
+      InputError: a dataset that TFDS does not have, or one that is there in
         another format.
     """
     tfds_name = _tfds_name(name)
     if importlib.util.find_spec("tensorflow") is None:
-        raise ImportError(
+        raise errors.MissingPackageError(
             "TFDS needs TensorFlow to write a dataset (not to read it): "
             'pip install "gift_jax[prepare]"'
         )
@@ -54,8 +55,8 @@ def _tfds_name(name: str) -> str:
     if info.tfds_name:
         return info.tfds_name
     if info.name == "digits":
-        raise ValueError("digits comes with scikit-learn; nothing to prepare")
-    raise ValueError(
+        raise errors.InputError("digits comes with scikit-learn; nothing to prepare")
+    raise errors.InputError(
         f"TFDS does not have {info.name}: unpack its archive and give the folder that "
         "holds train/ and val/ as data_dir"
     )
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     try:
         directory = prepare(flags.name, flags.data_dir)
-    except (ImportError, ValueError) as error:
+    except errors.EXPECTED as error:
         parser.error(str(error))
     print(f"{flags.name} is in {directory}")
 

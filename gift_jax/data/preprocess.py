@@ -10,7 +10,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+from gift_jax.runtime.errors import InputError
 
 Array = Any  # np.ndarray or jax.Array, of which the result has the same kind
 
@@ -28,15 +32,15 @@ class Normalization:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Raises ValueError for lengths that differ or a `std` that is not positive."""
+        """Raises InputError for lengths that differ or a `std` that is not positive."""
         object.__setattr__(self, "mean", tuple(float(m) for m in self.mean))
         object.__setattr__(self, "std", tuple(float(s) for s in self.std))
         if len(self.mean) != len(self.std):
-            raise ValueError(
+            raise InputError(
                 f"channel mean {self.mean} and std {self.std} differ in length"
             )
         if not all(s > 0 for s in self.std):
-            raise ValueError(f"channel std must be positive, got {self.std}")
+            raise InputError(f"channel std must be positive, got {self.std}")
 
     def apply(self, pixels: Array) -> Array:
         """Pixels in [0, 1] (..., C) -> float32 network inputs (..., C)."""
@@ -79,12 +83,12 @@ class Whitening:
     inverse: np.ndarray
 
     def __post_init__(self) -> None:
-        """Raises ValueError where the shapes do not belong together."""
+        """Raises InputError where the shapes do not belong together."""
         dimensions = self.center.shape[0]
         for name in ("matrix", "inverse"):
             shape = getattr(self, name).shape
             if shape != (dimensions, dimensions):
-                raise ValueError(
+                raise InputError(
                     f"ZCA {name} has shape {shape}, expected "
                     f"{(dimensions, dimensions)} as the center has {dimensions} entries"
                 )
@@ -93,13 +97,20 @@ class Whitening:
         """Pixels in [0, 1] (..., H, W, C) -> whitened inputs of that shape."""
         standardised = self.normalization.apply(pixels)
         flat = standardised.reshape(-1, self.center.size)
-        return ((flat - self.center[None]) @ self.matrix).reshape(pixels.shape)
+        return _product(flat - self.center[None], self.matrix).reshape(pixels.shape)
 
     def invert(self, inputs: Array) -> Array:
         """Whitened inputs (..., H, W, C) -> pixels of that shape."""
         flat = inputs.astype(np.float32).reshape(-1, self.center.size)
-        standardised = (flat @ self.inverse + self.center[None]).reshape(inputs.shape)
-        return self.normalization.invert(standardised)
+        standardised = _product(flat, self.inverse) + self.center[None]
+        return self.normalization.invert(standardised.reshape(inputs.shape))
+
+
+def _product(rows: Array, matrix: np.ndarray) -> Array:
+    """In float32 on every device; what TPUs and TF32 do otherwise loses 1%."""
+    if isinstance(rows, jax.Array):
+        return jnp.matmul(rows, matrix, precision=jax.lax.Precision.HIGHEST)
+    return rows @ matrix
 
 
 Preprocess = Normalization | Whitening

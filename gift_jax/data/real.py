@@ -12,6 +12,7 @@ import numpy as np
 from gift_jax.data import fingerprint, preprocess, sources, tfds_source
 from gift_jax.data import info as info_lib
 from gift_jax.data.image_split import ImageSplit, open_image
+from gift_jax.runtime.errors import InputError
 
 # Images looked at to learn the size and channels of a dataset without an entry.
 _SAMPLES = 32
@@ -82,7 +83,7 @@ def load_dataset(
 
     Raises:
       FileNotFoundError: the dataset is not there; says how to prepare it.
-      ValueError: an unknown name, a split that does not exist or is empty, or
+      InputError: an unknown name, a split that does not exist or is empty, or
         an image size that does not fit.
     """
     kind, _, location = name.partition(":")
@@ -100,7 +101,7 @@ def load_dataset(
     if test_split is None:
         test_split = known.test_split if known else _TEST_SPLITS[kind]
     if train_split == test_split:
-        raise ValueError(
+        raise InputError(
             f"{name}: the train and the test split are both {train_split!r}; "
             "accuracies must be measured on images that were not trained on"
         )
@@ -135,7 +136,7 @@ def _hold_out(
     if not count:
         return train, None
     if count >= len(train):
-        raise ValueError(
+        raise InputError(
             f"cannot hold {count} images out of the {len(train)} of {name}: set "
             "tuning.validation_images to fewer"
         )
@@ -153,14 +154,14 @@ def _open_known(
     elif info.name == "digits":
         collection = sources.Digits()
     elif data_dir is None:
-        raise ValueError(
+        raise InputError(
             f"{info.name} is read from folders: give the unpacked archive, which "
             "holds train/ and val/, as data_dir"
         )
     else:
         collection = sources.Folders(data_dir)
     if collection.num_classes != info.num_classes:
-        raise ValueError(
+        raise InputError(
             f"{info.name} has {info.num_classes} classes, but what is stored has "
             f"{collection.num_classes}"
         )
@@ -173,7 +174,7 @@ def _resized(
     if image_size is None or image_size == info.image_size:
         return info
     if not info.resize:
-        raise ValueError(
+        raise InputError(
             f"images of {info.name} have {info.image_size}x{info.image_size} pixels, "
             f"but image_size is {image_size}: leave it out"
         )
@@ -185,12 +186,15 @@ def _measured_info(
 ) -> info_lib.DatasetInfo:
     """Learns from some images what their size is and whether they are coloured."""
     evenly = np.linspace(0, len(train) - 1, min(_SAMPLES, len(train))).astype(int)
-    headers = [_header(record) for record in train.records(evenly.tolist())]
+    headers = []
+    for index, record in zip(evenly, train.records(evenly.tolist()), strict=True):
+        with open_image(record, f"image {index} of {name}") as image:
+            headers.append((image.size, image.mode))
     sizes = {size for size, _ in headers}
     width, height = next(iter(sizes))
     is_fixed = len(sizes) == 1 and width == height
     if image_size is None and not is_fixed:
-        raise ValueError(
+        raise InputError(
             f"images of {name} are not all square and of one size: give image_size, "
             "the side to bring them to"
         )
@@ -202,11 +206,6 @@ def _measured_info(
         normalization=info_lib.IMAGENET,  # until it is measured or given
         resize=not is_fixed or image_size not in (None, width),
     )
-
-
-def _header(record: sources.Record) -> tuple[tuple[int, int], str]:
-    with open_image(record) as image:
-        return image.size, image.mode
 
 
 def channel_statistics(split: ImageSplit) -> preprocess.Normalization:

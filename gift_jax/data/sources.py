@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from gift_jax.data import fingerprint
+from gift_jax.runtime.errors import InputError, MissingPackageError
 
 # What an image is decoded from: the bytes or the path of an image file, or a
 # (h, w, C) uint8 array.
@@ -46,7 +47,7 @@ class Collection(Protocol):
         """Number of classes."""
 
     def split(self, name: str) -> Source:
-        """Opens a split; ValueError for a name that is not among the splits."""
+        """Opens a split; InputError for a name that is not among the splits."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,9 +76,9 @@ class RecordList:
     def fingerprint(self) -> str:
         """See `Source`."""
         images = self.images
-        if not isinstance(images, np.ndarray):
-            images = fingerprint.of_files(images)
-        return fingerprint.of(images, self.classes)
+        if isinstance(images, np.ndarray):
+            return fingerprint.of(images, self.classes)
+        return fingerprint.of(fingerprint.of_files(images), self.classes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,11 +121,11 @@ class Digits:
     def split(self, name: str) -> Source:
         """See `Collection`."""
         if name not in ("train", "test"):
-            raise ValueError(f"digits has no split {name!r}; splits: train, test")
+            raise InputError(f"digits has no split {name!r}; splits: train, test")
         try:
             from sklearn import datasets
         except ImportError as error:
-            raise ImportError(
+            raise MissingPackageError(
                 "the digits dataset comes with scikit-learn, which is not installed: "
                 "pip install scikit-learn"
             ) from error
@@ -146,18 +147,23 @@ class Folders:
     """Class folders, `root/SPLIT/CLASS/**/*.jpg`; classes in sorted order.
 
     The order is that of torchvision's `ImageFolder`, and so that of published
-    teachers. A split with a `val_annotations.txt`, as in the official layout of
-    Tiny-ImageNet, is read by that file.
+    teachers, but where all classes are numbers: `10` comes after `9`. Names that
+    begin with a dot are left out. A split with a `val_annotations.txt`, as in the
+    official layout of Tiny-ImageNet, is read by that file. A split but `train` may
+    lack classes.
 
     Args:
       root: The folder that holds the splits. `root/train` names the classes.
 
     Raises:
       FileNotFoundError: there is no such folder, or no class folder in it.
+
+    A split raises InputError for a class that is not in the train split, a class
+    folder without images, and an image that is no regular file, such as a pipe.
     """
 
     def __init__(self, root: str | os.PathLike) -> None:
-        self._root = pathlib.Path(root).expanduser()
+        self._root = pathlib.Path(os.path.expanduser(root))
         train = self._root / "train"
         self.classes = subfolders(train) if train.is_dir() else []
         if not self.classes:
@@ -175,7 +181,7 @@ class Folders:
         """See `Collection`; a split is a folder."""
         folder = self._root / name
         if not folder.is_dir():
-            raise ValueError(
+            raise InputError(
                 f"{self._root} has no split {name!r}; "
                 f"splits: {', '.join(subfolders(self._root))}"
             )
@@ -187,33 +193,58 @@ class Folders:
         for class_name in subfolders(folder):
             found = _image_files(folder / class_name)
             if not found:
-                raise ValueError(f"class folder {folder / class_name} holds no images")
+                raise InputError(f"class folder {folder / class_name} holds no images")
             paths += found
             labels += [self._label(class_name, folder)] * len(found)
         return RecordList(paths, np.array(labels, np.int32))
 
     def _annotated(self, images: pathlib.Path, annotations: pathlib.Path) -> Source:
-        rows = [line.split("\t")[:2] for line in annotations.read_text().splitlines()]
-        paths = [images / name for name, _ in rows]
-        labels = [self._label(class_name, annotations) for _, class_name in rows]
+        text = annotations.read_text(encoding="utf-8-sig", errors="replace")
+        paths: list[pathlib.Path] = []
+        labels: list[int] = []
+        for number, line in enumerate(text.splitlines(), 1):
+            if not line.strip():
+                continue
+            name, class_name = [*line.split("\t"), ""][:2]
+            if not (images / name).is_file():
+                raise InputError(f"line {number} of {annotations}: no image {name!r}")
+            paths.append(images / name)
+            labels.append(self._label(class_name, annotations))
         return RecordList(paths, np.array(labels, np.int32))
 
     def _label(self, class_name: str, where: pathlib.Path) -> int:
         try:
             return self.classes.index(class_name)
         except ValueError:
-            raise ValueError(
+            raise InputError(
                 f"class {class_name!r} in {where} is none of the "
                 f"{self.num_classes} classes in {self._root / 'train'}"
             ) from None
 
 
 def subfolders(folder: pathlib.Path) -> list[str]:
-    """Names of the folders in a folder, sorted."""
-    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+    """Names of the folders in a folder: as numbers if all are, else as text."""
+    names = [
+        entry.name
+        for entry in os.scandir(folder)
+        if entry.is_dir() and not entry.name.startswith(".")
+    ]
+    if all(name.isascii() and name.isdigit() for name in names):
+        return sorted(names, key=lambda name: (int(name), name))
+    return sorted(names)
 
 
 def _image_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES
-    )
+    found, unread = [], [folder]
+    while unread:
+        for entry in os.scandir(unread.pop()):
+            path = pathlib.Path(entry)
+            if path.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                unread.append(path)
+            elif path.suffix.lower() in _IMAGE_SUFFIXES:
+                if not entry.is_file():
+                    raise InputError(f"{path} is no regular file")
+                found.append(path)
+    return sorted(found)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gift_jax.data import fingerprint, sources
+from gift_jax.runtime.errors import InputError
 
 _READ_AT_ONCE = 1024
 _WNID = re.compile(r"n\d{8}")
@@ -28,7 +29,7 @@ class Tfds:
 
     Raises:
       FileNotFoundError: the dataset is not there. The network is not asked.
-      ValueError: it is in another format or holds no images with labels.
+      InputError: it is damaged, in another format or holds no images with labels.
     """
 
     def __init__(self, name: str, data_dir: str | os.PathLike | None = None) -> None:
@@ -42,6 +43,10 @@ class Tfds:
             )
         except tfds.core.DatasetNotFoundError as error:
             raise FileNotFoundError(_not_prepared(name, directory)) from error
+        except Exception as error:  # of TFDS, for damaged files, any
+            raise InputError(
+                f"TFDS dataset {name!r} in {directory} is damaged: {error}"
+            ) from error
         _check_format(name, self._builder.info)
         self._image_key, self._label_key = _feature_keys(name, self._builder.info)
         feature = self._builder.info.features[self._label_key]
@@ -57,7 +62,7 @@ class Tfds:
                 name, decoders={self._image_key: tfds.decode.SkipDecoding()}
             )
         except ValueError as error:
-            raise ValueError(
+            raise InputError(
                 f"cannot open the split {name!r} of TFDS dataset {self._name!r} "
                 f"({error}); splits: {', '.join(self._builder.info.splits)}"
             ) from error
@@ -81,17 +86,23 @@ class _TfdsSource:
     def labels(self, indices: Sequence[int]) -> np.ndarray:
         stored = np.empty(len(indices), np.int64)
         for start in range(0, len(indices), _READ_AT_ONCE):
-            part = [int(index) for index in indices[start : start + _READ_AT_ONCE]]
-            examples = self.examples.__getitems__(part)
-            stored[start : start + len(part)] = [
-                example[self.label_key] for example in examples
-            ]
+            part = indices[start : start + _READ_AT_ONCE]
+            stored[start : start + len(part)] = self._read(part, self.label_key)
         # A hidden label, as in the test split of imagenet2012, is stored as -1.
         return np.where(stored < 0, stored, self.class_order[stored])
 
     def records(self, indices: Sequence[int]) -> Sequence[sources.Record]:
-        examples = self.examples.__getitems__([int(index) for index in indices])
-        return [example[self.image_key] for example in examples]
+        return self._read(indices, self.image_key)
+
+    def _read(self, indices: Sequence[int], key: str) -> list[Any]:
+        try:
+            examples = self.examples.__getitems__([int(index) for index in indices])
+        except Exception as error:  # of array_record, for damaged files, any
+            raise OSError(
+                f"TFDS dataset {self.examples.dataset_info.full_name} is damaged or "
+                f"incomplete: {error}"
+            ) from error
+        return [example[key] for example in examples]
 
     def fingerprint(self) -> str:
         return fingerprint.of(
@@ -131,7 +142,7 @@ def prepare_command(name: str, directory: str) -> str:
 def _check_format(name: str, info: Any) -> None:
     formats = {file_format.value for file_format in info.available_file_formats()}
     if "array_record" not in formats:
-        raise ValueError(
+        raise InputError(
             f"{info.data_dir} is stored as {', '.join(sorted(formats))}, which cannot "
             "be read without TensorFlow; gift_jax reads array_record. Prepare the "
             "dataset again in another directory:\n"
@@ -149,7 +160,7 @@ def _feature_keys(name: str, info: Any) -> tuple[str, str]:
         isinstance(features.get(key), kind)
         for key, kind in zip(keys, kinds.values(), strict=True)
     ):
-        raise ValueError(
+        raise InputError(
             f"TFDS dataset {name!r} is no image classification set: expected an Image "
             f"and a ClassLabel, found {features} with supervised keys {keys}"
         )
