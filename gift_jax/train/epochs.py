@@ -59,19 +59,13 @@ class EpochMetrics(NamedTuple):
         }
 
     def divergence(self) -> tuple[int, str] | None:
-        """The first step whose loss or gradient is not finite, and what it is.
-
-        None where all are. The gradient as well: that of the last step shows in no
-        loss.
-        """
-        for name, what in (
-            ("loss", "training loss"),
-            ("gradient_norm", "gradient's norm"),
-        ):
+        """The first step whose loss or gradient is not finite, and what it is."""
+        # The gradient as well: that of the last step shows in no loss.
+        for name in ("loss", "gradient_norm"):
             values = self.values[name]
             bad = np.flatnonzero(~np.isfinite(values))
             if len(bad):
-                return int(bad[0]), f"the {what} is {values[bad[0]]}"
+                return int(bad[0]), f"the {name} is {values[bad[0]]}"
         return None
 
 
@@ -108,8 +102,8 @@ def make_run_epoch(
       `run_epoch(state, data, view, batches, *, earlier={}, stop=None)`, which returns
       the new state and the metrics of the steps. The state that is passed in is
       donated. Batches are those of all devices, everything else is this host's copy.
-      `earlier` are the values of the metrics of steps that were trained before; `stop`
-      is asked after every dispatch whether to end there, see `Stop`.
+      `earlier` are metrics of the steps that were trained before, (steps, students)
+      each; `stop` is asked after every dispatch whether to end there, see `Stop`.
     """
     on_cpu = devices[0].platform == "cpu"
     streamed = isinstance(view_images, StreamedViews)
@@ -120,7 +114,7 @@ def make_run_epoch(
     if scan:
         step, steps = _whole_steps(loss, view_images, devices, students)
     else:
-        step = _step_in_parts(loss, view_images, devices, students)
+        step = steps = _step_in_parts(loss, view_images, devices, students)
     here = [i for i, device in enumerate(devices) if device in own(devices)]
 
     def run_epoch(
@@ -132,14 +126,11 @@ def make_run_epoch(
         earlier: Mapping[str, np.ndarray] | None = None,
         stop: Stop | None = None,
     ) -> tuple[TrainState, EpochMetrics]:
-        values = {name: [array] for name, array in (earlier or {}).items()}
-        done = len(next(iter(values.values()))[0]) if values else 0
-        ranges = _ranges(batches, done, _MOST_STEPS_AT_ONCE if scan else 1)
+        collected: list[Mapping[str, Any]] = [earlier] if earlier else []
+        done = len(earlier["loss"]) if earlier else 0
         calls = [
-            (steps, batches.full[r.start : r.stop, here].swapaxes(0, 1))
-            if scan and r.stop <= len(batches.full)
-            else (step, _batch(batches, r.start)[here])
-            for r in ranges
+            (len(part), part[:, here] if len(part) > 1 else part[0, here])
+            for part in _parts(batches, done, _MOST_STEPS_AT_ONCE if scan else 1)
         ]
         feed: Generator[Any] = (data for _ in calls)
         if isinstance(data, StreamedData):
@@ -149,48 +140,40 @@ def make_run_epoch(
                 indices_of_calls, view.number, view_images.spec, devices
             )
         with contextlib.closing(feed):
-            collected: list[dict[str, jax.Array]] = []
-            for r, (function, indices), some in zip(ranges, calls, feed, strict=False):
+            for (length, indices), some in zip(calls, feed, strict=False):
+                function = steps if length > 1 else step
                 state, metrics = function(state, some, view, indices)
                 # The host is one dispatch ahead, so that it can stop soon.
                 jax.block_until_ready((state.step, metrics) if wait else collected[-1:])
                 collected.append(metrics)
-                done = r.stop
-                if stop is not None and stop(batches.sizes[r.start : r.stop]):
+                sizes = batches.sizes[done : done + length]
+                done += length
+                if stop is not None and stop(sizes):
                     break
-        for metrics in collected:
-            for name, array in metrics.items():
-                # From (students,) of a step or (steps, students) of a scan; or () and
-                # (steps,).
-                whole = np.reshape(array, (-1, *batches.students))
-                values.setdefault(name, []).append(whole)
-        return state, EpochMetrics(
-            {name: np.concatenate(arrays) for name, arrays in values.items()},
-            batches.sizes[:done],
-        )
+        # From (students,) of a step or (steps, students) of a scan; or () and (steps,).
+        values = {
+            name: np.concatenate(
+                [np.reshape(m[name], (-1, *batches.students)) for m in collected]
+            )
+            for name in collected[0]
+        }
+        return state, EpochMetrics(values, batches.sizes[:done])
 
     return run_epoch
 
 
-def _ranges(batches: EpochBatches, done: int, most: int) -> list[range]:
-    """The steps of an epoch after those done, in parts of at most two lengths.
+def _parts(batches: EpochBatches, done: int, most: int) -> list[np.ndarray]:
+    """The batches of an epoch after those done, (steps, devices, ..., B) at once.
 
-    The rest is a part of its own. Where parts begin does not depend on what is done.
+    There are parts of two lengths at most, and the rest, of one step. Where they begin
+    does not depend on what is done.
     """
     steps = len(batches.full)
-    length = -(-steps // max(-(-steps // most), 1))
-    starts = range(0, steps, length) if steps else ()
-    parts = [range(max(s, done), min(s + length, steps)) for s in starts]
-    if batches.rest is not None:
-        parts.append(range(max(steps, done), steps + 1))
-    return [part for part in parts if part]
-
-
-def _batch(batches: EpochBatches, step: int) -> np.ndarray:
-    if step < len(batches.full):
-        return batches.full[step]
-    assert batches.rest is not None
-    return batches.rest
+    length = max(-(-steps // max(-(-steps // most), 1)), 1)
+    parts = [batches.full[max(s, done) : s + length] for s in range(0, steps, length)]
+    if batches.rest is not None and done <= steps:
+        parts.append(batches.rest[None])
+    return [part for part in parts if len(part)]
 
 
 Step = Callable[
@@ -220,8 +203,8 @@ def _whole_steps(
         )
 
     one, many = (
-        _mapped(function, devices, (None, None, None, 0), donate_argnums=(0,))
-        for function in (step, steps)
+        _mapped(function, devices, (None, None, None, axis), donate_argnums=(0,))
+        for function, axis in ((step, 0), (steps, 1))
     )
     return one, many
 
@@ -333,8 +316,8 @@ def train_epochs(
       batch_size: Images in a batch over all devices.
       order_keys: A typed key for each student.
       devices: Those of `run_epoch`.
-      earlier: Metrics of the steps of the first epoch that are trained already, as
-        `EpochMetrics.values`.
+      earlier: Metrics of the steps of the first epoch that are trained already,
+        (steps, students) each.
       stop: Whether to stop in the middle of an epoch, see `Stop`.
 
     Yields:

@@ -9,7 +9,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -20,12 +20,11 @@ from gift_jax.runtime import hosts, preemption
 from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import views
 from gift_jax.soft_labels.base import SoftLabels
-from gift_jax.train.batches import check_batch_size, devices_for, steps_per_epoch
+from gift_jax.train.batches import devices_for, steps_per_epoch
 from gift_jax.train.checkpoint import Checkpoints
 from gift_jax.train.epochs import (
     Data,
     EpochMetrics,
-    RunEpoch,
     make_run_epoch,
     train_epochs,
 )
@@ -176,107 +175,67 @@ def fit_together(
     data: Data,
     soft_labels: SoftLabels | None = None,
     *,
-    loss: losses.Loss,
-    view_images: views.ViewImages,
-    epochs: int,
-    batch_size: int,
     order_keys: Sequence[jax.Array],
-    devices: Sequence[jax.Device] | None = None,
     checkpoints: Sequence[Checkpoints | None] | None = None,
-    save_every: int | None = None,
-    evaluators: Sequence[Evaluator] = (),
-    evaluate_every: int | None = None,
-    on_start: Callable[[int, Record], None] | None = None,
-    on_epoch: Callable[[int, Record, dict[str, float]], None] | None = None,
-    on_batch: Callable[[int], None] | None = None,
+    **options: Any,
 ) -> list[Fitted]:
     """Trains several students of one shape, those that stand equally far at once.
 
-    As `fit` does, with a state, an order key and checkpoints for each. `on_start` and
-    `on_epoch` get the place of the student first; `on_batch` is called once for all
-    that train at once.
+    Args:
+      states: One of each student.
+      data: As of `fit`.
+      soft_labels: As of `fit`.
+      order_keys: A typed key for each student.
+      checkpoints: For each student.
+      **options: The others of `fit`. `on_start` and `on_epoch` get the place of the
+        student first; `on_batch` is called once for all that train at once.
+
+    Returns:
+      What `fit` does, for each student. It raises the same.
     """
-    if devices is None:
-        devices = devices_for(batch_size, jax.local_devices())
-    check_batch_size(batch_size, len(devices))
-    if isinstance(data, StreamedData):
-        if not isinstance(view_images, views.AugmentedViews):
-            raise InputError(f"{view_images} are not views of images that are streamed")
-        view_images = StreamedViews(view_images.spec, view_images.normalization)
+    training = _Training(data=data, soft_labels=soft_labels, **options)
     students = [
         _Student(index, state, order_key, saved)
         for index, (state, order_key, saved) in enumerate(
             zip(states, order_keys, checkpoints or [None] * len(states), strict=True)
         )
     ]
-    loop = _Loop(
-        data=data,
-        soft_labels=soft_labels,
-        make_run_epoch=lambda students: make_run_epoch(
-            loss=loss,
-            view_images=view_images,
-            devices=tuple(devices),
-            students=students,
-        ),
-        epochs=epochs,
-        batch_size=batch_size,
-        devices=devices,
-        save_every=save_every,
-        evaluators=evaluators,
-        evaluate_every=evaluate_every or epochs,
-        on_start=on_start,
-        on_epoch=on_epoch,
-        on_batch=on_batch,
-    )
+    for student in students:
+        student.restore()
     # Every student that is streamed reads images in an order of its own.
     alone = isinstance(data, StreamedData)
-    by_progress = sorted(students, key=lambda student: student.record.steps)
-    for _, group in itertools.groupby(
-        by_progress, key=lambda s: (s.record.steps, s.index if alone else 0)
-    ):
-        loop.train(list(group))
+
+    def progress(student: _Student) -> tuple[int, int]:
+        return student.record.steps, student.index if alone else 0
+
+    for _, group in itertools.groupby(sorted(students, key=progress), key=progress):
+        training.train(list(group))
     return [Fitted(student.state, student.record) for student in students]
 
 
+@dataclasses.dataclass
 class _Student:
-    """A student while it trains.
+    """A student while it trains; see `fit`."""
 
-    Args:
-      index: Its place among those that are trained.
-      state: To start from, where there is no checkpoint.
-      order_key: Typed key of the order of images.
-      checkpoints: Of this student.
-    """
+    index: int
+    state: TrainState
+    order_key: jax.Array
+    checkpoints: Checkpoints | None
+    record: Record = Record()
 
-    def __init__(
-        self,
-        index: int,
-        state: TrainState,
-        order_key: jax.Array,
-        checkpoints: Checkpoints | None,
-    ) -> None:
-        self.index = index
-        self.state = state
-        self.order_key = order_key
-        self.checkpoints = checkpoints
-        self.record = Record()
-        restored = checkpoints and checkpoints.restore_latest(state)
+    def restore(self) -> None:
+        restored = self.checkpoints and self.checkpoints.restore_latest(self.state)
         if restored:
-            self.state, progress = restored
-            self.record = Record(**progress)
+            self.state, self.record = restored[0], Record(**restored[1])
             _log.info(
                 "resumed after epoch %d, step %d",
                 self.record.finished_epochs,
                 self.record.steps,
             )
 
-    @property
-    def has_diverged(self) -> bool:
-        return self.record.diverged_step is not None
-
     def save(self, state: TrainState) -> None:
+        record = self.record
         if self.checkpoints is not None:
-            record = self.record
             self.checkpoints.save(
                 record.steps,
                 state,
@@ -284,50 +243,58 @@ class _Student:
                 top1=record.last.get("top1") if record.is_evaluated else None,
             )
 
+    @property
+    def has_diverged(self) -> bool:
+        return self.record.diverged_step is not None
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Loop:
-    """What the students of `fit_together` have in common; see there."""
+
+@dataclasses.dataclass(kw_only=True)
+class _Training:
+    """What students that train at once have in common; see `fit`."""
 
     data: Data
     soft_labels: SoftLabels | None
-    make_run_epoch: Callable[[int | None], RunEpoch]
+    loss: losses.Loss
+    view_images: views.ViewImages
     epochs: int
     batch_size: int
-    devices: Sequence[jax.Device]
-    save_every: int | None
-    evaluators: Sequence[Evaluator]
-    evaluate_every: int
-    on_start: Callable[[int, Record], None] | None
-    on_epoch: Callable[[int, Record, dict[str, float]], None] | None
-    on_batch: Callable[[int], None] | None
+    devices: Sequence[jax.Device] | None = None
+    save_every: int | None = None
+    evaluators: Sequence[Evaluator] = ()
+    evaluate_every: int | None = None
+    on_start: Callable[[int, Record], None] | None = None
+    on_epoch: Callable[[int, Record, dict[str, float]], None] | None = None
+    on_batch: Callable[[int], None] | None = None
 
     def train(self, students: Sequence[_Student]) -> None:
         """Trains students that stand equally far to their ends."""
-        first, several = students[0].record, len(students) > 1
-        if self.on_start is not None:
-            for student in students:
+        for student in students:
+            if self.on_start is not None:
                 self.on_start(student.index, student.record)
+        several, first = len(students) > 1, students[0].record
         if several:
             state = stack_states([student.state for student in students])
         else:  # a copy, as the loop consumes what it is given
             state = jax.device_put(students[0].state, may_alias=False)
-        partial = [student.record.partial for student in students]
+        devices = self.devices or devices_for(self.batch_size, jax.local_devices())
         stop = _Stop(self.on_batch)
         loop = train_epochs(
             state,
             self.data,
             self.soft_labels,
-            self.make_run_epoch(len(students) if several else None),
+            make_run_epoch(
+                loss=self.loss,
+                view_images=self._view_images(),
+                devices=tuple(devices),
+                students=len(students) if several else None,
+            ),
             first_epoch=first.finished_epochs,
             epochs=self.epochs,
             batch_size=self.batch_size,
             order_keys=[student.order_key for student in students],
-            devices=self.devices,
+            devices=devices,
             earlier={
-                name: np.stack(
-                    [np.asarray(p[name], np.float32) for p in partial], axis=-1
-                ).reshape(-1, *[len(students)] * several)
+                name: np.array([s.record.partial[name] for s in students], np.float32).T
                 for name in first.partial
             },
             stop=stop,
@@ -338,15 +305,8 @@ class _Loop:
                 seconds = (time.perf_counter() - started) / len(students)
                 for place, student in enumerate(students):
                     if not student.has_diverged:
-                        self._take(
-                            student,
-                            epoch,
-                            state,
-                            metrics,
-                            seconds,
-                            place=place if several else None,
-                            save=stop.is_preempted,
-                        )
+                        only = place if several else None
+                        self._take(student, epoch, state, metrics, only, seconds, stop)
                 if stop.is_preempted:
                     raise preemption.PreemptedError
                 if all(student.has_diverged for student in students):
@@ -355,33 +315,31 @@ class _Loop:
         for place, student in enumerate(students):
             student.state = unstack_state(state, place) if several else state
 
+    def _view_images(self) -> views.ViewImages:
+        if not isinstance(self.data, StreamedData):
+            return self.view_images
+        if not isinstance(self.view_images, views.AugmentedViews):
+            raise InputError(f"{self.view_images} are no views of streamed images")
+        return StreamedViews(self.view_images.spec, self.view_images.normalization)
+
     def _take(
         self,
         student: _Student,
         epoch: int,
         state: TrainState,
         metrics: EpochMetrics,
-        seconds: float,
-        *,
         place: int | None,
-        save: bool,
+        seconds: float,
+        stop: "_Stop",
     ) -> None:
-        """Takes note of an epoch, or of the steps before it was stopped.
+        """Takes note of an epoch, or of its steps before it was stopped.
 
-        Args:
-          student: Whose epoch it was.
-          epoch: Its number.
-          state: After it, of all students that train at once.
-          metrics: Likewise.
-          seconds: This student's share of the time it took.
-          place: Which of several students this one is; None where it is alone.
-          save: Whether to save even where it is not due.
+        State and metrics are those of the student at a place among several.
         """
         if place is not None:
             metrics = metrics.of_student(place)
         in_epoch = steps_per_epoch(len(self.data.labels), self.batch_size)
-        found = metrics.divergence()
-        if found is not None:
+        if found := metrics.divergence():
             step = epoch * in_epoch + found[0]
             _log.warning("%s in step %d, epoch %d", found[1], step, epoch)
             student.record = dataclasses.replace(
@@ -389,11 +347,11 @@ class _Loop:
             )
             return
         record, values = student.record, metrics.values
-        first_norm = record.gradient_norm_first
-        if first_norm is None:
-            first_norm = float(values["gradient_norm"][0])
         is_finished = len(metrics.sizes) == in_epoch
-        student.record = dataclasses.replace(
+        first_norm = record.gradient_norm_first
+        if not record.steps:
+            first_norm = float(values["gradient_norm"][0])
+        record = dataclasses.replace(
             record,
             finished_epochs=epoch + is_finished,
             steps=epoch * in_epoch + len(metrics.sizes),
@@ -402,11 +360,11 @@ class _Loop:
             train_seconds=record.train_seconds + seconds,
         )
         is_evaluated = is_finished and self._is_due(epoch + 1, self.evaluate_every)
-        is_saved = save or is_evaluated or self._is_due(epoch + 1, self.save_every)
+        is_saved = is_evaluated or self._is_due(epoch + 1, self.save_every)
+        is_saved = is_saved or stop.is_preempted
         if is_saved and place is not None:
             state = unstack_state(state, place)
-        if is_evaluated:
-            student.record = self._evaluated(student.record, state)
+        student.record = self._evaluated(record, state) if is_evaluated else record
         # Before the checkpoint, so that no training goes on after an epoch that was
         # not told of.
         if is_finished and self.on_epoch is not None:

@@ -374,6 +374,9 @@ def test_by_default_as_many_devices_as_the_batch_divides_over(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             fit_small(devices=None, batch_size=batch_size)
     assert used == [8, 5, 7]
+
+
+def test_a_batch_that_does_not_divide_over_the_devices_given_is_refused():
     with pytest.raises(InputError, match="does not divide over 4 devices"):
         fit_small(devices=jax.devices()[:4], batch_size=10)
 
