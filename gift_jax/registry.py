@@ -117,7 +117,7 @@ def _imported(what: str, name: str) -> Any:
             raise unknown_name(
                 f"attribute of the module {module_name} for the {what} {name!r},",
                 part,
-                [n for n in vars(found) if not n.startswith("_")] or ["nothing"],
+                [n for n in dir(found) if not n.startswith("_")] or ["nothing"],
             )
         found = getattr(found, part)
     if not callable(found):

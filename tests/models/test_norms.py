@@ -1,14 +1,10 @@
-"""Batch and instance norm against Flax's, and what follows them in a ConvNet."""
-
-import functools
+"""Batch and instance norm against Flax's."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from gift_jax.models import layers, norms
 
@@ -95,45 +91,3 @@ def test_instance_norm_is_flaxs():
     affine = norms.InstanceNorm().apply(params, x, method="affine")
     wanted = nn.InstanceNorm(epsilon=1e-5).apply(params, x)
     assert_trees_near(affine(x), wanted)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def value_and_gradients(function, cotangent, *arguments):
-    value, pull = jax.vjp(function, *arguments)
-    return value, pull(cotangent)
-
-
-def plain_relu_pool(x, affine):
-    batch, height, width, channels = x.shape
-    rows, columns = height // 2, width // 2
-    active = nn.relu(affine(x))[:, : 2 * rows, : 2 * columns]
-    return active.reshape(batch, rows, 2, columns, 2, channels).mean((2, 4))
-
-
-@settings(max_examples=10, deadline=None)
-@given(
-    batch=st.integers(1, 3),
-    height=st.integers(2, 7),
-    width=st.integers(2, 7),
-    per_image=st.booleans(),
-)
-def test_relu_pool_is_relu_then_pool_in_value_and_gradient(
-    batch, height, width, per_image
-):
-    x = draw(0, batch, height, width, 3) - 2
-    shape = (batch if per_image else 1, 1, 1, 3)
-    affine = norms.Affine(*(draw(seed, *shape) - 2 for seed in (1, 2, 3)))
-    cotangent = draw(4, batch, height // 2, width // 2, 3)
-    results = []
-    for function in (layers.relu_pool_2x2, plain_relu_pool):
-        results.append(value_and_gradients(function, cotangent, x, affine))
-    assert_trees_near(*results)
-
-
-def test_relu_pool_of_bfloat16_is_bfloat16():
-    x = draw(0, 2, 4, 4, 3).astype(jnp.bfloat16)
-    affine = norms.Affine(*jnp.ones((3, 1, 1, 1, 3)))
-    value, pull = jax.vjp(layers.relu_pool_2x2, x, affine)
-    of_x, of_affine = pull(jnp.ones_like(value))
-    assert value.dtype == of_x.dtype == jnp.bfloat16
-    assert {gradient.dtype for gradient in of_affine} == {jnp.dtype("float32")}

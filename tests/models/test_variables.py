@@ -1,0 +1,42 @@
+"""Weights of networks on disk."""
+
+import numpy as np
+import pytest
+
+from gift_jax.models import variables
+from gift_jax.runtime.errors import UserError
+
+WEIGHTS = {
+    "params": {"dense": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}},
+    "batch_stats": {},
+}
+
+
+def test_weights_come_back_and_replace_those_before(tmp_path):
+    variables.save_variables(tmp_path / "v", WEIGHTS)
+    more = {"params": {"dense": {"kernel": 2 * WEIGHTS["params"]["dense"]["kernel"]}}}
+    variables.save_variables(tmp_path / "v", more)
+    loaded = variables.load_variables(tmp_path / "v", like=more)
+    kernel = loaded["params"]["dense"]["kernel"]
+    assert isinstance(kernel, np.ndarray)
+    np.testing.assert_array_equal(kernel, [[0, 2, 4], [6, 8, 10]])
+
+
+def test_other_names_and_shapes_are_listed(tmp_path):
+    variables.save_variables(tmp_path / "v", WEIGHTS)
+    like = {"params": {"dense": {"kernel": np.zeros((2, 4))}, "bias": np.zeros(3)}}
+    with pytest.raises(variables.CheckpointMismatchError) as caught:
+        variables.load_variables(tmp_path / "v", like=like)
+    message = str(caught.value)
+    assert "['kernel']: stored (2, 3), expected (2, 4)" in message
+    assert "['bias']: stored None, expected (3,)" in message
+    many = {f"layer{number}": np.zeros(1) for number in range(12)}
+    with pytest.raises(variables.CheckpointMismatchError, match="and 2 more"):
+        variables.check_shapes({}, like=many, origin="here")
+
+
+def test_a_place_that_cannot_be_written_is_one_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(variables.CheckpointError, match="could not be saved") as caught:
+        variables.save_variables(tmp_path / "file" / "v", WEIGHTS)
+    assert isinstance(caught.value, UserError)
