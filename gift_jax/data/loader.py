@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gift_jax.data.image_split import ImageSplit
+from gift_jax.runtime.errors import InputError
 
 # Of decoded images: less is read sooner than workers start.
 _LEAST_BYTES = 512 * 2**20
@@ -71,11 +72,11 @@ def read_batches(
       label -1.
 
     Raises:
-      ValueError: the batches are too few for the images.
+      InputError: the batches are too few for the images.
       OSError: as `read_indices`.
     """
     if steps * batch_size < len(part):
-        raise ValueError(
+        raise InputError(
             f"{steps} batches of {batch_size} do not hold {len(part)} images"
         )
     starts = range(0, steps * batch_size, batch_size)

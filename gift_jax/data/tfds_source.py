@@ -97,12 +97,15 @@ class _TfdsSource:
     def _read(self, indices: Sequence[int], key: str) -> list[Any]:
         try:
             examples = self.examples.__getitems__([int(index) for index in indices])
+            values = [example[key] for example in examples]
+            if any(value is None for value in values):
+                raise ValueError(f"a record without {key}")
         except Exception as error:  # of array_record, for damaged files, any
             raise OSError(
                 f"TFDS dataset {self.examples.dataset_info.full_name} is damaged or "
                 f"incomplete: {error}"
             ) from error
-        return [example[key] for example in examples]
+        return values
 
     def fingerprint(self) -> str:
         return fingerprint.of(
