@@ -152,10 +152,7 @@ def add_legend(
 def _legend_columns(labels: Sequence[str]) -> int:
     """The most columns, up to five, that are no wider than a figure together."""
     for columns in range(min(len(labels), 5), 1, -1):
-        rows = -(-len(labels) // columns)
-        longest = [
-            max(map(len, labels[i : i + rows])) for i in range(0, len(labels), rows)
-        ]
+        longest = (max(map(len, part)) for part in np.array_split(labels, columns))
         # In inches: a letter of 7 points, and the line or patch beside it.
         if sum(0.055 * length + 0.5 for length in longest) <= WIDTH:
             return columns

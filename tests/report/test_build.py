@@ -1,8 +1,7 @@
-"""Tests of the report as a whole: its files, its page and its errors."""
+"""Tests of `gift_jax.report.build`: the report as a whole, and where it is written."""
 
-import html.parser
 import io
-import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,58 +9,47 @@ import subprocess
 import numpy as np
 import pytest
 from PIL import Image
-from test_report_examples import write_distilled
-from test_report_statistics import GIFT, KL, rows
-from test_report_tuning import RATES
-from test_report_tuning import line as choice_line
 
-from gift_jax.report import build, curves, reading
-from gift_jax.report.__main__ import main
+from gift_jax.report import build
+from gift_jax.runtime.errors import InputError
+from tests.report.rows import (
+    GIFT,
+    KL,
+    RATES,
+    T_SQUARED,
+    choice,
+    rows,
+    write_distilled,
+    write_metrics,
+    write_rows,
+)
+from tests.report.test_page import Page
 
-LOSS = "kl-t_squared=True"
 SIZE = 1320  # pixels: 5.5 inches at 240 dpi
-VOID = {"meta", "link", "img", "br"}
-
-
-def write_rows(workdir, lines):
-    workdir.mkdir(parents=True, exist_ok=True)
-    text = "".join(f"{json.dumps(one)}\n" for one in lines)
-    (workdir / "results.jsonl").write_text(text)
-
-
-def complete(row):
-    top1 = row["top1_last"]
-    return {**row, "top1_best": top1, "top5_last": 99.0, "train_seconds": 2.5}
-
-
-def write_metrics(workdir, run_id, top1):
-    directory = workdir / "runs" / run_id
-    directory.mkdir(parents=True)
-    lines = [{"epoch": e, "loss": 1 / (e + 1), "top1": e / 40} for e in range(40)]
-    for epoch in (19, 39):
-        lines[epoch] |= {"test_top1": top1 * (epoch + 1) / 40, "test_top5": 99.0}
-    text = "".join(f"{json.dumps(one)}\n" for one in lines)
-    (directory / "metrics.jsonl").write_text(text + '{"epoch": 40, "lo')
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     directory = tmp_path_factory.mktemp("work") / "a<b>&c"
-    other_rate = {"learning_rate": 0.01}
     all_rows = [
         *rows("kl", KL),
         *rows("gift", GIFT),
-        *rows(LOSS, GIFT[:1]),
-        *rows("kl", GIFT, **other_rate),
+        *rows(T_SQUARED, GIFT[:1]),
+        *rows("kl", GIFT, learning_rate=0.01),
         *rows("mse", [10.0] * 3, status="diverged", diverged_epoch=20),
     ]
-    all_rows = [complete(one) for one in all_rows]
-    write_rows(directory, all_rows)
+    write_rows(
+        directory,
+        [
+            {**r, "distilled_dir": "rded_ipc10", "soft_labels_dir": "rded_ipc10"}
+            for r in all_rows
+        ],
+    )
     for one in all_rows:
         write_metrics(directory, one["run_id"], one["top1_last"])
     write_distilled(directory)
-    with (directory / "results.jsonl").open("a") as file:
-        file.write('{"run_id": "half')
+    with (directory / "results.jsonl").open("ab") as file:
+        file.write(b'\xff\n{}\n{"run_id": "half')
     return directory
 
 
@@ -71,35 +59,6 @@ def report(workdir):
     files = build.write_report([workdir], out)
     assert sorted([*files, out / build.MANIFEST]) == sorted(out.iterdir())
     return out
-
-
-class Page(html.parser.HTMLParser):
-    """Checks that tags match, and collects what a page refers to."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.references, self.text, self.tags = [], [], "", []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        if tag not in VOID:
-            self.open.append(tag)
-        names = ("src", "href", "srcset", "action", "data", "poster")
-        self.references += [value for name, value in attributes if name in names]
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-
-@pytest.fixture(scope="module")
-def page(report):
-    parser = Page()
-    parser.feed((report / "report.html").read_text())
-    parser.close()
-    return parser
 
 
 def test_every_picture_has_the_stated_width_and_shows_something(report):
@@ -127,23 +86,17 @@ def test_every_colour_of_a_loss_is_in_the_bars(report):
     assert {(0, 114, 178), (230, 159, 0), (0, 158, 115)} <= found
 
 
-def test_the_page_parses_and_needs_no_network(page, report):
-    assert page.open == []
-    assert page.references
+def test_the_page_holds_all_and_says_what_was_left_out(report):
+    page = Page((report / "report.html").read_text())
     assert all(url.startswith("data:") for url in page.references)
-    text = (report / "report.html").read_text()
-    assert not re.search(r"https?:|url\(|@import|<script", text)
-    assert page.tags.count("img") == 5
-    assert page.tags.count("table") == 3
-
-
-def test_the_page_says_what_was_left_out(page):
+    assert (page.tags.count("img"), page.tags.count("table")) == (5, 3)
     assert "a<b>&c" in page.text  # escaped, or it would be a tag
-    assert LOSS in page.text
+    assert T_SQUARED in page.text
     assert "16 runs, 13 finished and 3 diverged" in page.text
     assert "3 of 3 diverged" in page.text
-    assert "results.jsonl line 17: not JSON" in page.text
     assert "none (n = 1)" in page.text
+    for reason in ("17: not UTF-8", "18: without run_id", "19: not JSON"):
+        assert f"results.jsonl line {reason}" in page.text
 
 
 def test_markdown_refers_to_its_pictures(report):
@@ -159,136 +112,62 @@ def test_the_same_results_give_the_same_files(workdir, report, tmp_path):
         assert path.read_bytes() == (report / path.name).read_bytes(), path.name
 
 
-def test_curves_are_averaged_where_all_have_a_point():
-    short = np.array([[1, 10.0], [2, 20.0]])
-    long = np.array([[1, 30.0], [2, 60.0], [3, 90.0]])
-    epochs, low, mean, high = curves.mean_curve([short, long])
-    np.testing.assert_array_equal(epochs, [1, 2])
-    np.testing.assert_array_equal(low, [10, 20])
-    np.testing.assert_array_equal(mean, [20, 40])
-    np.testing.assert_array_equal(high, [30, 60])
-    assert [len(part) for part in curves.mean_curve([])] == [0, 0, 0, 0]
-
-
-def test_a_half_written_line_of_metrics_is_passed_over(tmp_path):
-    write_metrics(tmp_path, "a", 80.0)
-    curve = reading.read_curve(tmp_path, "a")
-    assert curve.train.shape == (40, 2)
-    np.testing.assert_allclose(curve.train[-1], [40, 97.5])
-    np.testing.assert_allclose(curve.test, [[20, 40.0], [40, 80.0]])
-    assert reading.read_curve(tmp_path, "b") is None
-
-
 def test_without_runs_and_images_there_are_tables_and_bars(tmp_path):
-    write_rows(tmp_path, [complete(one) for one in rows("gift", GIFT)])
+    write_rows(tmp_path, rows("gift", GIFT))
     names = {path.name for path in build.write_report([tmp_path], tmp_path / "out")}
     assert "accuracy.png" in names
     assert not {"differences.png", "learning_curves.png"} & names
 
 
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("[1, 2]", "a JSON list"),
-        ('"text"', "a JSON str"),
-        ("{}", "run_id is None"),
-        ({"status": "running"}, "status is 'running'"),
-        ({"top1_last": None}, "top1_last is None"),
-        ({"top1_best": float("nan")}, "top1_best is nan"),
-        ({"top1_last": 101}, "top1_last is 101"),
-    ],
-)
-def test_rows_that_make_no_sense_are_refused_with_the_reason(line, reason):
-    if isinstance(line, dict):
-        line = json.dumps({**complete(rows("kl", KL)[0]), **line})
-    with pytest.raises(ValueError, match=re.escape(reason)):
-        reading.parse_row(line)
+def test_three_work_directories_of_other_teachers_and_seeds_are_three_groups(tmp_path):
+    workdirs = [tmp_path / f"work{i}" for i in range(3)]
+    for i, workdir in enumerate(workdirs):
+        content = {
+            "trained_on": f"{i}" * 16,
+            "teacher_fingerprint": f"aaa{i}" * 4,
+            "distilled_fingerprint": f"bbb{i}" * 4,
+            "data_seed": i,
+        }
+        both = rows("kl", KL[i : i + 2]) + rows("gift", GIFT[i : i + 2])
+        write_rows(workdir, [{**one, **content, "seed": i} for one in both[::2]])
+    build.write_report(workdirs, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| data seed |" in text
+    for i in range(3):
+        assert f"| {i}         | {KL[i]:.2f} | {GIFT[i]:.2f} |" in text
+    # No mean and no interval is over several of them.
+    assert "±" not in re.sub("mean ± sample standard deviation", "", text)
+    assert text.count("none (n = 1)") == 3
+    summary = (tmp_path / "out" / "summary.csv").read_text().splitlines()
+    assert len(summary) == 7
 
 
-def test_the_latest_row_of_a_run_counts(tmp_path):
-    old, new = (complete(rows("kl", [top1])[0]) for top1 in (10.0, 20.0))
-    write_rows(tmp_path, [old, new])
-    assert reading.read_results([tmp_path]).rows == [{**new, "workdir": tmp_path}]
+def test_of_two_image_folders_of_one_name_the_fingerprint_tells(tmp_path):
+    for name in ("a1b2c3", "d4e5f6"):
+        fields = {"dataset_fingerprint": f"{name}0000000000"}
+        write_rows(tmp_path / name, rows("kl", KL, **fields))
+    workdirs = [tmp_path / name for name in ("a1b2c3", "d4e5f6")]
+    build.write_report(workdirs, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert re.search(r"\| dataset fingerprint \|.*\n.*\n\| a1b2c3 .*\n\| d4e5f6 ", text)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "results.jsonl does not exist"),
-        ("", "holds no line"),
-        ("{\n[]\n", "only lines that cannot be read (line 1: not JSON"),
-    ],
-)
-def test_errors_are_one_message(content, message, tmp_path, capsys):
-    if content is not None:
-        (tmp_path / "results.jsonl").write_text(content)
-    assert main([str(tmp_path)]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert message in error
-    assert not (tmp_path / "report").exists()
-
-
-def test_a_baseline_that_was_not_run_is_an_error(tmp_path, capsys):
-    write_rows(tmp_path, [complete(one) for one in rows("gift", GIFT)])
-    assert main([str(tmp_path), "--baseline=gfit"]) == 1
-    assert "did you mean 'gift'?" in capsys.readouterr().err
-
-
-def test_another_baseline_turns_the_difference_round(tmp_path, capsys):
-    both = [complete(one) for one in rows("kl", KL) + rows("gift", GIFT)]
-    write_rows(tmp_path, both)
-    assert main([str(tmp_path), "--baseline=gift", f"--out={tmp_path / 'out'}"]) == 0
-    assert "report.html" in capsys.readouterr().out
-    assert "*\N{MINUS SIGN}2.25*" in (tmp_path / "out" / "report.md").read_text()
-
-
-def test_runs_of_several_work_directories_are_put_together(workdir, tmp_path, capsys):
-    other = tmp_path / "other"
-    # Names of runs and products are the same in both.
-    fashion = [complete(one) for one in rows("kl", GIFT, dataset="fashion_mnist")]
-    fashion = [{**one, "run_id": f"kl_{one['seed']}"} for one in fashion]
-    write_rows(other, fashion)
-    for one in fashion:
-        write_metrics(other, one["run_id"], 10.0)
-    write_distilled(other)
-    results = reading.read_results([workdir, other])
-    tops = {
-        key[0].name: curve.test[-1, 1]
-        for key, curve in reading.read_curves(results.rows).items()
-        if key[1] == "kl_0"
-    }
-    assert tops == {workdir.name: KL[0], "other": 10.0}
-    with pytest.raises(SystemExit):
-        main([str(workdir), str(other)])
-    assert "--out is required with 2" in capsys.readouterr().err
-    out = tmp_path / "out"
-    assert main([str(workdir), str(other), str(other), f"--out={out}"]) == 0
-    names = {path.stem for path in out.glob("distilled_*.png")}
-    assert names == {
-        "distilled_digits_rded_ipc10",
-        "distilled_fashion_mnist_rded_ipc10",
-    }
-    assert "/results.jsonl line 17: not JSON" in (out / "report.md").read_text()
-
-
-def test_the_same_run_in_two_work_directories_is_an_error(tmp_path, capsys):
-    for name in ("one", "two"):
-        write_rows(tmp_path / name, [complete(one) for one in rows("kl", KL)])
-    paths = [str(tmp_path / name) for name in ("one", "two")]
-    assert main([*paths, f"--out={tmp_path / 'out'}"]) == 1
-    error = capsys.readouterr().err
-    assert f"'kl_0' of {paths[0]} and 'kl_0' of {paths[1]}" in error
+def test_the_same_run_in_two_work_directories_is_an_error(tmp_path):
+    paths = [tmp_path / name for name in ("one", "two")]
+    for path in paths:
+        write_rows(path, rows("kl", KL))
+    with pytest.raises(InputError) as error:
+        build.write_report(paths, tmp_path / "out")
+    assert f"'kl_0' of {paths[0]} and 'kl_0' of {paths[1]}" in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
 def test_files_of_an_earlier_report_are_deleted_and_no_others(tmp_path):
     out = tmp_path / "out"
-    two_blocks = rows("kl", KL) + rows("kl", KL, student="resnet18")
-    write_rows(tmp_path, [complete(one) for one in two_blocks])
+    write_rows(tmp_path, rows("kl", KL) + rows("kl", KL, student="resnet18"))
     build.write_report([tmp_path], out)
     (out / "accuracy_3.png").write_text("by hand")
-    write_rows(tmp_path, [complete(one) for one in rows("kl", KL)])
+    write_rows(tmp_path, rows("kl", KL))
     files = build.write_report([tmp_path], out)
     others = {out / build.MANIFEST, out / "accuracy_3.png"}
     assert set(out.iterdir()) == {*files, *others}
@@ -296,13 +175,83 @@ def test_files_of_an_earlier_report_are_deleted_and_no_others(tmp_path):
     assert (out / "accuracy_3.png").read_text() == "by hand"
 
 
-def test_nothing_outside_of_the_report_is_deleted(tmp_path):
-    write_rows(tmp_path, [complete(one) for one in rows("kl", KL)])
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        '["../results.jsonl", "..", "kept.py", "kept"]',
+        '{"kept.py": 1}',
+        "[[]]",
+        "7",
+        "[" * 100_000,
+        "\udcff",
+    ],
+    ids=lambda text: text[:10],
+)
+def test_nothing_but_a_report_is_deleted(tmp_path, manifest):
+    write_rows(tmp_path, rows("kl", KL))
     out = tmp_path / "out"
     out.mkdir()
-    (out / build.MANIFEST).write_text(json.dumps(["../results.jsonl", ".."]))
+    for name in ("kept.py", "kept"):
+        (out / name).touch()
+    (out / build.MANIFEST).write_text(manifest, errors="surrogateescape")
     build.write_report([tmp_path], out)
     assert (tmp_path / "results.jsonl").exists()
+    assert (out / "kept.py").exists() and (out / "kept").exists()
+
+
+def snapshot(directory):
+    """Every file below a directory, with its contents."""
+    return {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"run_id": "a/../../../victim/x"},
+        {"run_id": "../victim"},
+        {"run_id": "/tmp/victim"},
+        {"distilled_dir": "../../victim"},
+        {"distilled_dir": "../victim/x", "soft_labels_dir": "../../victim"},
+        {"dataset": "../../victim/x", "distilled_dir": "rded_ipc10"},
+    ],
+    ids=str,
+)
+def test_nothing_is_written_outside_of_the_report(tmp_path, fields):
+    workdir, out = tmp_path / "work", tmp_path / "out"
+    write_distilled(workdir)
+    write_distilled(tmp_path / "more")
+    good = rows("kl", KL)
+    # Two datasets of one name are called by the real dataset as well.
+    more = [{**r, "dataset": "x", "distilled_dir": "rded_ipc10"} for r in good]
+    write_rows(tmp_path / "more", more)
+    write_rows(workdir, [*good, {**rows("gift", GIFT)[0], **fields}])
+    (tmp_path / "victim").mkdir()
+    before = snapshot(tmp_path)
+    files = build.write_report([workdir, tmp_path / "more"], out)
+    assert {path.parent for path in files} == {out}
+    after = snapshot(tmp_path)
+    assert {p: c for p, c in after.items() if out not in p.parents} == before
+
+
+def test_links_in_the_way_are_replaced_and_not_followed(tmp_path):
+    write_rows(tmp_path / "work", rows("kl", KL))
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    out.mkdir()
+    victim.write_text("untouched")
+    for name in ("report.md", build.MANIFEST, f".report.html-{os.getpid()}"):
+        (out / name).symlink_to(victim)
+    build.write_report([tmp_path / "work"], out)
+    assert victim.read_text() == "untouched"
+    assert not (out / "report.md").is_symlink()
+
+
+def test_a_link_is_no_directory_of_a_report(tmp_path):
+    write_rows(tmp_path / "work", rows("kl", KL))
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "work" / "report").symlink_to(tmp_path / "victim")
+    with pytest.raises(InputError, match=r"report is a link: give --out=.*victim"):
+        build.write_report([tmp_path / "work"], tmp_path / "work" / "report")
+    assert not list((tmp_path / "victim").iterdir())
 
 
 @pytest.mark.parametrize("is_damaged", [False, True])
@@ -313,26 +262,30 @@ def test_soft_labels_that_cannot_be_read_do_not_stop_the_report(is_damaged, tmp_
         shutil.rmtree(stored / "logits" / "c" / "0")
     stored.rename(stored.with_name("rded_ipc10_conv3_v2"))
     named = {"distilled_dir": "rded_ipc10", "soft_labels_dir": "rded_ipc10_conv3_v2"}
-    write_rows(tmp_path, [{**complete(one), **named} for one in rows("kl", KL)])
+    write_rows(tmp_path, [{**one, **named} for one in rows("kl", KL)])
     build.write_report([tmp_path], tmp_path / "out")
     report = (tmp_path / "out" / "report.md").read_text()
     assert ("cannot be read" in report) == is_damaged
     assert ("softmax of the teacher's logits of that view" in report) != is_damaged
 
 
-def test_tuned_learning_rates_are_explained(tmp_path):
-    both = rows("kl", KL) + rows("gift", GIFT)
-    write_rows(tmp_path, [complete(one) for one in both])
-    write_choices = [choice_line("kl", RATES[2]), "{", choice_line("gift", RATES[0])]
-    (tmp_path / "tuning.jsonl").write_text("\n".join(write_choices))
+def test_a_distilled_dataset_that_cannot_be_read_is_named(tmp_path):
+    write_distilled(tmp_path)
+    (tmp_path / "distilled" / "rded_ipc10" / "distilled.npz").write_bytes(b"\xff")
+    write_rows(tmp_path, [{**r, "distilled_dir": "rded_ipc10"} for r in rows("kl", KL)])
+    build.write_report([tmp_path], tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "What cannot be read is left out: distilled/rded_ipc10: " in text
+
+
+def test_tuned_learning_rates_are_reported(tmp_path):
+    chosen = [choice("kl", RATES[2]), {}, choice("gift", RATES[0])]
+    write_rows(tmp_path, rows("kl", KL) + rows("gift", GIFT), chosen)
     files = build.write_report([tmp_path], tmp_path / "out")
     assert {"tuning.tex", "learning_rates.png"} <= {path.name for path in files}
     text = (tmp_path / "out" / "report.md").read_text()
-    assert "best of 4 learning rates" in text
-    assert "on 500 images held out from the training data, over 2 seeds" in text
-    assert "For gift under adamw the chosen rate is at the edge" in text
     assert "With 2 of the chosen rates no run is in the results" in text
-    assert "tuning.jsonl line 2: not JSON" in text
+    assert "tuning.jsonl line 2: without dataset" in text
 
 
 @pytest.mark.slow

@@ -7,39 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gift_jax import augment
-from gift_jax.data import preprocess
-from gift_jax.distilled.dataset import DistilledDataset, Metadata, save_distilled
-from gift_jax.pipeline import labelling
+from gift_jax.augment import AugmentSpec
 from gift_jax.report import examples
-from gift_jax.soft_labels import views
+from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels.codecs import get_codec
 from gift_jax.soft_labels.store import open_store
+from gift_jax.soft_labels.views import AugmentedViews, train_data
+from tests.report.rows import FINISHED_LABELS, KL, row, write_distilled
 
-FACTS = {"views": 2, "images": 6, "classes": 3, "format": "float16", "store": ""}
 
-
-def write_distilled(workdir):
-    """Random images of three classes and the soft labels of two views of them."""
-    generator = np.random.default_rng(0)
-    pixels = generator.integers(0, 256, (6, 8, 8, 3)).astype(np.uint8)
-    dataset = DistilledDataset(
-        images=pixels.astype(np.float32) / 255,
-        labels=np.array([0, 0, 1, 1, 2, 2]),
-        metadata=Metadata("digits", 3, "rded", "a test"),
-        preprocess=preprocess.Normalization((0.5, 0.4, 0.3), (0.2, 0.2, 0.25)),
-    )
-    save_distilled(dataset, workdir / "distilled" / "rded_ipc10")
-    directory = workdir / "soft_labels" / "rded_ipc10"
-    store = open_store(directory / "logits", views=2, num_images=6, num_classes=3)
-    logits = generator.normal(size=(2, 6, 3)).astype(np.float16)
-    for view in range(2):
-        store.write(view, 0, logits[view])
-    spec = {"flip": True, "pad_crop": 1}
-    recipe = {"source": "store", "augment": spec, "seed": 3, "views": 2}
-    (directory / "recipe.json").write_text(json.dumps(recipe))
-    (directory / "done.json").write_text(json.dumps(FACTS))
-    return dataset, logits
+def softmax(logits):
+    exponentials = np.exp(logits.astype(np.float64))
+    return exponentials / exponentials.sum(-1, keepdims=True)
 
 
 def test_examples_show_the_view_that_was_labelled(tmp_path):
@@ -48,12 +27,12 @@ def test_examples_show_the_view_that_was_labelled(tmp_path):
     indices = [0, 2, 4]
     np.testing.assert_array_equal(shown.labels, [0, 1, 2])
     np.testing.assert_allclose(shown.images, dataset.images[indices], atol=1e-6)
-    exponentials = np.exp(logits[0, indices].astype(np.float64))
-    expected = exponentials / exponentials.sum(-1, keepdims=True)
-    np.testing.assert_allclose(shown.probabilities, expected, rtol=1e-12)
-    data, normalization = labelling.train_data(dataset, 3)
-    spec = augment.AugmentSpec(flip=True, pad_crop=1)
-    view_zero = views.AugmentedViews(spec, normalization).images(data, 0, jnp.arange(6))
+    np.testing.assert_allclose(
+        shown.probabilities, softmax(logits[0, indices]), rtol=1e-12
+    )
+    data, normalization = train_data(dataset, 3)
+    spec = AugmentSpec(flip=True, pad_crop=1)
+    view_zero = AugmentedViews(spec, normalization).images(data, 0, jnp.arange(6))
     pixels = dataset.preprocess.invert(np.asarray(view_zero))[indices]
     np.testing.assert_allclose(shown.views, np.clip(pixels, 0, 1), atol=1e-6)
     assert np.abs(shown.views - shown.images).max() > 0.1
@@ -76,18 +55,13 @@ def test_examples_are_looked_up_where_the_rows_say(format_name, tmp_path):
     shutil.rmtree(directory / "logits")
     place = tmp_path / "elsewhere"
     store = open_store(
-        place,
-        views=2,
-        num_images=6,
-        num_classes=3,
-        codec=get_codec(format_name),
+        place, views=2, num_images=6, num_classes=3, codec=get_codec(format_name)
     )
     store.write(0, 0, logits[0])
-    facts = {**FACTS, "format": format_name, "store": str(place)}
-    (directory / "done.json").write_text(json.dumps(facts))
+    record = {**FINISHED_LABELS, "format": format_name, "store": str(place)}
+    (directory / "done.json").write_text(json.dumps(record))
     shown = examples.read_examples(tmp_path, "rded_ipc10", directory.name)
-    exponentials = np.exp(store.read(0)[[0, 2, 4]].astype(np.float64))
-    expected = exponentials / exponentials.sum(-1, keepdims=True)
+    expected = softmax(store.read(0)[[0, 2, 4]])
     np.testing.assert_allclose(shown.probabilities, expected, rtol=1e-12)
 
 
@@ -96,3 +70,71 @@ def test_soft_labels_that_cannot_be_read_do_not_stop_the_report(tmp_path):
     shutil.rmtree(tmp_path / "soft_labels" / "rded_ipc10" / "logits" / "c" / "0")
     shown = examples.read_examples(tmp_path, "rded_ipc10", "rded_ipc10")
     assert "soft labels of view 0" in shown.problem
+
+
+@pytest.mark.parametrize("file", ["done.json", "recipe.json"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"[]", b"7", b"\xff", b"{", b"[" * 100_000, b'{"store": 7}'],
+    ids=lambda content: str(content)[:12],
+)
+def test_a_bad_record_of_soft_labels_does_not_stop_the_report(tmp_path, file, content):
+    write_distilled(tmp_path)
+    (tmp_path / "soft_labels" / "rded_ipc10" / file).write_bytes(content)
+    shown = examples.read_examples(tmp_path, "rded_ipc10", "rded_ipc10")
+    assert shown.problem is not None
+    assert shown.images.shape == (3, 8, 8, 3)
+
+
+def test_to_look_for_soft_labels_makes_none(tmp_path):
+    write_distilled(tmp_path)
+    victim = tmp_path / "victim"
+    record = {**FINISHED_LABELS, "store": str(victim)}
+    done = tmp_path / "soft_labels" / "rded_ipc10" / "done.json"
+    done.write_text(json.dumps(record))
+    shown = examples.read_examples(tmp_path, "rded_ipc10", "rded_ipc10")
+    assert "holds no soft labels" in shown.problem
+    assert not victim.exists()
+
+
+def placed(workdir, **fields):
+    return {**row("kl", 0, KL[0]), "workdir": workdir, **fields}
+
+
+def test_every_distilled_dataset_is_shown_once_by_a_name_of_its_own(tmp_path):
+    found = []
+    for name, dataset in (("one", "digits"), ("two", "folder/of/mine"), ("three", "x")):
+        write_distilled(tmp_path / name)
+        fields = {"dataset": dataset, "distilled_dir": "rded_ipc10"}
+        found += [placed(tmp_path / name, **fields, seed=seed) for seed in range(2)]
+    shown, unreadable = examples.read_all_examples(found[:2])
+    assert [one.name for one in shown] == ["rded_ipc10"]
+    shown, unreadable = examples.read_all_examples(found)
+    assert [one.name for one in shown] == [
+        "digits_rded_ipc10",
+        "folder_of_mine_rded_ipc10",
+        "x_rded_ipc10",
+    ]
+    same = [{**one, "dataset": "digits"} for one in found]
+    assert examples.read_all_examples(same)[0][1].name == "digits_rded_ipc10_"
+    assert unreadable == []
+    assert examples.read_all_examples([placed(tmp_path)]) == ([], [])
+
+
+@pytest.mark.parametrize("damage", ["distilled.npz", "distilled.json", "link"])
+def test_a_distilled_dataset_that_cannot_be_read_is_named(tmp_path, damage):
+    workdir = tmp_path / "work"
+    write_distilled(workdir)
+    directory = workdir / "distilled" / "rded_ipc10"
+    if damage == "link":
+        directory.rename(tmp_path / "victim")
+        directory.symlink_to(tmp_path / "victim")
+        with pytest.raises(InputError, match="outside of the work directory"):
+            examples.read_examples(workdir, "rded_ipc10", None)
+    else:
+        (directory / damage).write_bytes(b"\xff")
+    shown, (reason,) = examples.read_all_examples(
+        [placed(workdir, distilled_dir="rded_ipc10")]
+    )
+    assert shown == []
+    assert reason.startswith("distilled/rded_ipc10: ")

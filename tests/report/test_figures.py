@@ -1,145 +1,110 @@
-"""Tests of what the report draws over IPC, soft-label bytes and epochs."""
+"""Tests of `gift_jax.report.figures`: which there are, and what they are called."""
 
-import itertools
-import pathlib
+import io
 
 import numpy as np
 import pytest
-from test_report_statistics import GIFT, KL, rows
+from PIL import Image
 
-from gift_jax.report import (
-    comparison,
-    curves,
-    figures,
-    plots,
-    reading,
-    scaling,
-    statistics,
+from gift_jax.report import examples, figures, reading
+from tests.report.rows import (
+    DEFAULT_RATE,
+    GIFT,
+    KL,
+    RATES,
+    choices,
+    compared,
+    row,
+    rows,
 )
 
-SIZES = {1: (10, 1000), 10: (50, 300), 50: (50, 300)}  # batch size and epochs
-WORKDIR = pathlib.Path("work")
+
+def make(all_rows, *, chosen=(), curves=None, images=()):
+    all_groups = compared(all_rows, "kl", chosen)
+    losses = list(dict.fromkeys(group.loss for group in all_groups))
+    return list(figures.make_figures(all_groups, losses, chosen, curves or {}, images))
 
 
-def compared(all_rows):
-    placed = [{**one, "workdir": WORKDIR} for one in all_rows]
-    return comparison.compare(statistics.group_rows(placed), "kl")
+def names(made):
+    return [figure.name for figure in made]
 
 
-def at_all_sizes(loss, accuracies, **fields):
-    return [
-        one
-        for ipc, (batch_size, epochs) in SIZES.items()
-        for one in rows(
-            loss,
-            [accuracy + ipc / 10 for accuracy in accuracies],
-            ipc=ipc,
-            batch_size=batch_size,
-            epochs=epochs,
-            views=epochs,
-            **fields,
-        )
+def test_groups_that_are_points_have_no_figures_of_their_own():
+    over_ipc = [
+        r
+        for loss in ("kl", "gift")
+        for ipc in (1, 10)
+        for r in rows(loss, KL, ipc=ipc, trained_on=f"a{ipc}")
     ]
+    assert names(make(over_ipc)) == ["ipc"]
+    over_bytes = [
+        r
+        for views in (1, 40)
+        for r in rows("kl", KL, views=views, soft_label_bytes=20 * views)
+    ]
+    assert names(make(over_bytes)) == ["soft_label_bytes"]
+    two_optimizers = over_ipc + rows("kl", KL, ipc=1, trained_on="a1", optimizer="sgd")
+    assert names(make(two_optimizers)) == ["ipc", "accuracy_1", "differences_1"]
 
 
-@pytest.fixture
-def scale():
-    return compared(
-        [
-            *at_all_sizes("kl", KL),
-            *at_all_sizes("gift", GIFT),
-            *at_all_sizes("kl", KL, dataset="cifar10"),
-        ]
-    )
+def test_benchmarks_are_numbered_and_named_by_what_tells_them_apart():
+    made = make(rows("kl", KL) + rows("kl", KL, student="vgg11", init_from="89abcdef"))
+    assert [(figure.name, figure.heading) for figure in made] == [
+        ("accuracy_1", "Accuracy: student conv3"),
+        ("accuracy_2", "Accuracy: student vgg11"),
+    ]
+    made = make(rows("kl", KL) + rows("kl", KL, init_from="89abcdef"))
+    assert made[1].heading == "Accuracy: initial weights 89abcd"
 
 
-@pytest.fixture
-def budget():
-    return compared(
-        [
-            one
-            for loss in ("kl", "gift")
-            for views in (1, 10, 40)
-            for label_format, size in (("float16", 20), ("top2", 6))
-            for one in rows(
-                loss,
-                KL,
-                views=views,
-                label_format=label_format,
-                soft_label_bytes=views * size,
-            )
-        ]
-    )
+def test_rates_are_of_held_out_images_where_there_are_some():
+    several = rows("kl", KL) + rows("kl", KL, learning_rate=RATES[2])
+    assert "on the test split" in make(several)[-1].caption
+    held_out = make(several, chosen=choices(kl=RATES[2]))
+    assert names(held_out) == ["accuracy", "learning_rates"]
+    assert "held out from the training data" in held_out[-1].caption
+    of_others = [{**c, "trained_on": "f0"} for c in choices(kl=RATES[2])]
+    assert "on the test split" in make(several, chosen=of_others)[-1].caption
 
 
-def drawn_lines(axes):
-    """The points of lines with intervals."""
-    return [container.lines[0].get_xydata() for container in axes.containers]
+def test_there_are_figures_of_what_was_recorded():
+    runs = [*rows("kl", KL[:1]), row("gift", 0, None, status="diverged")]
+    curve = np.array([[1, 10.0], [2, 20.0]])
+    nothing = np.empty((0, 2))
+    curves = {reading.run_key(runs[1]): reading.Curve(curve, nothing, nothing)}
+    assert names(make(runs, curves=curves)) == ["accuracy", "learning_curves"]
+    curves = {reading.run_key(runs[0]): reading.Curve(curve, curve, curve)}
+    assert names(make(runs, curves=curves))[1:] == ["learning_curves", "gradient_norms"]
 
 
-def test_what_follows_from_the_ipc_makes_no_panel_of_its_own(scale):
-    panels = scaling.ipc_panels(scale)
-    assert [len(panel) for panel in panels] == [6, 3]
-    figure = scaling.over_ipc(panels, ["kl", "gift"])
-    assert [axes.get_title() for axes in figure.axes] == ["digits", "cifar10"]
-    ticks = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
-    assert ticks == ["1", "10", "50"]
-    means = [np.mean(KL) + ipc / 10 for ipc in SIZES]
-    np.testing.assert_allclose(drawn_lines(figure.axes[0])[0][:, 1], means)
-
-
-def test_other_epochs_at_one_ipc_do_make_a_panel():
-    other = at_all_sizes("kl", GIFT)
-    other = [{**one, "epochs": 7, "run_id": one["run_id"] + "_7"} for one in other]
-    panels = scaling.ipc_panels(compared(at_all_sizes("kl", KL) + other))
-    # One IPC has other views than the two that can be told to belong together.
-    assert [[c.setting("ipc") for c in panel] for panel in panels] == [[10, 50]] * 2
-    assert scaling.ipc_panels(compared(rows("kl", KL))) == []
-
-
-def test_bytes_have_a_panel_a_loss_and_a_line_a_format(budget):
-    panels = scaling.byte_panels(budget)
-    figure = scaling.over_bytes(panels)
-    assert [axes.get_title() for axes in figure.axes] == ["kl", "gift"]
-    for axes in figure.axes:
-        places = [line[:, 0].tolist() for line in drawn_lines(axes)]
-        assert places == [[20, 200, 800], [6, 60, 240]]
-        assert [text.get_text() for text in axes.texts] == ["1", "10", "40"] * 2
-
-
-def test_rows_without_sizes_have_no_panel():
-    assert scaling.byte_panels(compared(rows("kl", KL) + rows("kl", KL, views=1))) == []
-
-
-@pytest.mark.parametrize("study", ["scale", "budget"])
-def test_blocks_that_are_points_have_no_figures_of_their_own(study, request):
-    comparisons = request.getfixturevalue(study)
-    names = [f.name for f in figures.make_figures(comparisons, ["kl", "gift"], [], {})]
-    assert names == [{"scale": "ipc", "budget": "soft_label_bytes"}[study]]
-
-
-def test_many_losses_have_their_names_beside_the_bars():
-    losses = ["kl", *(f"gift-gamma={i / 10}" for i in range(14))]
-    figure = plots.bars(compared([r for x in losses for r in rows(x, KL)]), losses)
-    (axes,) = figure.axes
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == losses
-    figure.draw_without_rendering()
-    boxes = [tick.get_window_extent() for tick in axes.get_yticklabels()]
-    assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
-    assert min(box.x0 for box in boxes) >= 0
-    np.testing.assert_allclose([bar.get_width() for bar in axes.patches], np.mean(KL))
-
-
-def test_gradient_norms_are_drawn_on_a_logarithmic_axis():
-    comparisons = compared(rows("kl", KL[:2]))
-    keys = [reading.run_key(run) for run in comparisons[0].group.rows]
-    accuracies = np.array([[1, 10.0], [2, 20.0]])
-    norms = [np.array([[1, 4.0], [2, 0.5]]), np.array([[1, 2.0], [2, 0.0]])]
-    runs = {
-        key: reading.Curve(accuracies, accuracies, norm)
-        for key, norm in zip(keys, norms, strict=True)
+def test_what_is_tuned_and_default_at_once_is_drawn_once():
+    runs = rows("kl", KL[:1])
+    curve = np.array([[1, 10.0], [2, 20.0]])
+    curves = {reading.run_key(runs[0]): reading.Curve(curve, curve, curve)}
+    made = {
+        figure.name: figure
+        for figure in make(runs, chosen=choices(kl=DEFAULT_RATE), curves=curves)
     }
-    (axes,) = curves.gradient_norms(comparisons, runs, ["kl"]).axes
-    assert axes.get_yscale() == "log"
-    # Where a norm is zero there is no point.
-    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[1, 3.0]])
+    heights = {
+        name: Image.open(io.BytesIO(made[name].png)).height
+        for name in ("accuracy", "learning_curves")
+    }
+    # Bars have a row for each protocol, curves one row of panels.
+    assert heights == {"accuracy": int(4.4 * 240), "learning_curves": int(2.1 * 240)}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "No soft labels are stored"),
+        ({"problem": "it is gone"}, "cannot be read: it is gone."),
+        ({"probabilities": np.eye(2)}, "published with it"),
+        ({"probabilities": np.eye(2), "views": np.ones((2, 4, 4, 3))}, "view 0, made"),
+    ],
+    ids=str,
+)
+def test_images_say_where_their_labels_are_from(fields, said):
+    shown = examples.Examples("x", np.ones((2, 4, 4, 3)), np.arange(2), **fields)
+    made = make(rows("kl", GIFT), images=[shown])[-1]
+    assert made.name == "distilled_x"
+    assert said in made.caption

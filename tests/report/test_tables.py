@@ -1,97 +1,65 @@
-"""Tests of `gift_jax.report.tables` and `markup`: content, and parsing back."""
+"""Tests of `gift_jax.report.tables`: what is in the cells."""
 
-import csv
-import html.parser
-import io
-import re
-
+import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from test_report_statistics import GIFT, KL, row, rows
 
-from gift_jax.report import comparison, markup, statistics, tables
-from gift_jax.report.markup import Cell, Table
+from gift_jax.report import groups, markup, reading, statistics, tables
+from tests.report.rows import (
+    DEFAULT_RATE,
+    GIFT,
+    KL,
+    RATES,
+    T_SQUARED,
+    choice,
+    choices,
+    compared,
+    row,
+    rows,
+    texts,
+)
 
 ABSENT = "\N{EN DASH}"
-LOSS = "kl-t_squared=True"
+SGD = {"optimizer": "sgd", "learning_rate": 0.01}
+TUNED_KL = [54.0, 55.0, 55.5, 51.5]
+TUNED_GIFT = [54.5, 56.0, 57.0, 53.5]
+NORMS = {"kl": (0.002, 0.003), T_SQUARED: (0.8, 1.2), "gift": (0.3, 0.9)}
 
 
 def made(all_rows, baseline="kl"):
-    groups = statistics.group_rows(all_rows)
-    losses = list(dict.fromkeys(group.loss for group in groups))
-    comparisons = comparison.compare(groups, baseline)
+    all_groups = compared(all_rows, baseline)
+    losses = list(dict.fromkeys(group.loss for group in all_groups))
     return (
-        tables.accuracy_table(comparisons, losses),
-        tables.comparison_table(comparisons, losses),
-        tables.summary_columns(comparisons),
+        tables.accuracy_table(all_groups, losses),
+        tables.comparison_table(all_groups, losses),
+        tables.summary_rows(all_groups),
     )
 
 
-def texts(table):
-    return [[cell.text for cell in line] for line in table.rows]
-
-
-def read_csv(text):
-    return list(csv.reader(io.StringIO(text)))
-
-
-def read_latex(text):
-    """The cells of a tabular, without marks."""
-    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
-    body = body.replace(r"\toprule", "").replace(r"\midrule", "")
-    lines = [line for line in body.split(r"\\" + "\n") if line.strip()]
-    return [
-        [_unescape(cell.strip()) for cell in re.split(r"(?<!\\)&", line)]
-        for line in lines
-    ]
-
-
-def _unescape(cell):
-    cell = re.sub(r"^\\text(bf|it)\{(.*)\}$", r"\2", cell)
-    cell = re.sub(r"^\{(\[.*)\}$", r"\1", cell)
-    names = {
-        r"$\pm$": "±", "$-$": "\N{MINUS SIGN}", "--": "\N{EN DASH}",
-        r"\textbackslash{}": "\\", r"\textasciitilde{}": "~",
-        r"\textasciicircum{}": "^", r"\textless{}": "<", r"\textgreater{}": ">",
-        r"\textbar{}": "|",
-    }  # fmt: skip
-    signs = "|".join(map(re.escape, names)) + r"|\\([&%$#_{}])"
-    return re.sub(signs, lambda m: m[1] or names[m[0]], cell)
-
-
-class TableParser(html.parser.HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.rows, self.open = [], []
-
-    def handle_starttag(self, tag, attributes):
-        self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if {"td", "th"} & set(self.open):
-            self.rows[-1][-1] += data
-
-
-def test_accuracy_has_a_row_a_condition_and_a_column_a_loss():
-    sgd = {"optimizer": "sgd", "learning_rate": 0.1}
+def test_accuracy_has_a_row_an_optimizer_and_a_column_a_loss():
     accuracy, *_ = made(
-        rows("kl", KL) + rows("gift", GIFT) + rows("kl", [9.0, 10.0, 11.0, 12.0], **sgd)
+        rows("kl", KL) + rows("gift", GIFT) + rows("kl", [9.0, 10.0, 11.0, 12.0], **SGD)
     )
     assert accuracy.header == ["optimizer", "learning rate", "kl", "gift"]
     assert texts(accuracy) == [
         ["adamw", "0.001", "50.62 ± 1.49", "52.88 ± 2.02"],
-        ["sgd", "0.1", "10.50 ± 1.29", ABSENT],
+        ["sgd", "0.01", "10.50 ± 1.29", ABSENT],
     ]
     assert [cell.verdict for cell in accuracy.rows[0]] == [0, 0, 0, 1]
     assert "n = 4 seeds" in accuracy.caption
+
+
+def test_other_images_have_a_row_of_their_own():
+    accuracy, comparison, summary = made(
+        rows("kl", KL)
+        + rows("gift", GIFT)
+        + rows("gift", GIFT, dataset_fingerprint="89abcdef01234567")
+    )
+    assert accuracy.header == ["dataset fingerprint", "kl", "gift"]
+    assert [line[0] for line in texts(accuracy)] == ["fedcba", "89abcd"]
+    assert texts(accuracy)[1][1] == ABSENT
+    assert texts(comparison)[2][-3:] == [ABSENT] * 3
+    assert summary[2]["dataset_fingerprint"] == "89abcdef01234567"
+    assert [one["pairs"] for one in summary] == [0, 4, 0]
 
 
 def test_many_losses_are_rows():
@@ -108,6 +76,13 @@ def test_comparison_states_interval_and_pairs():
     difference = statistics.summarize([g - k for g, k in zip(GIFT, KL, strict=True)])
     low, high = difference.interval
     assert gift[-3:] == ["+2.25", f"[{low:+.2f}, {high:+.2f}]", "4"]
+
+
+def test_comparison_names_sizes_where_they_differ():
+    small = rows("kl", KL, views=1, soft_label_bytes=2500)
+    _, comparison, _ = made(small + rows("kl", KL, soft_label_bytes=10**6))
+    assert comparison.header[:3] == ["views", "label bytes", "loss"]
+    assert [line[:2] for line in texts(comparison)] == [["1", "2.5 kB"], ["40", "1 MB"]]
 
 
 def test_one_seed_gives_no_interval_and_says_so():
@@ -128,7 +103,7 @@ def test_diverged_runs_are_shown():
     broken = [
         row("gift", s, 1.0, status="diverged", diverged_step=10 * s) for s in range(4)
     ]
-    accuracy, comparison, (header, values) = made(
+    accuracy, comparison, summary = made(
         rows("kl", KL) + rows("mse", KL[:3]) + [{**broken[3], "loss": "mse"}] + broken
     )
     (line,) = texts(accuracy)
@@ -139,7 +114,7 @@ def test_diverged_runs_are_shown():
     ]
     assert texts(comparison)[1][1] == "3 (1 diverged, step 30)"
     assert texts(comparison)[2][1] == "0 (4 diverged, steps 0 to 30)"
-    gift = dict(zip(header, values[2], strict=True))
+    gift = summary[2]
     assert (gift["finished"], gift["diverged"], gift["top1_last_mean"]) == (0, 4, None)
 
 
@@ -165,68 +140,150 @@ def test_bold_is_what_excludes_zero_above_and_italic_below():
 
 
 def test_summary_has_full_precision():
-    *_, (header, values) = made(rows("kl", KL) + rows("gift", GIFT))
-    parsed = read_csv(markup.to_csv(header, values))
-    gift = dict(zip(parsed[0], parsed[2], strict=True))
-    assert gift["loss"] == "gift"
-    assert float(gift["top1_last_mean"]) == sum(GIFT) / 4
-    assert float(gift["difference_mean"]) == 2.25
-    assert gift["top5_last_mean"] == ""
-    assert (gift["baseline"], gift["pairs"]) == ("kl", "4")
+    *_, (kl, gift) = made(rows("kl", KL) + rows("gift", GIFT))
+    assert (kl["loss"], gift["loss"]) == ("kl", "gift")
+    assert gift["top1_last_mean"] == sum(GIFT) / 4
+    assert gift["difference_mean"] == 2.25
+    assert gift["top5_last_mean"] is None
+    assert (gift["baseline"], gift["pairs"]) == ("kl", 4)
+    assert kl.keys() == gift.keys() >= set(groups.FIELDS)
 
 
-def test_escaping_of_a_loss_with_hyperparameters():
-    assert markup.escape_latex(LOSS) == r"kl-t\_squared=True"
-    accuracy, *_ = made(rows("kl", KL) + rows(LOSS, GIFT))
-    assert r"kl-t\_squared=True" in markup.to_latex(accuracy)
-    assert LOSS in markup.to_markdown(accuracy)
-    assert LOSS in markup.to_html(accuracy)
+# --- Default and tuned learning rates -------------------------------------------------
 
 
-def test_latex_loads_nothing_but_booktabs_and_is_balanced():
-    accuracy, comparison, _ = made(rows("kl", KL) + rows(LOSS, GIFT))
-    for table in (accuracy, comparison):
-        latex = markup.to_latex(table)
-        assert latex.count(r"\begin{") == latex.count(r"\end{") == 2
-        assert latex.count("{") == latex.count("}")
-        assert latex.isascii()
+@pytest.fixture
+def both():
+    """Both losses at the default and at a rate of their own, and one at neither."""
+    all_rows = [
+        *rows("kl", KL),
+        *rows("gift", GIFT),
+        *rows("kl", TUNED_KL, learning_rate=RATES[2]),
+        *rows("gift", TUNED_GIFT, learning_rate=RATES[0]),
+        *rows("gift", GIFT, learning_rate=0.5),
+    ]
+    return compared(all_rows, "kl", choices(kl=RATES[2], gift=RATES[0]))
 
 
-cell_text = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S", "Zs"]))
-cell_text = cell_text.map(lambda t: " ".join(t.split())).filter(
-    # Dashes that LaTeX would join are no text of ours.
-    lambda t: "--" not in t
-)
+def test_the_table_has_default_beside_tuned(both):
+    table = tables.tuning_table(both, ["kl", "gift"])
+    kl, gift = texts(table)
+    assert table.header[:5] == [
+        "loss",
+        "default rate",
+        "default",
+        "tuned rate",
+        "tuned",
+    ]
+    assert kl[:5] == ["kl", "0.001", "50.62 ± 1.49", "0.01", "54.00 ± 1.78"]
+    assert gift[:5] == [
+        "gift", "0.001", "52.88 ± 2.02", "0.0001 (edge)", "55.25 ± 1.55",
+    ]  # fmt: skip
+    gain = statistics.summarize(np.subtract(TUNED_KL, KL))
+    low, high = gain.interval
+    assert kl[5:] == [f"{gain.mean:+.2f}", f"[{low:+.2f}, {high:+.2f}]", "4"]
+    assert [cell.verdict for cell in table.rows[1]][2] == 1
 
 
-@given(st.lists(st.lists(cell_text, min_size=2, max_size=2), min_size=2, max_size=4))
-def test_every_text_parses_back(grid):
-    table = Table(
-        name="t",
-        title="",
-        caption="",
-        header=grid[0],
-        rows=[[Cell(text) for text in line] for line in grid[1:]],
-        text_columns=1,
+def test_the_table_says_what_is_missing():
+    all_groups = compared(
+        rows("kl", KL) + rows("gift", GIFT) + rows("mse", GIFT) + rows("ce", GIFT),
+        "kl",
+        [*choices(kl=RATES[2], gift=DEFAULT_RATE), choice("ce", None)],
     )
-    as_csv = markup.to_csv(table.header, texts(table))
-    assert read_csv(as_csv) == grid
-    parser = TableParser()
-    parser.feed(markup.to_html(table))
-    assert parser.rows == grid
-    assert read_latex(markup.to_latex(table)) == grid
-    lines = markup.to_markdown(table).splitlines()
-    del lines[1]
-    cells = [re.split(r"(?<!\\)(?:\\\\)*\|", line)[1:-1] for line in lines]
-    assert all(len(line) == 2 for line in cells)
+    found = texts(tables.tuning_table(all_groups, ["kl", "gift", "mse", "ce"]))
+    assert [line[4] for line in found] == [
+        "not run", "52.88 ± 2.02", "not tuned", "all diverged",
+    ]  # fmt: skip
+    assert found[1][5:] == ["same rate", ABSENT, ABSENT]
+    assert tables.tuning_table(compared(rows("kl", KL)), ["kl"]) is None
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_tables_parse_back(which):
-    table = made(rows("kl", KL) + rows(LOSS, GIFT) + rows("gift", KL[:2]))[which]
-    expected = [list(table.header), *texts(table)]
-    assert read_latex(markup.to_latex(table)) == expected
-    assert read_csv(markup.to_csv(table.header, texts(table))) == expected
-    parser = TableParser()
-    parser.feed(markup.to_html(table))
-    assert parser.rows == expected
+def test_other_tables_name_protocols_and_rates(both):
+    losses = ["kl", "gift"]
+    accuracy = texts(tables.accuracy_table(both, losses))
+    assert [line[0] for line in accuracy] == ["0.001 (default)", "tuned", "0.5"]
+    assert accuracy[1][1:] == ["54.00 ± 1.78", "55.25 ± 1.55"]
+    assert [line[0] for line in texts(tables.comparison_table(both, losses))] == [
+        "0.001 (default)",
+        "0.001 (default)",
+        "0.01 (tuned)",
+        "0.0001 (tuned, edge)",
+        "0.5",
+    ]
+    gift = tables.summary_rows(both)[3]
+    assert (gift["protocol"], gift["at_edge"]) == ("tuned", True)
+
+
+# --- Gradient norms -------------------------------------------------------------------
+
+
+def with_norms(loss, accuracies, **fields):
+    return [
+        {**one, "gradient_norm_first": norm}
+        for one, norm in zip(rows(loss, accuracies, **fields), NORMS[loss], strict=True)
+    ]
+
+
+@pytest.fixture
+def normed():
+    return [
+        *with_norms("kl", [10.0, 11.0], **SGD),
+        *with_norms(T_SQUARED, [50.0, 51.5], **SGD),
+        *with_norms("gift", [53.0, 55.0], **SGD),
+        *with_norms("kl", KL[:2]),
+        *with_norms(T_SQUARED, GIFT[:2]),
+    ]
+
+
+def curve(norms):
+    epochs = np.arange(1.0, len(norms) + 1)
+    nothing = np.empty((0, 2))
+    return reading.Curve(nothing, nothing, np.column_stack([epochs, norms]))
+
+
+def test_norms_and_their_ratios_to_the_baseline(normed):
+    keys = [reading.run_key(run) for run in normed[2:4]]
+    curves = {keys[0]: curve([1.0, 0.5]), keys[1]: curve([1.0, 0.7])}
+    losses = ["kl", T_SQUARED, "gift"]
+    table = tables.gradient_table(compared(normed), losses, curves)
+    found = texts(table)
+    assert table.header[2:] == [
+        "loss", "at initialisation", "over kl", "in the last epoch", "top-1",
+    ]  # fmt: skip
+    assert found[0][2:6] == ["kl", "0.0025", "1", ABSENT]
+    assert found[1][2:6] == [T_SQUARED, "1", "400", "0.6"]
+    # The ratio is that of the two runs of a seed: (150 + 300) / 2.
+    assert found[2][2:5] == ["gift", "0.6", "225"]
+    assert [line[0] for line in found] == ["sgd"] * 3 + ["adamw"] * 2
+
+
+def test_a_group_under_two_protocols_has_one_row_of_norms():
+    both = compared(with_norms("kl", KL[:2]), "kl", choices(kl=DEFAULT_RATE))
+    assert [g.protocol for g in both] == ["default", "tuned"]
+    assert len(tables.gradient_table(both, ["kl"], {}).rows) == 1
+
+
+def test_runs_that_diverged_began_as_the_others():
+    broken = row("gift", 0, None, status="diverged", gradient_norm_first=4.0)
+    table = tables.gradient_table(compared([broken], None), ["gift"], {})
+    assert texts(table) == [["gift", "4", ABSENT, ABSENT, "1 of 1 diverged"]]
+
+
+def test_rows_without_norms_have_no_table():
+    assert tables.gradient_table(compared(rows("kl", KL), None), ["kl"], {}) is None
+    assert tables.t_squared_table(groups.group_rows(rows("kl", KL)), []) is None
+
+
+def test_the_question_of_t_squared_has_an_answer_for_every_optimizer(normed):
+    table = tables.t_squared_table(groups.group_rows(normed), [])
+    found = texts(table)
+    assert found[0][:6] == [
+        "sgd", "0.01", "400", "10.50 ± 0.71", "50.75 ± 1.06", "+40.25",
+    ]  # fmt: skip
+    assert found[1][:3] == ["adamw", "0.001", "400"]
+    difference = statistics.summarize(np.subtract(GIFT[:2], KL[:2]))
+    assert found[1][5] == f"{difference.mean:+.2f}"
+    # It is asked of KL and KL times T^2 whatever the baseline of the report.
+    assert T_SQUARED in table.header
+    assert "gift" not in table.header
