@@ -1,8 +1,16 @@
 """Fingerprints of real images: by their encoded bytes, their order and their labels.
 
-Up to `SAMPLED_BEYOND` bytes every byte counts. Of larger sets every size counts, and
-the contents of `_SAMPLES` files or blocks of `_BLOCK` bytes at equal distances: another
-version or a re-encoding is noticed, the exchange of a single image is not.
+Where the files lie, and when they were written, does not count. Every byte does, up to
+`SAMPLED_BEYOND` bytes a split. Of larger splits the size of every file counts, and
+about `_SAMPLES` whole files or blocks of `_BLOCK` bytes at equal distances: another
+selection, version or encoding is noticed, an image is not that was exchanged for one of
+the same size between two samples.
+
+Labels count, all of them, where they are read from folders. Those of TFDS lie in its
+files beside the images, with records that a slice such as "train[:90%]" leaves out;
+there the name, the version and the lengths of the shards count as well. Pixels that
+were encoded again are other images, and so are those of a set that TFDS prepared
+again in other files.
 """
 
 import hashlib
@@ -25,7 +33,7 @@ def of(*parts: Any) -> str:
             digest.update(f"{part.dtype} {part.shape}\n".encode())
             digest.update(np.ascontiguousarray(part).data)
         else:
-            digest.update(f"{part}\n".encode())
+            digest.update(f"{part!r}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -64,10 +64,10 @@ class ImageSplit:
         """
         return self.labels_of(range(len(self)))
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits for all images, in order, with their labels."""
-        return self._source.fingerprint()
+        return self._source.fingerprint
 
     def labels_of(self, indices: Indices) -> np.ndarray:
         """Classes of some images, without decoding them or reading any other.

@@ -5,6 +5,7 @@ are decoded by whoever reads them, and labels, for which no image is decoded.
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ class Source(Protocol):
     def records(self, indices: Sequence[int]) -> Sequence[Record]:
         """The encoded images with these indices."""
 
+    @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits for all images, in order, with their labels."""
 
@@ -73,6 +75,7 @@ class RecordList:
         """See `Source`."""
         return [self.images[index] for index in indices]
 
+    @functools.cached_property
     def fingerprint(self) -> str:
         """See `Source`."""
         images = self.images
@@ -104,9 +107,10 @@ class Subset:
         """See `Source`."""
         return self.source.records([int(self.indices[index]) for index in indices])
 
+    @functools.cached_property
     def fingerprint(self) -> str:
         """See `Source`."""
-        return fingerprint.of(self.source.fingerprint(), self.indices)
+        return fingerprint.of(self.source.fingerprint, self.indices)
 
 
 class Digits:

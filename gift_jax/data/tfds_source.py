@@ -1,6 +1,7 @@
 """TFDS image classification sets, read without TensorFlow and without a network."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -107,10 +108,12 @@ class _TfdsSource:
             ) from error
         return values
 
+    @functools.cached_property
     def fingerprint(self) -> str:
         return fingerprint.of(
+            self.examples.dataset_info.full_name,
             fingerprint.of_files([pathlib.Path(f.filename) for f in self.files]),
-            [(f.skip, f.take) for f in self.files],
+            [(f.skip, f.take, f.examples_in_shard) for f in self.files],
             self.class_order,
         )
 

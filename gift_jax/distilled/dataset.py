@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gift_jax.data import preprocess
+from gift_jax.runtime.errors import InputError
 
 ARRAYS_FILE = "distilled.npz"
 METADATA_FILE = "distilled.json"
@@ -58,7 +59,7 @@ class DistilledDataset:
 
     Raises:
       TypeError: labels that are not integers.
-      ValueError: arrays whose shapes or values do not fit; the message names
+      InputError: arrays whose shapes or values do not fit; the message names
         the array, the value found and what was expected.
     """
 
@@ -71,7 +72,7 @@ class DistilledDataset:
     def __post_init__(self) -> None:
         """Checks all arrays and brings them to their dtypes."""
         if not np.issubdtype(self.labels.dtype, np.integer):
-            raise TypeError(
+            raise InputError(
                 f"hard labels must be integers, got dtype {self.labels.dtype}; soft "
                 "labels belong into soft_labels"
             )
@@ -129,21 +130,21 @@ class DistilledDataset:
 
 def _check_images(images: np.ndarray, *, whitened: bool) -> None:
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
-        raise ValueError(
+        raise InputError(
             f"distilled images have shape {images.shape}, expected (N, H, W, C) with "
             "N > 0 and C = 1 or 3 (channels last)"
         )
     if not np.issubdtype(images.dtype, np.floating):
-        raise ValueError(
+        raise InputError(
             f"distilled images have dtype {images.dtype}, expected floats; divide "
             "uint8 pixels by 255"
         )
     if not np.isfinite(images).all():
         index = int(np.argwhere(~np.isfinite(images))[0, 0])
-        raise ValueError(f"distilled image {index} holds NaN or infinity")
+        raise InputError(f"distilled image {index} holds NaN or infinity")
     low, high = float(images.min()), float(images.max())
     if not whitened and (low < PIXEL_RANGE[0] or high > PIXEL_RANGE[1]):
-        raise ValueError(
+        raise InputError(
             f"distilled pixels range over [{low:.3g}, {high:.3g}], expected [0, 1] "
             "with little overshoot: undo the normalisation, divide by 255, or give "
             "the ZCA transform the images are whitened with"
@@ -152,12 +153,12 @@ def _check_images(images: np.ndarray, *, whitened: bool) -> None:
 
 def _check_labels(labels: np.ndarray, num_images: int, num_classes: int) -> None:
     if labels.shape != (num_images,):
-        raise ValueError(
+        raise InputError(
             f"hard labels have shape {labels.shape}, expected ({num_images},) for "
             f"{num_images} images"
         )
     if labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(
+        raise InputError(
             f"hard labels range over [{labels.min()}, {labels.max()}], expected "
             f"[0, {num_classes - 1}] for {num_classes} classes"
         )
@@ -167,14 +168,14 @@ def _check_soft_labels(
     soft_labels: np.ndarray, num_images: int, num_classes: int
 ) -> None:
     if soft_labels.shape != (num_images, num_classes):
-        raise ValueError(
+        raise InputError(
             f"soft labels have shape {soft_labels.shape}, expected "
             f"({num_images}, {num_classes}) for {num_images} images of "
             f"{num_classes} classes"
         )
     if not np.isfinite(soft_labels).all():
         row = int(np.argwhere(~np.isfinite(soft_labels))[0, 0])
-        raise ValueError(f"the soft label of image {row} holds NaN or infinity")
+        raise InputError(f"the soft label of image {row} holds NaN or infinity")
 
 
 def save_distilled(dataset: DistilledDataset, directory: pathlib.Path) -> None:
@@ -216,23 +217,23 @@ def load_distilled(directory: pathlib.Path) -> DistilledDataset:
 
     Raises:
       FileNotFoundError: a file is missing.
-      ValueError: a file is damaged or its arrays do not fit together.
+      InputError: a file is damaged or its arrays do not fit together.
     """
     arrays = read_npz(directory / ARRAYS_FILE)
     path = directory / METADATA_FILE
     try:
         record = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error})") from error
+        raise InputError(f"{path} is not valid JSON ({error})") from error
     if not isinstance(record, dict):
-        raise ValueError(
+        raise InputError(
             f"{path} holds a JSON {type(record).__name__}, expected an object with the "
             "fields that save_distilled writes"
         )
     try:
         return _from_record(arrays, record)
     except KeyError as error:
-        raise ValueError(
+        raise InputError(
             f"{directory} lacks {error}, which save_distilled writes; make it anew"
         ) from error
 
@@ -281,14 +282,14 @@ def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is a directory, truncated, not an npz, or holds pickled
+      InputError: the file is a directory, truncated, not an npz, or holds pickled
         objects.
     """
     import zipfile
     import zlib
 
     if path.is_dir():
-        raise ValueError(f"{path} is a directory, expected an npz file")
+        raise InputError(f"{path} is a directory, expected an npz file")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
     # NumPy raises TypeError where an .npy has the name of an npz, and zipfile
@@ -301,7 +302,7 @@ def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except damages as error:
-        raise ValueError(
+        raise InputError(
             f"{path} is not a readable npz file ({error}); it may be truncated or hold "
             "pickled objects: copy or download it again"
         ) from error

@@ -17,6 +17,7 @@ import numpy as np
 from gift_jax.data import preprocess
 from gift_jax.distilled import readers
 from gift_jax.distilled.dataset import DistilledDataset, as_uint8, read_npz
+from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import fkd
 from gift_jax.torch_io import torch_files
 
@@ -66,14 +67,14 @@ def inspect(
     Raises:
       FileNotFoundError: there is nothing at the path.
       ImportError: a package is missing that reads this format.
-      TypeError, ValueError: it is nothing known, or malformed, or `preview_path` was
+      InputError: it is nothing known, or malformed, or `preview_path` was
         given for something without images.
     """
     describe = _other_than_images(path)
     if describe is None:
         return list(_distilled_facts(path, dataset, preview_path))
     if preview_path is not None:
-        raise ValueError(f"{path} holds no images to write a preview of")
+        raise InputError(f"{path} holds no images to write a preview of")
     return list(describe(path))
 
 
@@ -231,9 +232,9 @@ def _record_facts(path: pathlib.Path) -> Facts:
     try:
         record = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error})") from error
+        raise InputError(f"{path} is not valid JSON ({error})") from error
     if not isinstance(record, dict):
-        raise ValueError(
+        raise InputError(
             f"{path} holds a JSON {type(record).__name__}, expected an object"
         )
     for name, value in record.items():

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gift_jax.data import preprocess
+from gift_jax.runtime.errors import InputError
 
 # ZCAWhitening(eps=0.1) in DATM, `utils/utils_baseline.py`, and in GIFT's evaluator.
 _KORNIA_RIDGE = 0.1
@@ -40,7 +41,7 @@ def fit_kornia(train_images: np.ndarray) -> preprocess.Whitening:
 
     Raises:
       TypeError: images that are not uint8.
-      ValueError: another number of axes, or fewer images than dimensions.
+      InputError: another number of axes, or fewer images than dimensions.
     """
     channels = train_images.shape[-1]
     pixels = preprocess.Normalization((0.0,) * channels, (1.0,) * channels)
@@ -73,7 +74,7 @@ def fit_frepo(
       statistics: FRePo's channel statistics.
 
     Raises:
-      TypeError, ValueError: As `fit_kornia`.
+      InputError: As `fit_kornia`.
     """
     flat = _Flat(train_images, statistics)
     center = flat.mean()
@@ -102,12 +103,12 @@ class _Flat:
         self, images: np.ndarray, normalization: preprocess.Normalization
     ) -> None:
         if images.dtype != np.uint8:
-            raise TypeError(
+            raise InputError(
                 f"ZCA is fitted on uint8 train images, got dtype {images.dtype}"
             )
         self.dimensions = math.prod(images.shape[1:])
         if images.ndim != 4 or len(images) < self.dimensions:
-            raise ValueError(
+            raise InputError(
                 f"ZCA cannot be fitted on train images of shape {images.shape}: "
                 "expected (N, H, W, C) with N >= H * W * C, the whole train split"
             )

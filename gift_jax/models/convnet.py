@@ -75,10 +75,10 @@ class ConvNet(nn.Module):
             (B, num_classes) float32.
 
         Raises:
-            ValueError: The images are not of the size that the model was built for.
+            InputError: The images are not of the size that the model was built for.
         """
         if images.shape[1:3] != (self.image_size, self.image_size):
-            raise ValueError(
+            raise InputError(
                 f"conv{self.depth} was built for image_size={self.image_size}, but the "
                 f"images have the shape {images.shape}."
             )

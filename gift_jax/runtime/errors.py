@@ -5,8 +5,6 @@ What is not one of `EXPECTED` is a fault of the program, and keeps its traceback
 
 import jax
 
-from gift_jax.runtime import hosts
-
 
 class UserError(Exception):
     """Something that the user can do something about; the message says what."""
@@ -34,7 +32,7 @@ def message(error: BaseException) -> str:
     if not isinstance(error, jax.errors.JaxRuntimeError):
         return text
     text = text.strip().splitlines()[0]
-    if hosts.count() == 1:
+    if not jax.distributed.is_initialized():
         return text
     return (
         f"the devices of the hosts lost one another ({text}): another process has most "

@@ -20,6 +20,8 @@ from typing import Any
 import jax
 from jax._src import distributed
 
+from gift_jax.runtime.errors import InputError
+
 _PREFIX = "gift_jax/"
 _FAILURE = f"{_PREFIX}failure"
 # Python handles signals between two waits.
@@ -62,7 +64,7 @@ def devices(local: Sequence[jax.Device]) -> tuple[jax.Device, ...]:
       ValueError: JAX sees several hosts that did not join.
     """
     if count() != jax.process_count():
-        raise ValueError(
+        raise InputError(
             f"JAX sees {jax.process_count()} processes: start the command on all of "
             "them with --distributed"
         )
@@ -188,12 +190,12 @@ def initialize(
     """
     given = (coordinator_address, num_processes, process_id)
     if any(value is not None for value in given) and None in given:
-        raise ValueError(
+        raise InputError(
             "coordinator_address, num_processes and process_id go together, but are "
             f"{coordinator_address!r}, {num_processes!r} and {process_id!r}"
         )
     if coordinator_address and not coordinator_address.rpartition(":")[2].isdigit():
-        raise ValueError(
+        raise InputError(
             f"coordinator_address is {coordinator_address!r}, expected HOST:PORT"
         )
     too_late = threading.Timer(
@@ -215,7 +217,7 @@ def initialize(
     except ValueError as error:
         if coordinator_address:
             raise
-        raise ValueError(
+        raise InputError(
             f"no cluster was detected ({error}); give --coordinator_address, "
             "--num_processes and --process_id"
         ) from error

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gift_jax.runtime.errors import InputError, MissingPackageError
 from gift_jax.torch_io import torch_files
 
 # Keys under which training scripts keep the state dict: "model" (RDED, GIFT, SRe2L),
@@ -31,14 +32,14 @@ def load_checkpoint(path: str | os.PathLike) -> Mapping[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is damaged, holds no dict, or refers to Python objects
+        InputError: The file is damaged, holds no dict, or refers to Python objects
             that could run code.
     """
     checkpoint = torch_files.load_torch(path)
     if not isinstance(checkpoint, Mapping):
         is_tensor = isinstance(checkpoint, np.ndarray)
         kind = "tensor" if is_tensor else type(checkpoint).__name__
-        raise ValueError(
+        raise InputError(
             f"{path} holds a {kind}, but a checkpoint is a dict of tensors by name: "
             "torch.save(network.state_dict(), path)."
         )
@@ -53,7 +54,7 @@ def state_dict(checkpoint: Mapping[str, Any], origin: str) -> dict[str, np.ndarr
         origin: Where it is from, for error messages.
 
     Raises:
-        ValueError: No tensors are found, or values among them are not tensors.
+        InputError: No tensors are found, or values among them are not tensors.
     """
     for wrapper in _WRAPPERS:
         if isinstance(checkpoint.get(wrapper), Mapping):
@@ -64,7 +65,7 @@ def state_dict(checkpoint: Mapping[str, Any], origin: str) -> dict[str, np.ndarr
         if not (isinstance(name, str) and _is_tensor(value))
     ]
     if others or not checkpoint:
-        raise ValueError(
+        raise InputError(
             f"{origin} is no state dict: it has the entries "
             f"{', '.join(map(str, list(checkpoint)[:8])) or '(none)'}, of which "
             f"{len(others)} are not tensors under a name. Expected only those, or a "
@@ -104,20 +105,20 @@ def torchvision_state_dict(name: str, weights: str) -> Mapping[str, Any]:
     Raises:
         ImportError: PyTorch or torchvision cannot be imported.
         ConnectionError: The weights are not in PyTorch's cache and cannot be fetched.
-        ValueError: torchvision has no such network or weights.
+        InputError: torchvision has no such network or weights.
     """
     try:
         from torchvision.models import get_model_weights, list_models
     except (ImportError, RuntimeError) as error:  # the latter: for another PyTorch
-        raise ImportError(
+        raise MissingPackageError(
             f"The ImageNet weights of {name} need PyTorch and torchvision, which "
             f'cannot be imported ({error}): pip install "gift_jax[torch]"'
         ) from error
     if name not in list_models():
-        raise ValueError(f"torchvision has no network {name!r}, so no weights for it.")
+        raise InputError(f"torchvision has no network {name!r}, so no weights for it.")
     available = get_model_weights(name)
     if weights not in available.__members__:
-        raise ValueError(
+        raise InputError(
             f"torchvision has no weights {weights!r} for {name}; it has "
             f"{', '.join(available.__members__)}."
         )

@@ -18,6 +18,7 @@ from gift_jax.models.efficientnet import EfficientNetB0
 from gift_jax.models.mobilenet import MobileNetV2
 from gift_jax.models.resnet import ResNet
 from gift_jax.models.vgg import VGG11
+from gift_jax.runtime.errors import InputError
 
 
 class TorchModule(NamedTuple):
@@ -47,7 +48,7 @@ def torch_tables(model: nn.Module) -> dict[str, Table]:
     Returns:
         {layout: {path of the Flax module: PyTorch module}}.
     """
-    raise TypeError(f"No table of PyTorch names for {type(model).__name__}.")
+    raise InputError(f"No table of PyTorch names for {type(model).__name__}.")
 
 
 @torch_tables.register

@@ -22,6 +22,7 @@ import ml_dtypes
 import numpy as np
 
 from gift_jax.runtime import atomic
+from gift_jax.runtime.errors import InputError
 
 _DTYPES = {
     "FloatStorage": np.dtype(np.float32),
@@ -41,7 +42,7 @@ _STORAGES = {dtype: name for name, dtype in _DTYPES.items()}
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
-class UnsafePickleError(ValueError):
+class UnsafePickleError(InputError):
     """A file refers to a Python object that is not data, and may be code."""
 
 
@@ -60,7 +61,7 @@ def load_torch(path: str | os.PathLike) -> Any:
     Raises:
       FileNotFoundError: there is no such file.
       UnsafePickleError: the file refers to a class or function that is not data.
-      ValueError: the file is truncated, damaged or not PyTorch's.
+      InputError: the file is truncated, damaged or not PyTorch's.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -73,7 +74,7 @@ def load_torch(path: str | os.PathLike) -> Any:
         except UnsafePickleError as error:
             raise UnsafePickleError(f"{path} {error}") from None
         except Exception as error:  # damaged bytes raise a dozen different types
-            raise ValueError(
+            raise InputError(
                 f"{path} ({path.stat().st_size:,} bytes) is not a readable PyTorch "
                 f"file ({type(error).__name__}: {error}). It may be truncated, or an "
                 "error page saved in its place: copy or download it again"
@@ -84,7 +85,7 @@ def _load_zip(stream: BinaryIO) -> Any:
     with zipfile.ZipFile(stream) as archive:
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise ValueError(f"a zip archive with {len(pickles)} data.pkl, expected 1")
+            raise InputError(f"a zip archive with {len(pickles)} data.pkl, expected 1")
         root = pickles[0].removesuffix("data.pkl")
         big = f"{root}byteorder" in archive.namelist() and (
             archive.read(f"{root}byteorder") == b"big"
@@ -110,10 +111,10 @@ def _load_legacy(stream: BinaryIO) -> Any:
         return storages.setdefault(key, np.zeros(numel, dtype))
 
     if _Unpickler(stream, storage).load() != _LEGACY_MAGIC:
-        raise ValueError("it starts neither as a zip archive nor as an old torch file")
+        raise InputError("it starts neither as a zip archive nor as an old torch file")
     _Unpickler(stream, storage).load()  # the protocol version
     if not _Unpickler(stream, storage).load()["little_endian"]:
-        raise ValueError("it is in big-endian byte order")
+        raise InputError("it is in big-endian byte order")
     result = _Unpickler(stream, storage).load()
     for key in _Unpickler(stream, storage).load():
         numel = int.from_bytes(stream.read(8), "little")
@@ -274,7 +275,7 @@ def _pickled(value: Any, storages: list[np.ndarray]) -> bytes:
         if isinstance(value, tuple):
             return pickle.MARK + items + pickle.TUPLE
         return pickle.EMPTY_LIST + pickle.MARK + items + pickle.APPENDS
-    raise TypeError(
+    raise InputError(
         f"cannot write a {type(value).__name__} to a PyTorch file; expected NumPy "
         "arrays, dicts, lists, tuples, numbers, text or None"
     )
@@ -282,7 +283,7 @@ def _pickled(value: Any, storages: list[np.ndarray]) -> bytes:
 
 def _pickled_tensor(array: np.ndarray, storages: list[np.ndarray]) -> bytes:
     if array.dtype.newbyteorder("=") not in _STORAGES:
-        raise TypeError(
+        raise InputError(
             f"PyTorch has no tensors of dtype {array.dtype}; "
             f"expected one of {', '.join(map(str, _STORAGES))}"
         )

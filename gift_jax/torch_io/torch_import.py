@@ -17,6 +17,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from gift_jax.models.registry import create_model
+from gift_jax.runtime.errors import InputError
 from gift_jax.torch_io import checkpoints, torch_files
 from gift_jax.torch_io.names import Table, torch_tables
 
@@ -89,7 +90,7 @@ def import_torch(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is no checkpoint or would run code, or its tensors do not
+        InputError: The file is no checkpoint or would run code, or its tensors do not
             fit the model: other classes, missing, unused or of other shapes.
     """
     module = create_model(
@@ -105,7 +106,7 @@ def import_torch(
     table = max(tables, key=lambda table: _names_in_common(table, tensors))
     stem, *_, head = (f"{torch_module.name}.weight" for torch_module in table.values())
     if head in tensors and len(tensors[head]) != num_classes:
-        raise ValueError(
+        raise InputError(
             f"{origin} has {len(tensors[head])} classes (rows of {head!r}), but "
             f"num_classes is {num_classes}."
         )
@@ -151,7 +152,7 @@ def export_torch(
         float32 arrays by PyTorch's names.
 
     Raises:
-        ValueError: The model has no such layout, or the variables do not fit it.
+        InputError: The model has no such layout, or the variables do not fit it.
     """
     module = create_model(
         model, num_classes=num_classes, image_size=image_size, **options
@@ -159,7 +160,7 @@ def export_torch(
     tables = torch_tables(module)
     layout = layout or next(iter(tables))
     if layout not in tables:
-        raise ValueError(
+        raise InputError(
             f"{model} has no layout {layout!r}; it has {', '.join(tables)}."
         )
     collections = {name: variables.get(name, {}) for name in ("params", "batch_stats")}
@@ -207,7 +208,7 @@ def save_torch(
 
     Raises:
         FileNotFoundError: There is no such directory.
-        ValueError: See `export_torch`.
+        InputError: See `export_torch`.
     """
     tensors = export_torch(
         variables,
@@ -239,7 +240,7 @@ def import_torchvision(
     Raises:
         ConnectionError: The weights are not in PyTorch's cache and cannot be fetched.
         ImportError: PyTorch or torchvision cannot be imported.
-        ValueError: torchvision has no such model or weights.
+        InputError: torchvision has no such model or weights.
     """
     state = checkpoints.torchvision_state_dict(model, weights)
     return import_torch(state, model=model, num_classes=1000, image_size=image_size)
@@ -288,4 +289,4 @@ def _check_fit(
         if names
     ]
     if differences:
-        raise ValueError(f"{what}; {'; '.join(differences)}.")
+        raise InputError(f"{what}; {'; '.join(differences)}.")

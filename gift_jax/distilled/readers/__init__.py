@@ -7,7 +7,7 @@ in `READERS`.
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -124,8 +124,10 @@ def read_distilled(
 
 
 def _reader(source: str) -> Callable[[Request], DistilledDataset]:
-    found = registry.find("distilled.source", source, READERS)
-    return found.read if source in READERS else found
+    if source in READERS:
+        return READERS[source].read
+    outside: Any = registry.find("distilled.source", source, READERS)
+    return outside
 
 
 def guess_source(path: pathlib.Path) -> str:
@@ -133,7 +135,7 @@ def guess_source(path: pathlib.Path) -> str:
 
     Raises:
       FileNotFoundError: there is nothing.
-      ValueError: it has no format that is known, or several.
+      InputError: it has no format that is known, or several.
     """
     found = [name for name, reader in READERS.items() if reader.matches(path)]
     if len(found) == 1:

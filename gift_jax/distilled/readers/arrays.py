@@ -7,6 +7,7 @@ import numpy as np
 from gift_jax.data import info, preprocess
 from gift_jax.distilled.dataset import DistilledDataset, Metadata
 from gift_jax.distilled.readers import request as request_lib
+from gift_jax.runtime.errors import InputError
 
 # Images that were whitened in the convention that they are un-whitened in look like
 # pixels again; those of RFAD have percentiles of -0.7 and 1.8. In a wrong convention
@@ -18,13 +19,13 @@ def channels_last(images: np.ndarray) -> np.ndarray:
     """(N, C, H, W) or (N, H, W, C) of 1 or 3 channels -> (N, H, W, C).
 
     Raises:
-      ValueError: no axis, or both, can be the channels.
+      InputError: no axis, or both, can be the channels.
     """
     if images.ndim == 4:
         first, last = images.shape[1] in (1, 3), images.shape[3] in (1, 3)
         if first != last:
             return np.moveaxis(images, 1, -1) if first else images
-    raise ValueError(
+    raise InputError(
         f"images have shape {images.shape}, expected (N, C, H, W) or (N, H, W, C) "
         "with C = 1 or 3"
     )
@@ -45,10 +46,10 @@ def hard_labels(soft_labels: np.ndarray) -> tuple[np.ndarray, str]:
       the order of classes, or "argmax".
 
     Raises:
-      ValueError: `soft_labels` has not two axes.
+      InputError: `soft_labels` has not two axes.
     """
     if soft_labels.ndim != 2:
-        raise ValueError(f"soft labels have shape {soft_labels.shape}, expected (N, C)")
+        raise InputError(f"soft labels have shape {soft_labels.shape}, expected (N, C)")
     num_images, num_classes = soft_labels.shape
     argmax = soft_labels.argmax(axis=1).astype(np.int32)
     if num_images % num_classes == 0:
@@ -125,11 +126,11 @@ def whitened_dataset(
       **metadata: Fields of `Metadata`.
 
     Raises:
-      ValueError: the images were not whitened like that.
+      InputError: the images were not whitened like that.
     """
     low, high = np.percentile(whitening.invert(images), (1, 99))
     if low < _UNWHITENED_RANGE[0] or high > _UNWHITENED_RANGE[1]:
-        raise ValueError(
+        raise InputError(
             f"un-whitened, 98% of the pixels range over [{low:.3g}, {high:.3g}], "
             f"expected less than {list(_UNWHITENED_RANGE)}: the images are not "
             "whitened, or in another convention, or were made from another dataset "
@@ -150,7 +151,7 @@ def _dataset(
     metadata: dict[str, Any],
 ) -> DistilledDataset:
     if images.shape[-1] != info.channels:
-        raise ValueError(
+        raise InputError(
             f"images of shape {images.shape} have {images.shape[-1]} channels, but "
             f"{info.name} has {info.channels}"
         )

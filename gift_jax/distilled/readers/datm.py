@@ -15,6 +15,7 @@ from gift_jax.distilled import zca
 from gift_jax.distilled.dataset import DistilledDataset
 from gift_jax.distilled.readers import arrays
 from gift_jax.distilled.readers.request import Request
+from gift_jax.runtime.errors import InputError
 from gift_jax.torch_io import torch_files
 
 IMAGES, LABELS, LEARNING_RATE = "images_best.pt", "labels_best.pt", "lr_best.pt"
@@ -74,7 +75,7 @@ def _tensor(path: pathlib.Path, axes: int | None) -> np.ndarray:
     array = np.asarray(value) if isinstance(value, int | float) else value
     if not isinstance(array, np.ndarray) or axes not in (None, array.ndim):
         found = getattr(array, "shape", type(array).__name__)
-        raise ValueError(f"{path} holds {found}, expected a tensor of {axes} axes")
+        raise InputError(f"{path} holds {found}, expected a tensor of {axes} axes")
     if axes is None and array.size != 1:
-        raise ValueError(f"{path} holds a tensor {array.shape}, expected one number")
+        raise InputError(f"{path} holds a tensor {array.shape}, expected one number")
     return array

@@ -16,6 +16,7 @@ from gift_jax.data import info as info_lib
 from gift_jax.distilled.dataset import DistilledDataset
 from gift_jax.distilled.readers import arrays, images
 from gift_jax.distilled.readers.request import Request
+from gift_jax.runtime.errors import InputError
 
 LOOKS_LIKE = (
     "directories 00000/, 00001/ ... or new000/, new001/ ... (also "
@@ -61,7 +62,7 @@ def _class_folders(root: pathlib.Path) -> dict[int, pathlib.Path]:
     """From class to folder.
 
     Raises:
-      ValueError: two folders of the same number.
+      InputError: two folders of the same number.
     """
     folders: dict[int, pathlib.Path] = {}
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
@@ -70,7 +71,7 @@ def _class_folders(root: pathlib.Path) -> dict[int, pathlib.Path]:
             continue
         label = int(match[1])
         if label in folders:
-            raise ValueError(f"{folders[label]} and {folder} are both class {label}")
+            raise InputError(f"{folders[label]} and {folder} are both class {label}")
         folders[label] = folder
     return folders
 
@@ -79,7 +80,7 @@ def _require_classes(found: set[int], info: info_lib.DatasetInfo) -> None:
     expected = set(range(info.num_classes))
     if found != expected:
         missing, unknown = sorted(expected - found), sorted(found - expected)
-        raise ValueError(
+        raise InputError(
             f"{len(found)} class folders, expected {info.num_classes} for {info.name}: "
             f"classes {missing[:_SHOWN]} are missing, {unknown[:_SHOWN]} are unknown"
         )
@@ -93,12 +94,12 @@ def _image_files(folder: pathlib.Path) -> dict[int, pathlib.Path]:
             continue
         match = _FILE.fullmatch(file.name)
         if match is None:
-            raise ValueError(
+            raise InputError(
                 f"{file} is not an image of a distilled dataset; expected names like "
                 "class00000_id00000.jpg or .png"
             )
         if int(match[1]) in files:
-            raise ValueError(f"{files[int(match[1])]} and {file} have the same id")
+            raise InputError(f"{files[int(match[1])]} and {file} have the same id")
         files[int(match[1])] = file
     return files
 
@@ -108,7 +109,7 @@ def _first(
 ) -> dict[int, pathlib.Path]:
     missing = [index for index in range(ipc) if index not in files]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"{folder} holds {len(files)} images and lacks the ids "
             f"{missing[:_SHOWN]}, expected 0 to {ipc - 1} for IPC {ipc} "
             f"(--config.distilled.ipc={ipc}, in Python ipc={ipc})"
@@ -122,10 +123,10 @@ def _require_equal_counts(
     counts = {label: len(by_id) for label, by_id in files.items()}
     fewest = min(counts, key=counts.__getitem__)
     if counts[fewest] < max(counts.values()):
-        raise ValueError(
+        raise InputError(
             f"{folders[fewest]} holds {counts[fewest]} images, other class folders "
             f"hold {max(counts.values())}: unpack the data again, or keep "
             "the same number of each class (--config.distilled.ipc, in Python ipc=)"
         )
     if not counts[fewest]:
-        raise ValueError(f"{folders[fewest]} holds no images")
+        raise InputError(f"{folders[fewest]} holds no images")

@@ -16,6 +16,7 @@ from gift_jax.distilled import zca
 from gift_jax.distilled.dataset import DistilledDataset, read_npz
 from gift_jax.distilled.readers import arrays, npz
 from gift_jax.distilled.readers.request import Request
+from gift_jax.runtime.errors import InputError
 
 LOOKS_LIKE = (
     "a Flax checkpoint file with `params.x_proto` and `params.y_proto`, or .npz "
@@ -92,7 +93,7 @@ def require_checkpoint(path: pathlib.Path) -> Mapping[str, Any]:
     """As `load_checkpoint`, but raises ValueError where there is none."""
     state = load_checkpoint(path)
     if state is None:
-        raise ValueError(
+        raise InputError(
             "no Flax checkpoint with `params.x_proto` and `params.y_proto` there; the "
             "file may be truncated, or the directory may hold several"
         )
@@ -118,7 +119,7 @@ def learnt_dataset(
     info = request.info()
     images, soft_labels = np.asarray(images), np.asarray(soft_labels)
     if images.ndim != 4:
-        raise ValueError(f"`x_proto` has shape {images.shape}, expected (N, H, W, C)")
+        raise InputError(f"`x_proto` has shape {images.shape}, expected (N, H, W, C)")
     if info.channels == 1:
         return arrays.standardised_dataset(
             request, info, images, soft_labels, method=method
@@ -133,7 +134,7 @@ def learnt_dataset(
 
 def _require_statistics(info: info_lib.DatasetInfo) -> preprocess.Normalization:
     if info.name not in _STATISTICS:
-        raise ValueError(
+        raise InputError(
             f"FRePo's data made from {info.name} cannot be read: known are "
             f"{', '.join(_STATISTICS)}, MNIST and Fashion-MNIST. (At 128 pixels FRePo "
             "whitens blocks of 64, a matrix of 12,288 squared per block.)"

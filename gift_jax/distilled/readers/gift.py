@@ -13,6 +13,7 @@ from gift_jax.data import info as info_lib
 from gift_jax.distilled.dataset import DistilledDataset
 from gift_jax.distilled.readers import arrays, datm
 from gift_jax.distilled.readers.request import Request
+from gift_jax.runtime.errors import InputError
 from gift_jax.torch_io import torch_files
 
 FILE = "data.pt"
@@ -36,16 +37,16 @@ def read(request: Request) -> DistilledDataset:
     expected = {"dataset", "data", "label"}
     if not isinstance(content, dict) or not expected <= content.keys():
         keys = sorted(map(str, content)) if isinstance(content, dict) else []
-        raise ValueError(
+        raise InputError(
             f"{path} holds a {type(content).__name__} with the keys {keys[:10]}, "
             f"expected a dict with {sorted(expected)}"
         )
     info = request.info(str(content["dataset"]))
     images, labels = content["data"], content["label"]
     if not (isinstance(images, np.ndarray) and isinstance(labels, np.ndarray)):
-        raise ValueError(f"{path}: `data` and `label` must be tensors")
+        raise InputError(f"{path}: `data` and `label` must be tensors")
     if images.ndim != 4 or images.shape[1] != info.channels:
-        raise ValueError(
+        raise InputError(
             f"{path}: `data` has shape {images.shape}, expected (N, {info.channels}, "
             f"H, W) for {info.name}"
         )

@@ -9,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from gift_jax.data import image_split
+from gift_jax.runtime.errors import InputError
 
 
 def stack(
@@ -24,7 +25,7 @@ def stack(
       (N, H, W, channels) uint8.
 
     Raises:
-      ValueError: an image cannot be decoded, has more than 8 bits a channel, or another
+      InputError: an image cannot be decoded, has more than 8 bits a channel, or another
         size than the first.
     """
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -35,7 +36,7 @@ def stack(
         images = np.empty((len(sources), *first.shape), np.uint8)
         for index, image in enumerate(itertools.chain([first], decoded)):
             if image.shape != first.shape:
-                raise ValueError(
+                raise InputError(
                     f"images of mixed sizes: {sources[0][0]} has {_size(first)} "
                     f"pixels, {sources[index][0]} has {_size(image)}"
                 )
@@ -50,7 +51,7 @@ def _decode(name: object, file: pathlib.Path | BinaryIO, channels: int) -> np.nd
         with Image.open(file) as image:
             pixels = np.array(image_split.convert(image, channels, name))
     except (OSError, SyntaxError) as error:
-        raise ValueError(f"{name} is not a readable image ({error})") from error
+        raise InputError(f"{name} is not a readable image ({error})") from error
     return pixels.reshape(*pixels.shape[:2], channels)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from gift_jax.distilled.dataset import DistilledDataset, read_npz
 from gift_jax.distilled.readers import arrays
 from gift_jax.distilled.readers.request import Request
+from gift_jax.runtime.errors import InputError
 
 LOOKS_LIKE = (
     ".npz with `images` uint8, or float in [0, 1], `labels` (N,) integers, and if "
@@ -28,10 +29,10 @@ def array_names(path: pathlib.Path) -> set[str]:
 
 
 def require(stored: dict[str, np.ndarray], *names: str) -> None:
-    """Raises ValueError where a name is missing."""
+    """Raises InputError where a name is missing."""
     missing = [name for name in names if name not in stored]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"no array named {' or '.join(map(repr, missing))}; "
             f"found {', '.join(stored) or 'none'}"
         )
@@ -52,7 +53,7 @@ def read(request: Request) -> DistilledDataset:
     info = request.info(str(stored["dataset"]) if "dataset" in stored else None)
     labels = stored["labels"]
     if labels.ndim == 2 and labels.shape[1] > 1:
-        raise ValueError(
+        raise InputError(
             f"`labels` have shape {labels.shape}, expected (N,) integers; soft labels "
             "belong into `soft_labels`. If the file is RFAD's, say source='rfad'"
         )

@@ -15,6 +15,7 @@ import numpy as np
 from gift_jax.distilled.dataset import DistilledDataset
 from gift_jax.distilled.readers import arrays, images
 from gift_jax.distilled.readers.request import Request
+from gift_jax.runtime.errors import InputError, MissingPackageError
 
 LOOKS_LIKE = (
     "a .parquet file, a directory with some, or the hub id "
@@ -41,12 +42,12 @@ def read(request: Request) -> DistilledDataset:
     if request.path.exists():
         files = _files(request.path)
         if not files:
-            raise ValueError("there is no .parquet file")
+            raise InputError("there is no .parquet file")
         encoded, labels = _read_files(files)
     else:
         encoded, labels = _read_hub(request.path.as_posix())
     if not encoded:
-        raise ValueError("the parquet files hold no rows")
+        raise InputError("the parquet files hold no rows")
     rows = [(f"row {row}", io.BytesIO(data)) for row, data in enumerate(encoded)]
     pixels = images.stack(rows, info.channels)
     return arrays.pixel_dataset(request, info, pixels, labels)
@@ -65,7 +66,7 @@ def _read_files(paths: list[pathlib.Path]) -> tuple[list[bytes], np.ndarray]:
         import pyarrow as pa
         from pyarrow import parquet as pq
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             'parquet files are read with pyarrow: pip install "gift_jax[parquet]"'
         ) from error
     encoded: list[bytes] = []
@@ -75,7 +76,7 @@ def _read_files(paths: list[pathlib.Path]) -> tuple[list[bytes], np.ndarray]:
             label_column = _label_column(pq.read_schema(path).names, str(path))
             table = pq.read_table(path, columns=["image", label_column])
         except pa.ArrowInvalid as error:
-            raise ValueError(
+            raise InputError(
                 f"{path} is not a readable parquet file ({error}); it may be "
                 "truncated: download it again"
             ) from error
@@ -88,7 +89,7 @@ def _read_hub(hub_id: str) -> tuple[list[bytes], np.ndarray]:
     try:
         import datasets
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             f"{hub_id} is not there, and as the id of a Hugging Face dataset it is "
             'read with `datasets`: pip install "gift_jax[parquet]"'
         ) from error
@@ -103,7 +104,7 @@ def _label_column(names: Iterable[str], where: str) -> str:
     names = list(names)
     found = [name for name in _LABELS if name in names]
     if "image" not in names or not found:
-        raise ValueError(
+        raise InputError(
             f"{where} has the columns {', '.join(names)}; expected `image` and one of "
             f"{', '.join(_LABELS)}"
         )
@@ -114,7 +115,7 @@ def _bytes_of(image: Any) -> bytes:
     """The encoded image of a cell: bytes, or the hub's {"bytes": ..., "path": ...}."""
     data = image.get("bytes") if isinstance(image, dict) else image
     if not isinstance(data, bytes):
-        raise ValueError(
+        raise InputError(
             f"a cell of `image` holds {type(image).__name__} without encoded bytes"
         )
     return data

@@ -8,6 +8,7 @@ import pathlib
 from gift_jax.distilled.dataset import DistilledDataset
 from gift_jax.distilled.readers import frepo
 from gift_jax.distilled.readers.request import Request
+from gift_jax.runtime.errors import InputError
 
 LOOKS_LIKE = (
     "a Flax checkpoint file with `ema_average.x_proto`, `ema_average.y_proto` "
@@ -25,5 +26,5 @@ def read(request: Request) -> DistilledDataset:
     """Reads the averaged arrays; see `read_distilled`."""
     average = frepo.require_checkpoint(request.path).get("ema_average")
     if not isinstance(average, dict) or not {"x_proto", "y_proto"} <= average.keys():
-        raise ValueError("the checkpoint has no `ema_average` of images and labels")
+        raise InputError("the checkpoint has no `ema_average` of images and labels")
     return frepo.learnt_dataset(request, average["x_proto"], average["y_proto"], "rcig")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gift_jax.data import info as info_lib
+from gift_jax.runtime.errors import InputError
 
 _METHODS = (
     "rded", "sre2l", "cda", "gvbsm", "g-vbsm", "lpld", "edc", "cim", "datm", "rfad",
@@ -22,7 +23,7 @@ _NAMING_PARTS = 4
 _logger = logging.getLogger(__name__)
 
 
-class TrainImagesNeededError(ValueError):
+class TrainImagesNeededError(InputError):
     """Whitened images cannot be understood without the real train images.
 
     Attributes:
@@ -58,7 +59,7 @@ class Request:
           stored_name: The name that is stored in the file, if there is one.
 
         Raises:
-          ValueError: the name is unknown, missing, or another one than is stored.
+          InputError: the name is unknown, missing, or another one than is stored.
         """
         if stored_name is not None:
             self.require_same_dataset(stored_name)
@@ -68,12 +69,12 @@ class Request:
         return info_lib.dataset_info(name) if name else _named_by(self.path)
 
     def require_same_dataset(self, stored_name: str) -> None:
-        """Raises ValueError where another dataset was given than is stored."""
+        """Raises InputError where another dataset was given than is stored."""
         given = self.dataset
         if isinstance(given, info_lib.DatasetInfo):
             given = given.name
         if given is not None and _classes_of(given) != _classes_of(stored_name):
-            raise ValueError(
+            raise InputError(
                 f"the file says that it is made from {stored_name!r}, but "
                 f"dataset={given!r} was given (in the job config.dataset.name): give "
                 f"{stored_name!r}, or in Python nothing"
@@ -102,7 +103,7 @@ class Request:
 
         Raises:
           TrainImagesNeededError: they were not given.
-          ValueError: they have another shape.
+          InputError: they have another shape.
         """
         if self.train_images is None:
             raise TrainImagesNeededError(
@@ -115,7 +116,7 @@ class Request:
         given = self.train_images
         images = given() if callable(given) else given
         if images.shape[1:] != shape:
-            raise ValueError(
+            raise InputError(
                 f"the train images have shape {images.shape}, expected (N, "
                 f"{', '.join(map(str, shape))}) as the distilled images have"
             )
@@ -144,7 +145,7 @@ def _named_by(path: pathlib.Path) -> info_lib.DatasetInfo:
             return info_lib.DATASETS[found.pop()]
         if found:
             break
-    raise ValueError(
+    raise InputError(
         "the files do not say which dataset they are made from, nor does the path "
         f"(it names {', '.join(sorted(found)) or 'none'}): give dataset=, one of "
         f"{', '.join(info_lib.DATASETS)}"

@@ -40,7 +40,7 @@ def write_distilled(
     Raises:
       FileExistsError: there is something at the path.
       ImportError: "parquet" without pyarrow.
-      ValueError: an unknown format, whitened images in one of 8 bits, or un-whitened
+      InputError: an unknown format, whitened images in one of 8 bits, or un-whitened
         pixels too far outside of [0, 1].
     """
     if format not in WRITERS:

@@ -15,7 +15,7 @@ def write(dataset: DistilledDataset, path: pathlib.Path, *, kind: str = "png") -
       kind: "png" or "jpg", see `images.encode_images`.
 
     Raises:
-      ValueError: the images are whitened.
+      InputError: the images are whitened.
     """
     encoded = images.encode_images(dataset, kind)
     written = [0] * dataset.metadata.num_classes

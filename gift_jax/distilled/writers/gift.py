@@ -22,7 +22,7 @@ def write(dataset: DistilledDataset, path: pathlib.Path) -> None:
       path: The file.
 
     Raises:
-      ValueError: un-whitened pixels too far outside of [0, 1].
+      InputError: un-whitened pixels too far outside of [0, 1].
     """
     is_datm = dataset.metadata.method == "datm" and dataset.is_whitened
     images = dataset.images if is_datm else images_lib.readable_pixels(dataset)

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from gift_jax.distilled.dataset import PIXEL_RANGE, DistilledDataset
+from gift_jax.runtime.errors import InputError
 
 # RDED and SRe2L save JPEG in Pillow's default quality.
 _JPEG_QUALITY = 75
@@ -18,13 +19,13 @@ def readable_pixels(dataset: DistilledDataset) -> np.ndarray:
     """The pixels of a dataset, un-whitened where needed: (N, H, W, C) float32.
 
     Raises:
-      ValueError: they reach so far outside of [0, 1] that no reader could tell them
+      InputError: they reach so far outside of [0, 1] that no reader could tell them
         from images in another unit. They are not clipped: that is another dataset.
     """
     pixels = dataset.pixels()
     low, high = pixels.min(), pixels.max()
     if low < PIXEL_RANGE[0] or high > PIXEL_RANGE[1]:
-        raise ValueError(
+        raise InputError(
             f"un-whitened, the pixels range over [{low:.3g}, {high:.3g}], and only "
             f"those in {list(PIXEL_RANGE)} are read back as pixels. "
             f"{_KEEP_WHITENED}"
@@ -42,12 +43,12 @@ def encode_images(dataset: DistilledDataset, kind: str) -> list[bytes]:
       kind: "png", without loss from there on, or "jpg".
 
     Raises:
-      ValueError: the images are whitened. Their pixels reach far beyond [0, 1], and
+      InputError: the images are whitened. Their pixels reach far beyond [0, 1], and
         the clipped ones are another dataset.
     """
     if dataset.is_whitened:
         low, high = dataset.pixels().min(), dataset.pixels().max()
-        raise ValueError(
+        raise InputError(
             f"the images are ZCA-whitened; as pixels they range over [{low:.3g}, "
             f"{high:.3g}], which 8 bits cannot hold. {_KEEP_WHITENED}"
         )

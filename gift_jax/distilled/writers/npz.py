@@ -20,7 +20,7 @@ def write(dataset: DistilledDataset, path: pathlib.Path) -> None:
       path: The file.
 
     Raises:
-      ValueError: un-whitened pixels too far outside of [0, 1].
+      InputError: un-whitened pixels too far outside of [0, 1].
     """
     pixels = images.readable_pixels(dataset)
     exact = as_uint8(pixels)

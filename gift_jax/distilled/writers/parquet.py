@@ -5,6 +5,7 @@ import pathlib
 
 from gift_jax.distilled.dataset import DistilledDataset
 from gift_jax.distilled.writers import images
+from gift_jax.runtime.errors import MissingPackageError
 
 
 def write(dataset: DistilledDataset, path: pathlib.Path) -> None:
@@ -18,13 +19,13 @@ def write(dataset: DistilledDataset, path: pathlib.Path) -> None:
 
     Raises:
       ImportError: pyarrow is not installed.
-      ValueError: the images are whitened.
+      InputError: the images are whitened.
     """
     try:
         import pyarrow as pa
         from pyarrow import parquet as pq
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             'parquet files are written with pyarrow: pip install "gift_jax[parquet]"'
         ) from error
     encoded = images.encode_images(dataset, "png")
