@@ -1,20 +1,47 @@
 """Kills at random moments, after which the same command ends as if nothing happened."""
 
 import json
+import os
 import pathlib
 import random
 import signal
 import subprocess
+import threading
 import time
 
 import jax
-import launch
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
 from gift_jax.runtime import preemption
 from gift_jax.train import checkpoint
+from tests import launch
+
+
+@pytest.fixture
+def listening(monkeypatch):
+    """SIGTERM is noted here, and forgotten afterwards."""
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(preemption, "_requested", threading.Event())
+    preemption.listen()
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_sigterm_is_noted_and_stops_where_it_is_asked_for(listening, caplog):
+    assert not preemption.requested() and not preemption.agreed()
+    preemption.check()
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert preemption._requested.wait(10)
+    with pytest.raises(preemption.PreemptedError):
+        preemption.check()
+    deadline = time.monotonic() + 10
+    while not caplog.records and time.monotonic() < deadline:  # logged by a thread
+        time.sleep(0.01)
+    assert caplog.text.count("asked to stop (SIGTERM)") == 1
+
 
 JOB = (
     *launch.SMALL_JOB,
