@@ -92,6 +92,8 @@ def test_arrays_texts_and_numbers_are_told_apart():
         fingerprint.of(np.zeros(1, np.float32)),
         fingerprint.of("a", "b"),
         fingerprint.of("ab"),
+        fingerprint.of("a\nb"),
+        fingerprint.of("1"),
         fingerprint.of(1),
     ]
     assert len(set(found)) == len(found)
@@ -106,9 +108,6 @@ def test_of_tfds_it_is_that_of_files_and_of_what_is_taken_of_them(tfds_dir, tmp_
     shutil.copytree(tfds_dir / "tiny_plain", tmp_path / "tiny_plain")
     assert of_set(tmp_path).fingerprint == before
     assert of_set(tmp_path, train_split="train[:4]").fingerprint != before
-    # The same files in the order of others: sorted by WordNet ids.
-    named = real.load_dataset("tfds:tiny_shapes", data_dir=tfds_dir)
-    assert named.train.fingerprint != of_set(tfds_dir).train.fingerprint
     (shard,) = (tmp_path / "tiny_plain" / "1.0.0").glob("*-test.*")
     train, test = (getattr(of_set(tmp_path), s).fingerprint for s in ("train", "test"))
     content = bytearray(shard.read_bytes())
