@@ -49,14 +49,14 @@ def of_files(paths: Sequence[pathlib.Path]) -> str:
     step = max(1, len(paths) // _SAMPLES) if is_sampled else 1
     for path, size in zip(paths[::step], sizes[::step], strict=True):
         with path.open("rb") as file:
-            if is_sampled and size > _BLOCK:
-                for start in _starts(size, max(1, _SAMPLES // len(paths))):
-                    file.seek(start)
-                    digest.update(file.read(_BLOCK))
-            else:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            for start in _starts(size, _SAMPLES // len(paths) if is_sampled else None):
+                file.seek(start)
+                digest.update(file.read(_BLOCK))
     return digest.hexdigest()[:16]
 
 
-def _starts(size: int, count: int) -> Iterable[int]:
-    return np.linspace(0, size - _BLOCK, count + 1).astype(int).tolist()
+def _starts(size: int, most: int | None) -> Iterable[int]:
+    """Where the blocks of a file begin, or so many of them and the last one."""
+    if most is None or size <= _BLOCK:
+        return range(0, size, _BLOCK)
+    return np.linspace(0, size - _BLOCK, max(1, most) + 1).astype(int).tolist()
