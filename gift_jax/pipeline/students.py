@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 import gift_jax
-from gift_jax import evaluators, optimizers
+from gift_jax import evaluators
 from gift_jax.pipeline.labelling import LabelledDataset
 from gift_jax.pipeline.products import Product, file_fingerprint, fingerprint
 from gift_jax.pipeline.stages import Job
@@ -118,18 +118,13 @@ class Run:
     def new_state(self) -> step.TrainState:
         """The student before its first step."""
         student, train = self.student, self.job.spec.train
-        assert student.optimizer.learning_rate is not None
-        state = step.create_train_state(
+        state = step.new_student(
             student.network.build(self.job.data.info),
-            optimizers.build_optimizer(
-                student.optimizer,
-                epochs=train.epochs,
-                steps_per_epoch=-(-self.num_images // self.batch_size),
-            ),
-            self.labelled.data.images.shape[1:],
-            learning_rate=student.optimizer.learning_rate,
-            init_key=stream_key(student.seed, Purpose.STUDENT_INIT),
-            dropout_key=stream_key(student.seed, Purpose.STUDENT_DROPOUT),
+            student.optimizer,
+            self.labelled.data,
+            epochs=train.epochs,
+            batch_size=self.batch_size,
+            seed=student.seed,
         )
         if train.init_from:
             state = checkpoint.restore_weights(pathlib.Path(train.init_from), state)

@@ -13,24 +13,8 @@ from flax import struct
 from gift_jax import augment, losses, optimizers
 from gift_jax.runtime.devices import AXIS
 from gift_jax.soft_labels import views
-
-
-class Network(struct.PyTreeNode):
-    """What the gradient of a student depends on, and that of no other student does.
-
-    Attributes:
-      model: The module.
-      params: Parameters.
-      batch_stats: Running statistics of batch norm.
-      dropout_key: Typed key of the student's own randomness.
-      step: The number of steps so far.
-    """
-
-    model: nn.Module = struct.field(pytree_node=False)
-    params: Any
-    batch_stats: Any
-    dropout_key: jax.Array
-    step: jax.Array | int
+from gift_jax.streams import Purpose, stream_key
+from gift_jax.train.batches import steps_per_epoch
 
 
 class TrainState(struct.PyTreeNode):
@@ -62,11 +46,12 @@ class TrainState(struct.PyTreeNode):
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
-    def network(self) -> Network:
-        """What the gradient of the next step depends on."""
-        return Network(
-            self.model, self.params, self.batch_stats, self.dropout_key, self.step
-        )
+    def network(self) -> "TrainState":
+        """Without the optimizer: what the next gradient depends on.
+
+        Programs that take it are the same for all optimizers.
+        """
+        return self.replace(tx=None, opt_state=None)
 
     @property
     def evaluation_variables(self) -> dict[str, Any]:
@@ -119,6 +104,39 @@ def create_train_state(
         batch_stats=variables.get("batch_stats", {}),
         opt_state=opt_state,
         dropout_key=dropout_key,
+    )
+
+
+def new_student(
+    model: nn.Module,
+    optimizer: optimizers.OptimizerSpec,
+    data: views.TrainData,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int = 0,
+) -> TrainState:
+    """A student before its first step.
+
+    Args:
+      model: See `create_train_state`.
+      optimizer: With its schedule.
+      data: What it will be trained on.
+      epochs: For so many epochs.
+      batch_size: In steps of so many images.
+      seed: Of initialisation and dropout.
+    """
+    return create_train_state(
+        model,
+        optimizers.build_optimizer(
+            optimizer,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch(len(data.labels), batch_size),
+        ),
+        data.images.shape[1:],
+        learning_rate=optimizer.learning_rate,
+        init_key=stream_key(seed, Purpose.STUDENT_INIT),
+        dropout_key=stream_key(seed, Purpose.STUDENT_DROPOUT),
     )
 
 
@@ -211,13 +229,15 @@ class Gradients(NamedTuple):
     metrics: dict[str, jax.Array]
 
 
-def batch_gradients(network: Network, batch: Batch, *, loss: losses.Loss) -> Gradients:
+def batch_gradients(
+    network: TrainState, batch: Batch, *, loss: losses.Loss
+) -> Gradients:
     """The gradient of the mean loss over this device's share of a batch.
 
     Runs under a mapped axis named "batch", over which batch norm averages.
 
     Args:
-      network: The same on all devices.
+      network: `TrainState.network`, the same on all devices.
       batch: That of this device.
       loss: Per-example loss.
     """

@@ -49,7 +49,7 @@ def whole(tmp_path_factory):
         for module, name in (
             (stages, "train_teacher"),
             (relabel, "relabel"),
-            (step, "create_train_state"),
+            (step, "new_student"),
         ):
             patch.setattr(module, name, counted(getattr(module, name), made))
         directory = tmp_path_factory.mktemp("whole")
@@ -63,7 +63,7 @@ def test_what_comes_before_training_is_made_once_for_all_students(whole):
     assert {row["ipc"] for row in rows} == {1, 2}
     assert made.count("train_teacher") == 1
     assert made.count("relabel") == 2  # one a distilled dataset
-    assert made.count("create_train_state") == 8
+    assert made.count("new_student") == 8
 
 
 def test_gradients_are_traced_once_for_all_seeds_rates_and_optimizers(
