@@ -5,6 +5,7 @@ what it saved.
 """
 
 import pathlib
+import tempfile
 from typing import Any
 
 import jax
@@ -47,6 +48,11 @@ def save_variables(path: pathlib.Path, variables: Variables) -> None:
       CheckpointError: they could not be saved.
     """
     try:
+        # Where Orbax cannot make a directory its threads wait for it for five minutes,
+        # and the process with them.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent):
+            pass
         with ocp.StandardCheckpointer(multiprocessing_options=alone()) as checkpointer:
             checkpointer.save(path.resolve(), jax.device_get(variables), force=True)
     except Exception as error:
