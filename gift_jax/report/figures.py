@@ -57,19 +57,22 @@ def make_figures(
       curves: By run.
       examples: Of distilled images.
     """
-    over_ipc, over_bytes = lines.ipc_panels(groups), lines.byte_panels(groups)
+    over_ipc = lines.panels_of(groups, lines.OVER_IPC)
+    over_bytes = lines.panels_of(groups, lines.OVER_BYTES)
     if over_ipc:
-        caption = f"{_WHISKERS}; {_APART}. {_CROSSES}"
-        drawing = lines.over_ipc(over_ipc, losses)
-        yield _figure("ipc", "Accuracy over images per class", caption, drawing)
-    if over_bytes:
-        caption = (
-            f"{_WHISKERS}. A line a format; beside a point stands the number of views. "
-            f"{_CROSSES}"
-        )
-        drawing = lines.over_bytes(over_bytes)
         yield _figure(
-            "soft_label_bytes", "Accuracy over bytes of soft labels", caption, drawing
+            "ipc",
+            "Accuracy over images per class",
+            f"{_WHISKERS}; {_APART}. {_CROSSES}",
+            lines.over_setting(over_ipc, lines.OVER_IPC, losses),
+        )
+    if over_bytes:
+        yield _figure(
+            "soft_label_bytes",
+            "Accuracy over bytes of soft labels",
+            f"{_WHISKERS}. A line a format; beside a point stands the number of views. "
+            f"{_CROSSES}",
+            lines.over_setting(over_bytes, lines.OVER_BYTES, losses),
         )
     shown = {g.of(BENCHMARK) for panel in (*over_ipc, *over_bytes) for g in panel}
     benchmarks = collections.defaultdict(list)

@@ -22,6 +22,7 @@ FINGERPRINTS = (
 _WORDS = tuple(name for name in BENCHMARK if name not in FINGERPRINTS)
 FIELDS = (*_WORDS, "data_seed", *FINGERPRINTS, *OPTIMIZER, "loss")
 ALL_BUT_LOSS = (*BENCHMARK, *OPTIMIZER)
+BYTES = "soft_label_bytes"
 _NO_PAIRS = Summary()
 
 
@@ -43,7 +44,7 @@ class Group:
     """The runs that differ in nothing but the seed, and what they are compared with.
 
     Attributes:
-      settings: A value for each of `FIELDS`.
+      settings: A value for each of `FIELDS`, and soft_label_bytes where recorded.
       finished: Rows of finished runs, by seed.
       diverged: Rows of diverged runs, by seed.
       protocol: "default" or "tuned" where the learning rate is by that protocol, of
@@ -87,11 +88,6 @@ class Group:
         return [*self.finished.values(), *self.diverged.values()]
 
     @property
-    def soft_label_bytes(self) -> int | None:
-        """Size of the stored soft labels; None where it is not recorded."""
-        return next(filter(None, (r.get("soft_label_bytes") for r in self.rows)), None)
-
-    @property
     def is_baseline(self) -> bool:
         """Whether the group is the baseline itself."""
         return self.baseline is not None and self.baseline.key == self.key
@@ -133,7 +129,7 @@ def group_rows(rows: Iterable[Row]) -> list[Group]:
             )
     return [
         Group(
-            {name: next(iter(runs.values())).get(name) for name in FIELDS},
+            {n: next(iter(runs.values())).get(n) for n in (*FIELDS, BYTES)},
             {s: r for s, r in runs.items() if r["status"] == results.FINISHED},
             {s: r for s, r in runs.items() if r["status"] == results.DIVERGED},
         )

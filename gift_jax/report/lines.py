@@ -16,16 +16,12 @@ from matplotlib.figure import Figure
 
 from gift_jax.pipeline.results import OPTIMIZER
 from gift_jax.report import formatting, style
-from gift_jax.report.groups import FIELDS, TUNED, Group, telling
+from gift_jax.report.groups import BYTES, FIELDS, TUNED, Group, telling
 from gift_jax.report.reading import Curve, RunKey, run_key
 from gift_jax.report.statistics import Row
 
 Curves = Mapping[RunKey, Curve]
 
-# What may follow from the IPC, and is then no reason for another panel.
-_FOLLOW_IPC = ("views", "epochs", "batch_size", "eval_every")
-_ALONG_IPC = ("ipc", "distilled_fingerprint", "trained_on", "loss")
-_ALONG_BYTES = ("views", "label_format", "trained_on")
 _MOST_TICKS = 5
 
 
@@ -128,15 +124,10 @@ def mean_curve(curves: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
     Returns:
       Epochs, lowest, mean and highest value; each (points,) float.
     """
-    values: dict[float, list[float]] = collections.defaultdict(list)
-    for curve in curves:
-        for epoch, value in curve:
-            values[epoch].append(value)
-    common = sorted(epoch for epoch, v in values.items() if len(v) == len(curves))
-    if not common:
-        return (np.empty(0),) * 4
-    stacked = np.asarray([values[epoch] for epoch in common])
-    return np.asarray(common), stacked.min(1), stacked.mean(1), stacked.max(1)
+    by_epoch = [dict(curve.tolist()) for curve in curves]
+    common = sorted(set(by_epoch[0]).intersection(*by_epoch)) if curves else []
+    values = np.array([[run[epoch] for epoch in common] for run in by_epoch] or [[]])
+    return np.array(common), values.min(0), values.mean(0), values.max(0)
 
 
 class Point(NamedTuple):
@@ -158,14 +149,85 @@ class Panel(NamedTuple):
     marked: Sequence[float] = ()
 
 
+class Over(NamedTuple):
+    """A setting that accuracies are drawn over, for groups of all benchmarks.
+
+    Attributes:
+      place: The setting.
+      line: The setting that a line is of.
+      along: What differs along a line, too.
+      follow: What may, where there is one group in every place nevertheless.
+      xlabel: Below a panel.
+    """
+
+    place: str
+    line: str
+    along: Sequence[str]
+    follow: Sequence[str]
+    xlabel: str
+
+
+OVER_IPC = Over(
+    "ipc", "loss", ["distilled_fingerprint", "trained_on"],
+    ["views", "epochs", "batch_size", "eval_every"], "images per class",
+)  # fmt: skip
+OVER_BYTES = Over(
+    BYTES, "label_format", ["views", "trained_on"], [], "soft labels on disk"
+)
+
+
+def panels_of(groups: Sequence[Group], over: Over) -> list[list[Group]]:
+    """Groups in panels that have one group in every place, and several places."""
+
+    def is_clear(members: Sequence[Group]) -> bool:
+        return len({g.of((over.line, over.place)) for g in members}) == len(members)
+
+    fields = [n for n in FIELDS if n not in (over.place, over.line, *over.along)]
+    few = [n for n in fields if n not in over.follow]
+    panels: list[list[Group]] = []
+    stored = [g for g in groups if g.setting(over.place)]
+    for members in _by(stored, lambda g: g.of(few)).values():
+        apart = _by(members, lambda g: g.of(fields)).values()
+        panels += [members] if is_clear(members) else filter(is_clear, apart)
+    return [p for p in panels if len({g.setting(over.place) for g in p}) > 1]
+
+
+def over_setting(
+    panels: Sequence[Sequence[Group]], over: Over, losses: Sequence[str]
+) -> Figure:
+    """Top-1 on the test split of the groups in `panels_of`."""
+    apart = (over.place, over.line, *over.along, *over.follow)
+    one_value = [
+        name
+        for name in FIELDS
+        if all(len({g.setting(name) for g in p}) == 1 for p in panels)
+    ]
+    same = [name for name in one_value if name not in apart]
+    names = telling([p[0] for p in panels], same)
+    drawn = []
+    for p in panels:
+        title = ", ".join(_title_part(p[0], name) for name in names)
+        drawn.append(Panel(title, _points(p, over.line, over.place)))
+    labels = list(dict.fromkeys(label for panel in drawn for label in panel.lines))
+    if over.line == "loss":
+        labels = list(losses)
+    return _draw(drawn, labels, over.xlabel, apart=over.line == "loss")
+
+
+def _title_part(group: Group, name: str) -> str:
+    text = formatting.setting_text(group, name, tuned=TUNED)
+    said = name in ("dataset", "distill", "student", "teacher", "optimizer", "loss")
+    return text if said else f"{formatting.heading(name)} {text}"
+
+
 def learning_rates(groups: Sequence[Group], losses: Sequence[str]) -> Figure:
     """Top-1 on the test split, one panel for every optimizer with several rates."""
     members = _by(groups, lambda g: _optimizer(g.settings))
     panels = [
-        Panel(_optimizer_title(key, members), _lines(inside, "loss", "learning_rate"))
+        Panel(_optimizer_title(key, members), _points(inside, "loss", "learning_rate"))
         for key, inside in members.items()
     ]
-    return _draw(panels, losses, xlabel="learning rate")
+    return _draw(panels, losses, "learning rate")
 
 
 def held_out_learning_rates(choices: Sequence[Row], losses: Sequence[str]) -> Figure:
@@ -176,105 +238,15 @@ def held_out_learning_rates(choices: Sequence[Row], losses: Sequence[str]) -> Fi
     members = _by(choices, _optimizer)
     panels = []
     for key, inside in members.items():
-        lines = {c["loss"]: [_trial_point(t, c) for t in c["tried"]] for c in inside}
+        points = {c["loss"]: [_trial(c, **t) for t in c["tried"]] for c in inside}
         defaults = [c["default_learning_rate"] for c in inside]
-        panels.append(Panel(_optimizer_title(key, members), lines, defaults))
-    return _draw(panels, losses, xlabel="learning rate", ylabel="held-out top-1 (%)")
+        panels.append(Panel(_optimizer_title(key, members), points, defaults))
+    return _draw(panels, losses, "learning rate", "held-out top-1 (%)")
 
 
-def _trial_point(trial: Row, choice: Row) -> Point:
-    rate, top1 = trial["learning_rate"], trial["top1"]
-    return Point(rate, top1, None, top1 is None, rate == choice["learning_rate"])
-
-
-def ipc_panels(groups: Sequence[Group]) -> list[list[Group]]:
-    """Groups of all benchmarks that differ in loss and IPC, where IPCs are several."""
-    return _panels(groups, ("loss", "ipc"), _ALONG_IPC, _FOLLOW_IPC)
-
-
-def over_ipc(panels: Sequence[Sequence[Group]], losses: Sequence[str]) -> Figure:
-    """Accuracy over images per class, a line a loss, in `ipc_panels`."""
-    titles = _titles(panels, (*_ALONG_IPC, *_FOLLOW_IPC))
-    drawn = [
-        Panel(title, _lines(inside, "loss", "ipc"))
-        for title, inside in zip(titles, panels, strict=True)
-    ]
-    return _draw(drawn, losses, xlabel="images per class")
-
-
-def byte_panels(groups: Sequence[Group]) -> list[list[Group]]:
-    """Groups of all benchmarks that differ in views and format of stored labels."""
-    stored = [g for g in groups if g.soft_label_bytes]
-    return _panels(stored, ("label_format", "views"), _ALONG_BYTES)
-
-
-def over_bytes(panels: Sequence[Sequence[Group]]) -> Figure:
-    """Accuracy over the bytes of the soft labels, a line a format, in `byte_panels`.
-
-    Beside a point stands the number of views.
-    """
-    drawn = [
-        Panel(title, _lines(inside, "label_format", None))
-        for title, inside in zip(_titles(panels, _ALONG_BYTES), panels, strict=True)
-    ]
-    formats = list(dict.fromkeys(label for panel in drawn for label in panel.lines))
-    return _draw(drawn, formats, xlabel="soft labels on disk", places_are_bytes=True)
-
-
-def _panels(
-    groups: Sequence[Group],
-    place: Sequence[str],
-    along: Sequence[str],
-    follow: Sequence[str] = (),
-) -> list[list[Group]]:
-    """Groups in panels that have one group in every place, and several places.
-
-    Args:
-      groups: All groups.
-      place: The settings that say in which line and where in it a group stands.
-      along: Those that may differ in a panel.
-      follow: Those that may where there is one group in every place nevertheless.
-    """
-
-    def is_clear(members: Sequence[Group]) -> bool:
-        return len({g.of(place) for g in members}) == len(members)
-
-    fields = [name for name in FIELDS if name not in along]
-    few = [name for name in fields if name not in follow]
-    panels = []
-    for members in _by(groups, lambda g: g.of(few)).values():
-        apart = (
-            [members]
-            if is_clear(members)
-            else _by(members, lambda g: g.of(fields)).values()
-        )
-        panels += [inside for inside in apart if is_clear(inside)]
-    return [p for p in panels if len({g.setting(place[-1]) for g in p}) > 1]
-
-
-def _by(items: Sequence[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:
-    members = collections.defaultdict(list)
-    for item in items:
-        members[key(item)].append(item)
-    return members
-
-
-def _titles(panels: Sequence[Sequence[Group]], along: Sequence[str]) -> list[str]:
-    """What tells panels apart, of what is the same in each."""
-    same = [
-        name
-        for name in FIELDS
-        if name not in along
-        and all(len({g.setting(name) for g in p}) == 1 for p in panels)
-    ]
-    names = telling([p[0] for p in panels], same)
-    return [", ".join(_title_part(p[0], name) for name in names) for p in panels]
-
-
-def _title_part(group: Group, name: str) -> str:
-    text = formatting.setting_text(group, name, tuned=TUNED)
-    said = name in ("dataset", "distill", "student", "teacher", "optimizer", "loss")
-    return text if said else f"{formatting.heading(name)} {text}"
+def _trial(choice: Row, learning_rate: float, top1: float | None) -> Point:
+    is_chosen = learning_rate == choice["learning_rate"]
+    return Point(learning_rate, top1, None, top1 is None, is_chosen)
 
 
 def _optimizer(settings: Mapping[str, Any]) -> tuple:
@@ -285,15 +257,19 @@ def _optimizer_title(key: tuple, keys: Iterable[tuple]) -> str:
     return key[0] + style.where_several(key, list(keys), "weight decay")
 
 
-def _lines(
-    groups: Sequence[Group], line: str, place: str | None
-) -> dict[str, list[Point]]:
-    """The points of groups, over a setting or over the bytes of their labels."""
+def _by(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:
+    members = collections.defaultdict(list)
+    for item in items:
+        members[key(item)].append(item)
+    return members
+
+
+def _points(groups: Sequence[Group], line: str, place: str) -> dict[str, list[Point]]:
+    """The points of groups; those over bytes have the number of views beside them."""
     points = collections.defaultdict(list)
     for g in groups:
-        top1 = g.summary("top1_last")
-        at = g.settings[place] if place else float(g.soft_label_bytes or 0)
-        note = "" if place else str(g.settings["views"])
+        top1, at = g.summary("top1_last"), g.settings[place]
+        note = str(g.settings["views"]) if place == BYTES else ""
         point = Point(at, top1.mean, top1.half_width or 0, bool(g.diverged), note=note)
         points[formatting.setting_text(g, line)].append(point)
     return points
@@ -301,18 +277,12 @@ def _lines(
 
 @style.in_style
 def _draw(
-    panels: Sequence[Panel],
-    labels: Sequence[str],
-    *,
-    xlabel: str,
-    ylabel: str = style.ACCURACY,
-    places_are_bytes: bool = False,
-) -> Figure:
+    panels: Sequence[Panel], labels: Sequence[str], xlabel: str,
+    ylabel: str = style.ACCURACY, apart: bool = True,
+) -> Figure:  # fmt: skip
     """Lines over a logarithmic axis, those of all labels in their colours."""
     shown = [label for label in labels if any(label in p.lines for p in panels)]
-    figure, grid = style.new_panels(
-        len(panels), columns=2, row=2, margin=0.4, sharex=False
-    )
+    figure, grid = style.new_panels(len(panels), columns=2, row=2, margin=0.4)
     for axes in grid[:, 0]:
         axes.set_ylabel(ylabel)
     for axes, panel in zip(grid.flat, panels, strict=False):
@@ -322,13 +292,11 @@ def _draw(
         axes.grid(True)
         for place in set(panel.marked):
             axes.axvline(place, color="#777777", linestyle=":", linewidth=1, zorder=0)
-        for label, shift in side_by_side(shown, 1.0 if places_are_bytes else 1.04):
+        for label, shift in side_by_side(shown, 1.04 if apart else 1.0):
             _draw_line(axes, panel.lines.get(label, ()), labels.index(label), shift)
-        if places_are_bytes:
+        if not apart:
             axes.xaxis.set_minor_formatter(ticker.NullFormatter())
-            axes.xaxis.set_major_formatter(
-                lambda value, _: formatting.bytes_text(value)
-            )
+            axes.xaxis.set_major_formatter(lambda x, _: formatting.bytes_text(x))
             continue
         places = sorted({p.place for points in panel.lines.values() for p in points})
         ticks = places[:: math.ceil(len(places) / _MOST_TICKS)]

@@ -1,12 +1,11 @@
 """Tables as Markdown, LaTeX (booktabs), CSV and HTML, in which names are only text."""
 
 import csv
-import dataclasses
 import html
 import io
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -28,31 +27,15 @@ _MARKDOWN = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """A cell of a table.
-
-    Attributes:
-      text: As it is read.
-      verdict: 1 for bold, -1 for italic, 0 for neither.
-    """
+class Cell(NamedTuple):
+    """A text, and the verdict: 1 for bold, -1 for italic, 0 for neither."""
 
     text: str
     verdict: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes:
-      name: Of its files.
-      heading: One line.
-      caption: What is in the cells.
-      header: One text a column.
-      rows: Cells, one a column.
-      text_columns: How many columns from the left are aligned to the left.
-    """
+class Table(NamedTuple):
+    """A table; so many columns from the left are aligned to the left."""
 
     name: str
     heading: str
@@ -98,23 +81,24 @@ def escape_markdown(text: str) -> str:
 
 def to_latex(table: Table) -> str:
     """A table environment for the package booktabs."""
-    numbers = len(table.header) - table.text_columns
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escape_latex(table.caption)}}}",
-        rf"\label{{tab:{table.name}}}",
-        rf"\begin{{tabular}}{{{'l' * table.text_columns + 'r' * numbers}}}",
-        r"\toprule",
-        " & ".join(_latex(Cell(text)) for text in table.header) + r" \\",
-        r"\midrule",
-        *(" & ".join(_latex(cell) for cell in row) + r" \\" for row in table.rows),
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+    alignment = "l" * table.text_columns + "r" * len(table.header[table.text_columns :])
+    cells = [[Cell(text) for text in table.header], *table.rows]
+    head, *body = (" & ".join(map(_latex, row)) + r" \\" for row in cells)
+    lines = "\n".join(body)
+    return rf"""% needs \usepackage{{booktabs}}
+\begin{{table}}
+\centering
+\caption{{{escape_latex(table.caption)}}}
+\label{{tab:{table.name}}}
+\begin{{tabular}}{{{alignment}}}
+\toprule
+{head}
+\midrule
+{lines}
+\bottomrule
+\end{{tabular}}
+\end{{table}}
+"""
 
 
 def _latex(cell: Cell) -> str:

@@ -4,10 +4,10 @@ The page holds its pictures and its style: it opens anywhere, without a network.
 """
 
 import base64
-import dataclasses
 import html
 import urllib.parse
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from gift_jax.pipeline.results import OPTIMIZER
 from gift_jax.report import formatting, markup
@@ -63,18 +63,8 @@ pre { overflow-x: auto; background: var(--stripe); padding: .7rem;
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What both files hold.
-
-    Attributes:
-      heading: One line.
-      groups: All groups, compared.
-      choices: Rows of chosen learning rates.
-      unreadable: What was passed over, and why.
-      tables: In their order.
-      figures: In their order.
-    """
+class Report(NamedTuple):
+    """What both files hold; the groups are compared, of what is unreadable says why."""
 
     heading: str
     groups: Sequence[Group]

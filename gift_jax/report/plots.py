@@ -41,9 +41,7 @@ def _upright_bars(
     here = {(g.of(OPTIMIZER), g.loss): g for g in groups}
     beside = {o: [here[o, x] for x in shown if (o, x) in here] for o in labels}
     lines = _lines(list(labels))
-    figure, grid = style.new_panels(
-        len(lines), columns=1, row=2.0, margin=0.4, sharex=False
-    )
+    figure, grid = style.new_panels(len(lines), columns=1, row=2, margin=0.4)
     width = 0.8 / max(map(len, beside.values()))
     top = 0.0
     for axes, optimizers in zip(grid[:, 0], lines, strict=True):
@@ -66,9 +64,9 @@ def _lying_bars(
 ) -> Figure:
     """Losses below one another, optimizers in panels."""
     labels = style.optimizer_labels(groups)
-    height = 0.55 + 0.19 * len(shown)
+    row = 0.55 + 0.19 * len(shown)
     figure, grid = style.new_panels(
-        len(labels), columns=3, row=height, margin=0, sharex=True
+        len(labels), columns=3, row=row, margin=0, sharex=True
     )
     top = 0.0
     for axes, (optimizer, label) in zip(grid.flat, labels.items(), strict=False):
@@ -126,10 +124,13 @@ def _bar(
     look = {"color": style.color(index), **style.bar_style(index)}
     draw(place, summary.mean, width * 0.92, **look)
     if summary.half_width is not None:
-        xerr, yerr = turned(None, summary.half_width)
+        (x, y), (xerr, yerr) = (
+            turned(place, summary.mean),
+            turned(None, summary.half_width),
+        )
         axes.errorbar(
-            *turned(place, summary.mean), xerr=xerr, yerr=yerr, color=_INK,
-            elinewidth=0.8, capsize=2, capthick=0.8, zorder=3,
+            x, y, xerr=xerr, yerr=yerr, color=_INK, elinewidth=0.8, capsize=2,
+            capthick=0.8, zorder=3,
         )  # fmt: skip
     values = [row["top1_last"] for row in group.finished.values()]
     spread = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(1)

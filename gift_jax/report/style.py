@@ -63,16 +63,9 @@ def new_figure(height: float) -> Figure:
 
 
 def new_panels(
-    count: int, *, columns: int, row: float, margin: float, sharex: bool
+    count: int, *, columns: int, row: float, margin: float, sharex: bool = False
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of panels that share the axis of values.
-
-    Args:
-      count: How many panels.
-      columns: The most of them in a row.
-      row: Height of a row in inches.
-      margin: Height of all that is above and below the rows.
-      sharex: Whether they share the other axis, too.
+    """A figure of panels that share the axis of values; heights are in inches.
 
     Returns:
       The figure, and (rows, columns) axes; those that are left over are off.
@@ -99,13 +92,7 @@ def optimizer_labels(groups: Sequence[Group]) -> dict[tuple, str]:
 
 
 def where_several(key: tuple, keys: Sequence[tuple], weight_decay: str) -> str:
-    """Weight decay and schedule, where one optimizer has several of them.
-
-    Args:
-      key: Of an optimizer: its name first, weight decay and schedule last.
-      keys: Of all optimizers.
-      weight_decay: What to call it.
-    """
+    """Weight decay and schedule, the last of a key, where an optimizer has several."""
     text = ""
     for place, called in ((-2, f"{weight_decay} "), (-1, "")):
         if len({other[place] for other in keys if other[0] == key[0]}) > 1:

@@ -13,8 +13,8 @@ from gift_jax.report import formatting
 from gift_jax.report.formatting import ABSENT
 from gift_jax.report.groups import (
     ALL_BUT_LOSS,
+    BYTES,
     DEFAULT,
-    FIELDS,
     TUNED,
     Group,
     compare,
@@ -76,7 +76,10 @@ def _difference(
         return [mean, interval, str(summary.n)]
 
     headers = (header, "95% interval", "pairs")
-    return {h: lambda item, i=i: cells(item)[i] for i, h in enumerate(headers)}
+    return {
+        header: functools.partial(lambda place, item: cells(item)[place], place)
+        for place, header in enumerate(headers)
+    }
 
 
 def _to_baseline(group: Group) -> tuple[Summary, int] | str:
@@ -116,8 +119,8 @@ def accuracy_table(groups: Sequence[Group], losses: Sequence[str]) -> Table:
 def comparison_table(groups: Sequence[Group], losses: Sequence[str]) -> Table:
     """One row for every group: last, best and the difference to the baseline."""
     text = _settings(distinguishing(groups))
-    if len({g.soft_label_bytes for g in groups}) > 1:
-        text["label bytes"] = lambda g: formatting.bytes_text(g.soft_label_bytes)
+    if len({g.settings[BYTES] for g in groups}) > 1:
+        text["label bytes"] = lambda g: formatting.bytes_text(g.settings[BYTES])
     return _table(
         "comparison",
         "Comparison with the baseline",
@@ -154,13 +157,13 @@ def tuning_table(groups: Sequence[Group], losses: Sequence[str]) -> Table | None
         "with its 95% t-interval. A rate at the edge is the smallest or the largest "
         f"that was tried. {_emphasis(shown)}",
         list(by_setting.values()),
-        text={h: lambda p, w=w: w(p["either"]) for h, w in settings.items()},
+        text={h: functools.partial(_of_either, write) for h, write in settings.items()},
         numbers={
-            "default rate": lambda p: _default_rate_text(p["either"]),
+            "default rate": lambda p: _rates(p["either"])[0],
             "default": lambda p: _accuracy_cell(p.get(DEFAULT), usual_n, "not run"),
-            "tuned rate": lambda p: _tuned_rate_text(p["either"].choice),
+            "tuned rate": lambda p: _rates(p["either"])[1],
             "tuned": lambda p: _accuracy_cell(
-                p.get(TUNED), usual_n, _why_untuned(p["either"].choice)
+                p.get(TUNED), usual_n, _rates(p["either"])[2]
             ),
             **_difference(_gain, "gain"),
         },
@@ -168,24 +171,21 @@ def tuning_table(groups: Sequence[Group], losses: Sequence[str]) -> Table | None
     return table if shown else None
 
 
-def _default_rate_text(group: Group) -> str:
-    if group.choice is None:
-        return f"{group.settings['learning_rate']:g}"
-    return f"{group.choice['default_learning_rate']:g}"
+def _of_either(
+    write: Callable[[Group], Cell | str], found: Mapping[str, Group]
+) -> Cell | str:
+    return write(found["either"])
 
 
-def _tuned_rate_text(choice: Row | None) -> str:
+def _rates(group: Group) -> tuple[str, str, str]:
+    """The default rate, the tuned one, and why nothing was run with it."""
+    choice = group.choice
     if choice is None:
-        return ABSENT
-    return formatting.value_text(choice["learning_rate"]) + " (edge)" * is_at_edge(
-        choice
-    )
-
-
-def _why_untuned(choice: Row | None) -> str:
-    if choice is None:
-        return "not tuned"
-    return "not run" if choice["learning_rate"] else "all diverged"
+        return f"{group.settings['learning_rate']:g}", ABSENT, "not tuned"
+    tuned = formatting.value_text(choice["learning_rate"])
+    why = "not run" if choice["learning_rate"] else "all diverged"
+    default = f"{choice['default_learning_rate']:g}"
+    return default, tuned + " (edge)" * is_at_edge(choice), why
 
 
 def _gain(found: Mapping[str, Group]) -> tuple[Summary, int] | str:
@@ -282,9 +282,7 @@ def summary_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
     rows = []
     for g in groups:
         at_edge = is_at_edge(g.choice) if g.choice and g.protocol == TUNED else None
-        row = {name: g.settings[name] for name in FIELDS}
-        row |= {"protocol": g.protocol, "at_edge": at_edge}
-        row["soft_label_bytes"] = g.soft_label_bytes
+        row = {**g.settings, "protocol": g.protocol, "at_edge": at_edge}
         row |= {"finished": len(g.finished), "diverged": len(g.diverged)}
         for name in ("top1_last", "top1_best", "top5_last", "train_seconds"):
             row |= _numbers(name, g.summary(name))

@@ -71,6 +71,10 @@ def budget():
     )
 
 
+def ipc_panels(all_groups):
+    return lines.panels_of(all_groups, lines.OVER_IPC)
+
+
 def drawn_lines(axes):
     """The points of lines with intervals."""
     return [container.lines[0].get_xydata() for container in axes.containers]
@@ -162,9 +166,9 @@ def test_the_plot_rings_what_was_chosen_and_crosses_what_diverged():
 
 
 def test_what_follows_from_the_ipc_makes_no_panel_of_its_own(scale):
-    panels = lines.ipc_panels(scale)
+    panels = ipc_panels(scale)
     assert [len(panel) for panel in panels] == [6, 3]
-    figure = lines.over_ipc(panels, ["kl", "gift"])
+    figure = lines.over_setting(panels, lines.OVER_IPC, ["kl", "gift"])
     assert [axes.get_title() for axes in figure.axes] == ["digits", "cifar10"]
     ticks = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
     assert ticks == ["1", "10", "50"]
@@ -175,10 +179,10 @@ def test_what_follows_from_the_ipc_makes_no_panel_of_its_own(scale):
 def test_other_epochs_at_one_ipc_do_make_a_panel():
     other = at_all_sizes("kl", GIFT)
     other = [{**one, "epochs": 7, "run_id": one["run_id"] + "_7"} for one in other]
-    panels = lines.ipc_panels(compared(at_all_sizes("kl", KL) + other))
+    panels = ipc_panels(compared(at_all_sizes("kl", KL) + other))
     # One IPC has other views than the two that can be told to belong together.
     assert [[g.setting("ipc") for g in panel] for panel in panels] == [[10, 50]] * 2
-    assert lines.ipc_panels(compared(rows("kl", KL))) == []
+    assert ipc_panels(compared(rows("kl", KL))) == []
 
 
 @pytest.mark.parametrize(
@@ -195,7 +199,7 @@ def test_a_line_over_ipc_joins_nothing_of_other_teachers_or_seeds(differing):
     # Of two jobs, each with one IPC that the other has not.
     of_one = [r for r in at_all_sizes("kl", KL) if r["ipc"] != 50]
     of_other = [r for r in at_all_sizes("kl", GIFT) if r["ipc"] != 1]
-    panels = lines.ipc_panels(compared(of_one + [{**r, **differing} for r in of_other]))
+    panels = ipc_panels(compared(of_one + [{**r, **differing} for r in of_other]))
     assert [[g.setting("ipc") for g in panel] for panel in panels] == [
         [1, 10],
         [10, 50],
@@ -205,12 +209,12 @@ def test_a_line_over_ipc_joins_nothing_of_other_teachers_or_seeds(differing):
 def test_two_groups_in_one_place_have_no_line():
     # What differs has no other name than the fingerprint of all that it is.
     other = [{**r, "trained_on": "f0"} for r in at_all_sizes("kl", GIFT)]
-    assert lines.ipc_panels(compared(at_all_sizes("kl", KL) + other)) == []
+    assert ipc_panels(compared(at_all_sizes("kl", KL) + other)) == []
 
 
 def test_bytes_have_a_panel_a_loss_and_a_line_a_format(budget):
-    panels = lines.byte_panels(budget)
-    figure = lines.over_bytes(panels)
+    panels = lines.panels_of(budget, lines.OVER_BYTES)
+    figure = lines.over_setting(panels, lines.OVER_BYTES, ["kl", "gift"])
     assert [axes.get_title() for axes in figure.axes] == ["kl", "gift"]
     for axes in figure.axes:
         places = [line[:, 0].tolist() for line in drawn_lines(axes)]
@@ -219,4 +223,5 @@ def test_bytes_have_a_panel_a_loss_and_a_line_a_format(budget):
 
 
 def test_rows_without_sizes_have_no_panel():
-    assert lines.byte_panels(compared(rows("kl", KL) + rows("kl", KL, views=1))) == []
+    all_groups = compared(rows("kl", KL) + rows("kl", KL, views=1))
+    assert lines.panels_of(all_groups, lines.OVER_BYTES) == []
