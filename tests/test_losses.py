@@ -359,6 +359,42 @@ def test_jit_equals_eager(name):
     np.testing.assert_allclose(compiled, eager, rtol=1e-6, atol=1e-6)
 
 
+def with_variants():
+    """Every loss by name, and every branch of those that have some."""
+    refined = {"refine": True, "gamma": 0.3, "mode": "convex"}
+    return {name: losses.get_loss(name) for name in losses.LOSS_NAMES} | {
+        "gift convex": losses.get_loss("gift", mode="convex"),
+        "kl t_squared": losses.get_loss("kl", t_squared=True),
+        "kl refined": losses.get_loss("kl", **refined),
+    }
+
+
+def test_many_rows_are_compiled_to_what_they_are_eagerly():
+    # XLA on CPUs has compiled reductions of products wrongly, from 512 rows on.
+    groups, rows = (2, 3), 520
+    flat = batch(rows * 6, classes=10)
+    inputs = [array.reshape(*groups, rows, *array.shape[1:]) for array in flat]
+    chosen = with_variants()
+
+    def of_all(*inputs):
+        return {name: value_and_gradient(chosen[name], *inputs) for name in chosen}
+
+    doubly_mapped = jax.jit(jax.vmap(jax.vmap(of_all)))(*inputs)
+    whole = jax.jit(of_all)(*flat)
+    with jax.disable_jit():
+        eager = of_all(*flat)
+    for name, expected in eager.items():
+        for found in (whole[name], doubly_mapped[name]):
+            for array, wanted in zip(found, expected, strict=True):
+                np.testing.assert_allclose(
+                    np.reshape(array, wanted.shape),
+                    wanted,
+                    rtol=1e-5,
+                    atol=1e-5 * np.abs(wanted).max(),
+                    err_msg=name,
+                )
+
+
 @every_loss
 def test_vmap_equals_a_loop(name):
     loss = losses.get_loss(name)
