@@ -1,5 +1,6 @@
 """Train splits that are read while they are trained on."""
 
+import contextlib
 import functools
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -66,9 +67,10 @@ class StreamedData(flax.struct.PyTreeNode):
         # Once each: the rest of an epoch is whole on every device.
         distinct = [np.unique(indices) for indices in needed]
         read = loader.read_indices(self.split, distinct, workers=self.workers)
-        for indices, places, images in zip(needed, distinct, read, strict=True):
-            images = images[np.searchsorted(places, indices)]
-            yield views.TrainData(spread(images, devices), self.labels, self.view_key)
+        with contextlib.closing(read):
+            for indices, places, images in zip(needed, distinct, read, strict=True):
+                used = spread(images[np.searchsorted(places, indices)], devices)
+                yield views.TrainData(used, self.labels, self.view_key)
 
 
 class StreamedViews(views.AugmentedViews):

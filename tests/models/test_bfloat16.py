@@ -11,7 +11,7 @@ from gift_jax import augment, losses, models, optimizers
 from gift_jax.data import preprocess
 from gift_jax.runtime.devices import AXIS
 from gift_jax.soft_labels import views
-from gift_jax.soft_labels.store import FixedSoftLabels
+from gift_jax.soft_labels.fixed import FixedSoftLabels
 from gift_jax.train.epochs import make_run_epoch, train_epochs
 from gift_jax.train.step import TrainState, create_train_state, train_step
 
@@ -104,7 +104,7 @@ def test_all_but_activations_is_float32(name):
     after, metrics = jax.eval_shape(mapped, state, data, view, np.zeros((2, 2), int))
     kept = (after.params, after.batch_stats, after.opt_state, metrics)
     assert float_types(kept) == {"float32"}
-    evaluate = functools.partial(state.apply_fn, train=False)
+    evaluate = functools.partial(state.model.apply, train=False)
     images = np.zeros((2, SIDE, SIDE, 3), np.float32)
     assert jax.eval_shape(evaluate, state.variables, images).dtype == jnp.float32
     # And it is not float32 that was computed in.
