@@ -10,14 +10,12 @@ checkpoint or accelerator is needed.
 Times rest on two assumptions: what share of their peak the devices reach in large steps
 (`--utilization`), and what time small ones take in which they mostly launch kernels and
 wait for one another (`--least_step_ms`). Reading images, compiling and the host's work
-come on top.
+come on top. Steps are those of single students, of which several can train at once.
 
-The memory of a step is what the compiler for the devices here plans. On a CPU that is
-more than on others, whose gradients of convolutions take less (models/convolution.py).
-Of GPU memory JAX takes three quarters unless told otherwise.
+The memory of a step is what the compiler for the devices here plans, which is more on
+CPUs (models/cpu/). Of GPU memory JAX takes three quarters unless told otherwise.
 """
 
-import itertools
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,11 +25,13 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from gift_jax.plan import cost_model, stage_costs, workload
+from gift_jax import specs
+from gift_jax.plan import cost_model, stages
+from gift_jax.plan.workload import Workload
 from gift_jax.runtime import errors
-from gift_jax.soft_labels import storage
-from gift_jax.specs import settings
-from gift_jax.teachers import teacher
+from gift_jax.soft_labels.storage import readable_size
+from gift_jax.specs import NetworkSpec
+from gift_jax.teachers.flax_teacher import variable_shapes
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "File of the config, with its options behind a colon."
@@ -52,63 +52,55 @@ _LEAST_STEP = flags.DEFINE_float(
 flags.mark_flags_as_required(["config"])
 
 
-def report(
-    work: workload.Workload, *, utilization: float, least_step: float = 0.0
-) -> str:
-    """What a config takes on a machine, as text.
-
-    Args:
-      work: Config and machine.
-      utilization: Share of the peak that is assumed to be reached.
-      least_step: Seconds that even the smallest step is assumed to take.
+def report(work: Workload, *, utilization: float, least_step: float = 0.0) -> str:
+    """What a job takes on a machine, as text; assumptions as of `Stage.seconds`.
 
     Raises:
-      ValueError: a dataset of unknown size, or a batch size that does not divide.
+      InputError: a dataset of unknown size, or a batch size that does not divide.
     """
-    stages = _stages(work, utilization, least_step)
-    lines = itertools.chain(_description(work), [""], stages, [""], _memory(work))
-    return "\n".join(lines)
+    described, memory = _description(work), _memory(work)
+    table = _stages(work, utilization, least_step)
+    return "\n".join([*described, "", *table, "", *memory])
 
 
-def _description(work: workload.Workload) -> Iterator[str]:
-    config, info, machine = work.config, work.info, work.machine
+def _description(work: Workload) -> Iterator[str]:
+    spec, info, machine = work.spec, work.info, work.machine
     row = "{:12}{}".format
     yield row("machine", f"{machine.name}: {machine.devices} devices")
     height, width, channels = work.image_shape
     yield row(
         "dataset",
         f"{info.name}: {info.num_classes:,} classes, {height}x{width}x{channels}, "
-        f"{work.test_images:,} test images",
+        f"{work.real_images['test']:,} test images",
     )
-    yield row("teacher", _network(config.teacher, work.teacher.name, work))
-    for name in work.trainings:
-        yield row("student", _network(config.student, name, work))
+    if spec.relabel.needs_teacher:
+        ours = spec.teacher.network
+        yield row("teacher", _network(ours, work) if ours else spec.teacher.name)
+    for network in dict.fromkeys(t.first.network for t in work.trainings):
+        yield row("student", _network(network, work))
     yield row(
         "distilled",
-        f"{config.distilled.name}, IPC {config.distilled.ipc}: "
-        f"{work.distilled_images:,} images, {settings.views(config):,} views",
+        f"{spec.distilled.name}, IPC {spec.distilled.ipc}: "
+        f"{work.distilled_images:,} images, {spec.views:,} views",
     )
-    stored, source = work.soft_label_bytes, config.relabel.source
-    size = f"{storage.readable_size(stored)} in {config.relabel.format}"
+    stored, source = work.stored[0], spec.relabel.source
+    size = f"{readable_size(stored)} in {spec.relabel.format}"
     yield row("soft labels", size if stored else f"none on disk ({source})")
 
 
-def _network(section: settings.Config, name: str, work: workload.Workload) -> str:
-    model = settings.network(section, name, work.info)
-    params = teacher.variable_shapes(model, work.image_shape)["params"]
+def _network(network: NetworkSpec, work: Workload) -> str:
+    params = variable_shapes(network.build(work.info), work.image_shape)["params"]
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-    return f"{name}: {count:,} parameters, {section.dtype}"
+    return f"{network.label}: {count:,} parameters, {network.dtype}"
 
 
-def _stages(
-    work: workload.Workload, utilization: float, least_step: float
-) -> Iterator[str]:
+def _stages(work: Workload, utilization: float, least_step: float) -> Iterator[str]:
     columns = "{:38}{:>8}{:>12}{:>9}{:>13}{:>12}{:>10}"
     yield columns.format(
         "stage", "devices", "images/step", "steps", "GFLOP/step", "PFLOP", "time"
     )
     total = 0.0
-    for stage in stage_costs.stages(work):
+    for stage in stages.stages(work):
         seconds = stage.seconds(utilization=utilization, least_step=least_step)
         total += seconds
         yield columns.format(
@@ -120,24 +112,30 @@ def _stages(
             f"{stage.total_flops / 1e15:,.3g}",
             _duration(seconds),
         )
-    peak = work.machine.chip.peak[work.config.student.dtype] / 1e12
+    for what in stages.left_out(work):
+        yield f"not counted, as it is not known what it does: {what}"
+    peak = work.machine.chip.peak[work.trainings[0].first.network.dtype] / 1e12
     yield (
         f"{_duration(total)} in all: an estimate, assuming {utilization:.0%} of "
         f"{peak:,.0f} TFLOP/s a device, and {1e3 * least_step:g} ms a step at least"
     )
 
 
-def _memory(work: workload.Workload) -> Iterator[str]:
-    size = storage.readable_size
-    available = int(work.machine.chip.memory)
-    for network in work.trainings:
-        memory = stage_costs.memory(work, network)
-        needed = memory.arguments + memory.working + work.resident_bytes
-        yield f"memory of a device while {network} trains"
-        yield f"  {size(memory.arguments):>9}  state, distilled images, soft labels"
-        yield f"  {size(memory.working):>9}  step, compiled for {jax.default_backend()}"
-        yield f"  {size(work.resident_bytes):>9}  its part of the test images"
-        yield f"  {size(needed):>9}  {needed / available:.0%} of {size(available)}"
+def _memory(work: Workload) -> Iterator[str]:
+    available, resident = int(work.machine.chip.memory), work.resident_bytes
+    at_once = min(work.at_once, max(t.students for t in work.trainings))
+    for network, stage in stages.student_trainings(work).items():
+        arguments, working = stage.memory()
+        needed = arguments + working + resident
+        several = f", one of {at_once} at once" if at_once > 1 else ""
+        yield f"memory of a device while {network.label} trains{several}"
+        for size, what in (
+            (arguments, "state, distilled images, soft labels"),
+            (working, f"step, compiled for {jax.default_backend()}"),
+            (resident, "its part of the test images"),
+            (needed, f"{needed / available:.0%} of {readable_size(available)}"),
+        ):
+            yield f"  {readable_size(size):>9}  {what}"
 
 
 def _duration(seconds: float) -> str:
@@ -151,7 +149,7 @@ def _machine() -> cost_model.Machine:
     if _DEVICES.value is None:
         return cost_model.machine(_DEVICE.value)
     if _PEAK.value is None or _MEMORY.value is None:
-        raise ValueError("--devices needs --peak_tflops and --memory_gb")
+        raise errors.InputError("--devices needs --peak_tflops and --memory_gb")
     return cost_model.other_machine(
         devices=_DEVICES.value,
         hosts=_HOSTS.value,
@@ -161,15 +159,14 @@ def _machine() -> cost_model.Machine:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the plan of every config of a grid."""
+    """Prints the plan of every job of a grid."""
     del argv
     absl_logging.set_verbosity(absl_logging.ERROR)  # JAX tells what it did not find
     try:
         machine = _machine()
-        for number, config in enumerate(settings.expand(_CONFIG.value)):
-            work = workload.Workload(config, machine)
+        for number, spec in enumerate(specs.expand(_CONFIG.value)):
             text = report(
-                work,
+                Workload(spec, machine),
                 utilization=_UTILIZATION.value,
                 least_step=_LEAST_STEP.value / 1e3,
             )

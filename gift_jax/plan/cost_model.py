@@ -1,9 +1,10 @@
-"""What a step costs, by XLA's own count, and what devices can do.
+"""What devices can do, and what steps cost them by XLA's own count.
 
 Steps are lowered for abstract arrays: nothing is allocated or computed.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -13,25 +14,19 @@ import numpy as np
 
 from gift_jax import registry
 from gift_jax.runtime.devices import AXIS
+from gift_jax.runtime.errors import InputError
 
 GB = 10**9
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """An accelerator, which JAX shows as one device.
+    """An accelerator, which JAX shows as one device."""
 
-    Attributes:
-      platform: As XLA names it: "tpu", "cuda" or "cpu".
-      peak: Dense FLOP/s by the type of activations, "bfloat16" and "float32".
-      memory: Bytes.
-      host_chips: Most chips in one host of several.
-    """
-
-    platform: str
-    peak: dict[str, float]
-    memory: float
-    host_chips: int
+    platform: str  # as XLA names it
+    peak: dict[str, float]  # dense FLOP/s by the type of activations
+    memory: float  # bytes
+    host_chips: int  # most in one host of several
 
 
 # cloud.google.com/tpu/docs/v4 and /v5e; products of float32 are rounded to bfloat16 by
@@ -47,14 +42,7 @@ _V5E_SINGLE_HOST = 8
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Some chips of one kind.
-
-    Attributes:
-      name: For messages.
-      chip: Their kind.
-      hosts: How many hosts they are in, as many in each.
-      devices: How many there are.
-    """
+    """Some chips of one kind, in so many hosts, as many in each."""
 
     name: str
     chip: Chip
@@ -71,7 +59,7 @@ def machine(name: str) -> Machine:
     """A machine by its usual name: v4-8 (of 4 chips), v5e-64, 8xh100.
 
     Raises:
-      ValueError: an unknown name.
+      InputError: an unknown name.
 
     >>> machine("v5e-64").hosts
     16
@@ -85,13 +73,9 @@ def machine(name: str) -> Machine:
     elif gpu:
         kind, devices = "h100", int(gpu[1])
     else:
-        raise registry.unknown_name(
-            "device",
-            name,
-            ("v4-8", "v5e-64", "8xh100"),
-            or_else=" or others of these kinds, or give --devices, --peak_tflops and "
-            "--memory_gb",
-        )
+        known = ("v4-8", "v5e-64", "8xh100")
+        others = " or other numbers, or give --devices, --peak_tflops and --memory_gb"
+        raise registry.unknown_name("device", name, known, or_else=others)
     chip = CHIPS[kind]
     alone = _V5E_SINGLE_HOST if kind == "v5e" else chip.host_chips
     hosts = 1 if devices <= alone else -(-devices // chip.host_chips)
@@ -102,64 +86,89 @@ def other_machine(*, devices: int, hosts: int, peak: float, memory: float) -> Ma
     """A machine of chips that are not in `CHIPS`, of one peak for all types.
 
     Raises:
-      ValueError: the devices are not as many in every host.
+      InputError: the devices are not as many in every host.
     """
     if devices < 1 or hosts < 1 or devices % hosts:
-        raise ValueError(f"{devices} devices are not as many in each of {hosts} hosts")
+        raise InputError(f"{devices} devices are not as many in each of {hosts} hosts")
     chip = Chip("cuda", {"bfloat16": peak, "float32": peak}, memory, devices // hosts)
     return Machine(f"{peak / 1e12:g} TFLOP/s each", chip, hosts, devices)
 
 
 @dataclasses.dataclass(frozen=True)
-class Memory:
-    """What one device holds during a step, in bytes.
+class Stage:
+    """One part of a job: equal steps on devices of a machine.
 
     Attributes:
-      arguments: State, images and labels.
-      working: All that is made during the step.
+      name: What it does.
+      step: One device's share; runs under a mapped axis named "batch".
+      arguments: Shapes of what it takes; the last is this device's.
+      steps: How many there are.
+      per_device: Images of a device in a step.
+      devices: How many it runs on.
+      dtype: Of activations.
+      machine: Has the devices.
+      saved: The work, in steps, that those with fewer images save.
     """
 
-    arguments: int
-    working: int
+    name: str
+    step: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    steps: int
+    per_device: int
+    devices: int
+    dtype: str
+    machine: Machine
+    saved: float = 0.0
 
+    @property
+    def images(self) -> int:
+        """In a step, over all devices."""
+        return self.per_device * self.devices
 
-def flops(step: Callable[..., Any], *arguments: Any, platform: str) -> float:
-    """Floating point operations of one device's share of a step.
+    @functools.cached_property
+    def flops(self) -> float:
+        """Floating point operations of a step, over all devices.
 
-    XLA counts two for a multiply-add, and none where a convolution meets padding:
-    at 32x32 pixels a tenth less than the textbook's count.
+        XLA counts two for a multiply-add, and none where a convolution meets padding:
+        at 32x32 pixels a tenth less than the textbook's count.
+        """
+        platform = self.machine.chip.platform  # need not be there
+        lowered = self._traced().lower(lowering_platforms=(platform,))
+        return self.devices * float(lowered.cost_analysis()["flops"])
 
-    Args:
-      step: Runs under a mapped axis named "batch"; its last argument is this device's.
-      *arguments: Shapes of its arguments.
-      platform: What it is lowered for, "tpu", "cuda" or "cpu"; need not be there.
-    """
-    lowered = _traced(step, arguments).lower(lowering_platforms=(platform,))
-    return float(lowered.cost_analysis()["flops"])
+    @property
+    def total_flops(self) -> float:
+        """Of all steps."""
+        return self.flops * (self.steps - self.saved)
 
+    def seconds(self, *, utilization: float, least_step: float) -> float:
+        """Time on the devices.
 
-def memory(step: Callable[..., Any], *arguments: Any) -> Memory:
-    """Memory of a step on a device, as the compiler for the devices here plans it.
+        Args:
+          utilization: Share of their peak that is reached.
+          least_step: Seconds that even the smallest step takes.
+        """
+        peak = self.devices * self.machine.chip.peak[self.dtype]
+        computing = self.total_flops / (peak * utilization)
+        return max(computing, self.steps * least_step)
 
-    Args:
-      step: As `flops`; its first argument is donated.
-      *arguments: Shapes of its arguments.
-    """
-    stats = _traced(step, arguments, donate=0).lower().compile().memory_analysis()
-    made = stats.output_size_in_bytes - stats.alias_size_in_bytes
-    return Memory(stats.argument_size_in_bytes, stats.temp_size_in_bytes + made)
+    def memory(self) -> tuple[int, int]:
+        """Bytes of the arguments, the first of which is donated, and of all else.
 
+        As the compiler for the devices here plans it.
+        """
+        compiled = self._traced(donate_argnums=0).lower().compile()
+        stats = compiled.memory_analysis()
+        made = stats.output_size_in_bytes - stats.alias_size_in_bytes
+        return stats.argument_size_in_bytes, stats.temp_size_in_bytes + made
 
-def _traced(
-    step: Callable[..., Any], arguments: tuple[Any, ...], donate: int | None = None
-) -> Any:
-    everywhere, spread = jax.sharding.PartitionSpec(), jax.P(AXIS)
-    mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()[:1]), (AXIS,))
-    mapped = jax.shard_map(
-        step,
-        mesh=mesh,
-        in_specs=(*[everywhere] * (len(arguments) - 1), spread),
-        out_specs=everywhere,
-        check_vma=False,
-    )
-    return jax.jit(mapped, donate_argnums=donate).trace(*arguments)
+    def _traced(self, **options: Any) -> Any:
+        everywhere = jax.sharding.PartitionSpec()
+        mapped = jax.shard_map(
+            self.step,
+            mesh=jax.sharding.Mesh(np.asarray(jax.local_devices()[:1]), (AXIS,)),
+            in_specs=(*[everywhere] * (len(self.arguments) - 1), jax.P(AXIS)),
+            out_specs=everywhere,
+            check_vma=False,
+        )
+        return jax.jit(mapped, **options).trace(*self.arguments)
