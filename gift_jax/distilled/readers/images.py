@@ -45,12 +45,10 @@ def stack(
 
 
 def _decode(name: object, file: pathlib.Path | BinaryIO, channels: int) -> np.ndarray:
-    from PIL import Image
-
     try:
-        with Image.open(file) as image:
+        with image_split.open_image(file, name) as image:
             pixels = np.array(image_split.convert(image, channels, name))
-    except (OSError, SyntaxError) as error:
+    except OSError as error:
         raise InputError(f"{name} is not a readable image ({error})") from error
     return pixels.reshape(*pixels.shape[:2], channels)
 
