@@ -26,7 +26,8 @@ from gift_jax.teachers import base
 
 # What stands for the weights of a function that says nothing of them.
 _PROBE_IMAGES = 16
-_PROBE_NUMBERS = 8
+_PROBE_NUMBERS = 4
+_PROBE_DIGITS = 1e4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,8 +81,8 @@ class CallableTeacher:
 
         The code is the source files of `name` and of the function; what those import
         is not seen. The weights are the function's attribute `fingerprint`, or else
-        what the function says of some random images, to four digits, so that it is
-        the same on other devices: about as exact as soft labels are stored.
+        what the function says of some random images, to four digits: about as exact
+        as soft labels are stored, and hardly ever different on other devices.
 
         Raises:
           TeacherError: as `logits`.
@@ -104,8 +105,9 @@ class CallableTeacher:
         rng = np.random.default_rng(0)
         images = rng.uniform(size=(_PROBE_IMAGES, *self.image_shape))
         answer = self.logits(images).ravel()
-        numbers = rng.normal(size=(_PROBE_NUMBERS, len(answer))) @ answer
-        return [f"{number:.3e}" for number in numbers]
+        size = np.linalg.norm(answer) or 1.0
+        numbers = rng.normal(size=(_PROBE_NUMBERS, len(answer))) @ (answer / size)
+        return [f"{size:.3e}", *(f"{n:.0f}" for n in _PROBE_DIGITS * numbers)]
 
     def logits(self, images: base.Array) -> np.ndarray:
         """(B, num_classes) float32 for (B, H, W, C) pixels, see `base.Teacher`.

@@ -1,6 +1,7 @@
 """Weights of networks on disk."""
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from gift_jax.models import variables
@@ -35,8 +36,14 @@ def test_other_names_and_shapes_are_listed(tmp_path):
         variables.check_shapes({}, like=many, origin="here")
 
 
-def test_a_place_that_cannot_be_written_is_one_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(variables.CheckpointError, match="could not be saved") as caught:
-        variables.save_variables(tmp_path / "file" / "v", WEIGHTS)
+def test_a_disk_that_fails_is_one_short_error(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError(f"File too large: {'x' * 400} in the end\nSource: somewhere")
+
+    monkeypatch.setattr(ocp.StandardCheckpointer, "save", fail)
+    with pytest.raises(variables.CheckpointError) as caught:
+        variables.save_variables(tmp_path / "v", WEIGHTS)
+    message = str(caught.value)
     assert isinstance(caught.value, UserError)
+    assert str(tmp_path) in message and "File too large" in message
+    assert message.endswith("x in the end") and len(message) < 500
