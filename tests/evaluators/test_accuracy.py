@@ -1,4 +1,4 @@
-"""Tests of `gift_jax.evaluate`: exact counts, on any number of devices.
+"""Accuracies: exact counts, on any number of devices.
 
 The networks here read their logits off a pixel, so that every accuracy can be
 computed with NumPy.
@@ -23,8 +23,9 @@ from hypothesis.extra import numpy as hnp
 
 from gift_jax.data import preprocess
 from gift_jax.evaluators import accuracy
-from gift_jax.evaluators.accuracy import Accuracy, Evaluator, ranks
+from gift_jax.evaluators.accuracy import Accuracy, AccuracyEvaluator, ranks
 from gift_jax.runtime.devices import replicate
+from gift_jax.teachers import CallableTeacher, FlaxTeacher, TeacherError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NORMALIZATION = preprocess.Normalization((0.5,), (0.25,))
@@ -81,7 +82,9 @@ def random_split(size, num_classes=10):
 
 def evaluator(split, *, num_devices=1, batch_size=8):
     devices = jax.devices()[:num_devices]
-    return Evaluator(split, NORMALIZATION, devices=devices, batch_size=batch_size)
+    return AccuracyEvaluator(
+        split, NORMALIZATION, devices=devices, batch_size=batch_size
+    )
 
 
 def shifted(shift):
@@ -162,7 +165,9 @@ def test_ranks_of_half_precision_logits():
 @pytest.mark.parametrize("size", [1, 7, 16, 37])
 def test_every_image_counts_once(size, num_devices):
     split = random_split(size)
-    measured = evaluator(split, num_devices=num_devices)(PixelModel(), shifted(0))
+    measured = evaluator(split, num_devices=num_devices).measure(
+        PixelModel(), shifted(0)
+    )
     assert measured == expected_accuracy(split)
 
 
@@ -170,13 +175,13 @@ def test_every_image_counts_once(size, num_devices):
 def test_the_batch_size_does_not_matter(batch_size):
     split = random_split(37)
     evaluate_split = evaluator(split, num_devices=2, batch_size=batch_size)
-    assert evaluate_split(PixelModel(), shifted(0)) == expected_accuracy(split)
+    assert evaluate_split.measure(PixelModel(), shifted(0)) == expected_accuracy(split)
 
 
 def test_accuracies_by_hand():
     # Pixel 0 ranks the classes 0, 1, 2, ...; three hits, and one more in the top 5.
     split = Split(pixels=[0, 0, 0, 0, 3, 9], labels=[0, 4, 5, 9, 3, 9])
-    measured = evaluator(split)(PixelModel(), shifted(0))
+    measured = evaluator(split).measure(PixelModel(), shifted(0))
     assert measured == Accuracy(top1=100 * 3 / 6, top5=100 * 4 / 6, count=6)
 
 
@@ -184,18 +189,18 @@ def test_one_evaluator_measures_many_networks():
     split = random_split(37)
     evaluate_split = evaluator(split, num_devices=4)
     for shift in (0, 1, -2):
-        assert evaluate_split(PixelModel(), shifted(shift)) == expected_accuracy(
-            split, shift=shift
-        )
+        assert evaluate_split.measure(
+            PixelModel(), shifted(shift)
+        ) == expected_accuracy(split, shift=shift)
     wider = expected_accuracy(split, num_classes=12, shift=1)
-    assert evaluate_split(PixelModel(12), shifted(1)) == wider
+    assert evaluate_split.measure(PixelModel(12), shifted(1)) == wider
 
 
 @pytest.mark.parametrize("num_devices", [1, 8])
 def test_padded_images_never_count(num_devices):
     # With constant logits class 0 is first, and the padding is a hit too.
     labels = np.arange(37) % 10
-    measured = evaluator(Split(labels, labels), num_devices=num_devices)(
+    measured = evaluator(Split(labels, labels), num_devices=num_devices).measure(
         ConstantModel(), {}
     )
     assert measured == Accuracy(100 * 4 / 37, 100 * 20 / 37, 37)
@@ -204,7 +209,7 @@ def test_padded_images_never_count(num_devices):
 @pytest.mark.parametrize("num_classes", [2, 3, 5])
 def test_few_classes_are_all_in_the_top_5(num_classes):
     split = random_split(20, num_classes)
-    measured = evaluator(split)(PixelModel(num_classes), shifted(0))
+    measured = evaluator(split).measure(PixelModel(num_classes), shifted(0))
     assert measured == expected_accuracy(split, num_classes)
     assert measured.top5 == 100
 
@@ -212,8 +217,57 @@ def test_few_classes_are_all_in_the_top_5(num_classes):
 @pytest.mark.parametrize("num_classes", [3, 10])
 def test_logits_that_are_nan_are_never_a_hit(num_classes):
     split = Split(pixels=[NOT_A_NUMBER] * 3 + [1], labels=[0, 1, 2, 1])
-    measured = evaluator(split)(PixelModel(num_classes), shifted(0))
+    measured = evaluator(split).measure(PixelModel(num_classes), shifted(0))
     assert measured == Accuracy(top1=25.0, top5=25.0, count=4)
+
+
+def test_a_student_is_measured_with_the_weights_it_is_evaluated_with():
+    split = random_split(37)
+
+    class State:
+        evaluation_variables = shifted(1)
+        variables = shifted(0)
+
+    expected = expected_accuracy(split, shift=1)
+    assert expected != expected_accuracy(split)
+    numbers = evaluator(split)(PixelModel(), State())
+    assert numbers == {"top1": expected.top1, "top5": expected.top5}
+
+
+# --- Teachers -----------------------------------------------------------------------
+
+
+def plain_teacher(shift, num_classes=10):
+    """`PixelModel` as a function in NumPy of pixels in [0, 1]."""
+
+    def answer(pixels):
+        pixels = np.round(255 * pixels[:, 0, 0, :1])
+        return -((np.arange(num_classes) - pixels - shift) ** 2)
+
+    return CallableTeacher("plain", answer, (2, 2, 1), num_classes)
+
+
+@pytest.mark.parametrize("num_devices", [1, 4])
+@pytest.mark.parametrize("resident_bytes", [0, 2**30])
+def test_any_teacher_is_measured_with_its_own_preprocessing(
+    monkeypatch, num_devices, resident_bytes
+):
+    monkeypatch.setattr(accuracy, "RESIDENT_BYTES", resident_bytes)
+    split = random_split(37)
+    other = preprocess.Normalization((0.1,), (0.9,))  # the student's
+    devices = jax.devices()[:num_devices]
+    measures = AccuracyEvaluator(split, other, devices=devices, batch_size=8)
+    expected = expected_accuracy(split, shift=1)
+    network = FlaxTeacher("flax", PixelModel(), shifted(1), NORMALIZATION)
+    assert measures.measure_teacher(network) == expected
+    assert measures.measure_teacher(plain_teacher(1)) == expected
+    assert measures.measure_teacher(plain_teacher(0)) == expected_accuracy(split)
+
+
+def test_a_teacher_that_cannot_answer_is_named():
+    broken = CallableTeacher("broken", lambda images: images, (2, 2, 1), 10)
+    with pytest.raises(TeacherError, match="the teacher broken returns shape"):
+        evaluator(random_split(5)).measure_teacher(broken)
 
 
 # --- Where the images are kept ------------------------------------------------------
@@ -222,16 +276,18 @@ def test_logits_that_are_nan_are_never_a_hit(num_classes):
 def test_a_small_split_is_read_once_and_stays_on_the_devices():
     split = random_split(37)
     devices = jax.devices()[2:6]
-    evaluate_split = Evaluator(split, NORMALIZATION, devices=devices, batch_size=8)
+    evaluate_split = AccuracyEvaluator(
+        split, NORMALIZATION, devices=devices, batch_size=8
+    )
     split.reads.clear()
     variables = replicate(shifted(0), devices)
     expected = expected_accuracy(split)
-    assert evaluate_split(PixelModel(), variables) == expected
+    assert evaluate_split.measure(PixelModel(), variables) == expected
     with (
         jax.transfer_guard_host_to_device("disallow"),
         jax.transfer_guard_device_to_device("disallow"),
     ):
-        assert evaluate_split(PixelModel(), variables) == expected
+        assert evaluate_split.measure(PixelModel(), variables) == expected
     assert split.reads == []
 
 
@@ -244,12 +300,12 @@ def test_a_large_split_is_streamed_with_the_same_result(monkeypatch, num_devices
     streaming = evaluator(split, num_devices=num_devices)
     for _ in range(2):
         split.reads.clear()
-        assert streaming(PixelModel(), shifted(0)) == expected_accuracy(split)
+        assert streaming.measure(PixelModel(), shifted(0)) == expected_accuracy(split)
         assert split.reads == list(range(37))
     monkeypatch.setattr(accuracy, "RESIDENT_BYTES", limit)
     resident = evaluator(split, num_devices=num_devices)
     split.reads.clear()
-    assert resident(PixelModel(), shifted(0)) == expected_accuracy(split)
+    assert resident.measure(PixelModel(), shifted(0)) == expected_accuracy(split)
     assert split.reads == []
 
 
@@ -257,7 +313,7 @@ def test_a_count_that_does_not_add_up_is_an_error():
     split = random_split(8)
     split.labels[3] = -1
     with pytest.raises(AssertionError, match="counted 7 of 8 test images"):
-        evaluator(split)(PixelModel(), shifted(0))
+        evaluator(split).measure(PixelModel(), shifted(0))
 
 
 # --- Several hosts ------------------------------------------------------------------
@@ -267,21 +323,27 @@ HOST = """
     import jax
     from gift_jax.evaluators import accuracy
     from gift_jax.runtime import hosts
+    from gift_jax.teachers import FlaxTeacher
     import tests_of_evaluate as tests
 
     process_id, address = int(sys.argv[1]), sys.argv[2]
     jax.config.update("jax_num_cpu_devices", 2)
     hosts.initialize(address, 2, process_id)
     for resident in (2**30, 0):
-        RESIDENT_BYTES = resident
+        accuracy.RESIDENT_BYTES = resident
         split = tests.random_split(37)
-        measured = Evaluator(
+        evaluator = accuracy.AccuracyEvaluator(
             split,
             tests.NORMALIZATION,
             devices=hosts.devices(jax.local_devices()),
             batch_size=8,
-        )(tests.PixelModel(), tests.shifted(1))
-        assert measured == tests.expected_accuracy(split, shift=1), measured
+        )
+        expected = tests.expected_accuracy(split, shift=1)
+        model, variables = tests.PixelModel(), tests.shifted(1)
+        assert evaluator.measure(model, variables) == expected
+        flax_teacher = FlaxTeacher("one", model, variables, tests.NORMALIZATION)
+        for teacher in (flax_teacher, tests.plain_teacher(1)):
+            assert evaluator.measure_teacher(teacher) == expected, teacher
         own = hosts.share(37)
         assert set(split.reads) == {0, *own}, (own, split.reads)
     print("measured")
