@@ -31,7 +31,7 @@ def make_distiller(name: str, *, ipc: int, **options: Any) -> Distiller:
       InputError: there is none of that name, it has no such option, an option cannot
         be used, or it is no distiller.
     """
-    kind = registry.find("distiller", name, DISTILLERS)
+    kind = registry.find("distillation method", name, DISTILLERS)
     try:
         inspect.signature(kind).bind(ipc=ipc, **options)
     except TypeError as error:

@@ -1,10 +1,13 @@
-"""Tests of the registry of methods and of `gift_jax.distill.random`."""
+"""The baseline: real training images drawn at random."""
+
+import re
 
 import numpy as np
 import pytest
 
-from gift_jax import distill
 from gift_jax.data import info, preprocess, real, sources
+from gift_jax.distill import Random
+from gift_jax.runtime.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +24,7 @@ def as_bytes(distilled):
 
 
 def test_images_are_training_images_of_their_class(digits):
-    made = distill.make_random(digits, ipc=7, seed=0)
+    made = Random(7).make(digits, seed=0)
     assert made.images.shape == (70, 8, 8, 1)
     np.testing.assert_array_equal(made.labels, np.repeat(np.arange(10), 7))
     labels = dict(
@@ -36,16 +39,16 @@ def test_images_are_training_images_of_their_class(digits):
 
 
 def test_the_seed_decides(digits):
-    first = distill.make_random(digits, ipc=3, seed=5)
-    second = distill.make_random(real.load_dataset("digits"), ipc=3, seed=5)
-    other = distill.make_random(digits, ipc=3, seed=6)
+    first = Random(3).make(digits, seed=5)
+    second = Random(3).make(real.load_dataset("digits"), seed=5)
+    other = Random(3).make(digits, seed=6)
     assert first.images.tobytes() == second.images.tobytes()
     assert first.images.tobytes() != other.images.tobytes()
 
 
 def test_a_smaller_set_is_part_of_a_larger_one(digits):
-    small = distill.make_random(digits, ipc=2, seed=0)
-    large = distill.make_random(digits, ipc=50, seed=0)
+    small = Random(2).make(digits, seed=0)
+    large = Random(50).make(digits, seed=0)
     assert set(as_bytes(small)) < set(as_bytes(large))
 
 
@@ -58,20 +61,15 @@ def test_ipc_up_to_the_size_of_a_class():
         sources.RecordList(images, np.array([0, 1, 1, 0, 1])), made, "train"
     )
     dataset = real.RealDataset(made, split, split)
-    found = distill.make_random(dataset, ipc=2, seed=0).images[:, 0, 0, 0] * 255
+    found = Random(2).make(dataset, seed=0).images[:, 0, 0, 0] * 255
     assert set(found[:2]) == {0, 3}
     assert set(found[2:]) < {1, 2, 4}
-    for ipc in (0, 3):
-        with pytest.raises(
-            ValueError, match=f"ipc is {ipc}, but class 0 of made has 2"
-        ):
-            distill.make_random(dataset, ipc=ipc, seed=0)
+    with pytest.raises(InputError, match="ipc is 3, but class 0 of made has 2"):
+        Random(3).make(dataset, seed=0)
 
 
-def test_methods_by_name():
-    assert distill.get_method("random") is distill.make_random
-    assert distill.get_method("rded") is distill.make_rded
-    assert not distill.needs_teacher("random")
-    assert distill.needs_teacher("rded")
-    with pytest.raises(ValueError, match=r"did you mean 'rded'.*one of random, rded"):
-        distill.get_method("rdde")
+@pytest.mark.parametrize("ipc", [0, -1, 1.0, True, "1", None])
+def test_ipc_is_a_positive_integer(ipc):
+    message = f"Random: ipc is {ipc!r}, expected a positive integer"
+    with pytest.raises(InputError, match=re.escape(message)):
+        Random(ipc)

@@ -1,4 +1,4 @@
-"""Tests of `gift_jax.distill.rded` against values of the official code.
+"""RDED, against values of the official code.
 
 `fixtures/real_golden.npz` holds what RDED's `selector` and `mix_images` make of
 random crops with a linear teacher, and moments of 20,000 boxes that torchvision
@@ -7,15 +7,19 @@ random crops with a linear teacher, and moments of 20,000 boxes that torchvision
 
 import pathlib
 
+import flax.linen as nn
+import jax
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gift_jax import distill
 from gift_jax.data import info, preprocess, real, sources
-from gift_jax.distill import rded
+from gift_jax.distill import Rded, rded
+from gift_jax.runtime.errors import InputError
+from gift_jax.teachers import CallableTeacher, FlaxTeacher, TeacherError
 
 NORMALIZATION = preprocess.Normalization((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 
@@ -38,8 +42,23 @@ def constant_images(values, side=8):
     return np.broadcast_to(values, (len(values), side, side, 3)).copy()
 
 
-def brightness(pixels, labels):
+def brightness(pixels):
     return pixels[:, 3:5, 3:5].mean(axis=(1, 2, 3))
+
+
+def prefers(loss, num_classes=2):
+    """A teacher that finds images of any class the better the lower `loss` is.
+
+    It is less sure of every class alike: its logits are those of `num_classes` classes
+    and one more, which is likelier by the loss.
+    """
+
+    def answer(pixels):
+        logits = np.zeros((len(pixels), num_classes + 1), np.float32)
+        logits[:, -1] = loss(pixels)
+        return logits
+
+    return CallableTeacher("made", answer, (8, 8, 3), num_classes + 1)
 
 
 # Crops.
@@ -154,17 +173,36 @@ def test_teacher_sees_batches_of_one_shape():
     np.testing.assert_allclose(losses, crops[..., 0, 0, 0] / 255, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("score", "message"),
-    [
-        (lambda pixels, labels: np.float32(0), r"score returned shape \(\)"),
-        (lambda pixels, labels: np.full(256, np.nan), "NaN for images of class 3"),
-    ],
-)
-def test_scores_that_are_none(score, message):
+def test_losses_that_are_nan_are_refused():
     crops = np.zeros((2, 2, 4, 4, 3), np.uint8)
-    with pytest.raises(ValueError, match=message):
+
+    def score(pixels, labels):
+        return np.full(256, np.nan)
+
+    with pytest.raises(TeacherError, match="NaN for images of class 3"):
         rded.crop_losses(score, crops, 3, 4, np.zeros(3, np.float32))
+
+
+class Linear(nn.Module):
+    @nn.compact
+    def __call__(self, images, train):
+        return nn.Dense(5)(images.reshape(len(images), -1))
+
+
+def test_the_score_is_the_cross_entropy_of_any_teacher():
+    rng = np.random.default_rng(0)
+    pixels = rng.uniform(size=(6, 8, 8, 3)).astype(np.float32)
+    labels = rng.integers(0, 5, 6).astype(np.int32)
+    variables = Linear().init(jax.random.key(0), pixels, train=False)
+    inputs = (pixels - np.float32([0.5, 0.4, 0.3])) / np.float32([0.2, 0.3, 0.4])
+    logits = Linear().apply(variables, inputs, train=False)
+    expected = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    network = FlaxTeacher("flax", Linear(), variables, NORMALIZATION)
+    plain = CallableTeacher("plain", network.logits, (8, 8, 3), 5)
+    for teacher in (network, plain):
+        score = rded.make_score(teacher)(pixels, labels)
+        assert isinstance(score, np.ndarray)
+        np.testing.assert_allclose(score, expected, 1e-5)
 
 
 def test_selection_takes_the_lowest_losses():
@@ -197,7 +235,7 @@ def test_best_images_of_each_class_are_kept():
     values = np.random.default_rng(0).permutation(240)
     labels = np.arange(240) % 2
     dataset = make_dataset(constant_images(values), labels)
-    made = distill.make_rded(dataset, brightness, ipc=5, seed=0)
+    made = Rded(5).make(dataset, teacher=prefers(brightness), seed=0)
     assert made.images.shape == (10, 8, 8, 3)
     np.testing.assert_array_equal(made.labels, np.repeat([0, 1], 5))
     darkest = [np.sort(values[labels == label])[:5] for label in (0, 1)]
@@ -215,7 +253,7 @@ def test_best_images_of_each_class_are_kept():
 def test_mosaics_of_the_best_crops():
     values = np.random.default_rng(0).permutation(200)
     dataset = make_dataset(constant_images(values), [0] * 200, num_classes=1)
-    made = distill.make_rded(dataset, brightness, ipc=3, factor=2, seed=0)
+    made = Rded(3, factor=2).make(dataset, teacher=prefers(brightness), seed=0)
     corners = np.rint(made.images[:, ::4, ::4, 0] * 255)
     # The n best are top left, the next n top right, and so on.
     ranks = np.arange(12).reshape(4, 3).T.reshape(3, 2, 2)
@@ -226,13 +264,12 @@ def test_only_images_per_class_are_looked_at():
     dataset = make_dataset(constant_images(range(100)), [0] * 100, num_classes=1)
     drawn = []
 
-    def score(pixels, labels):
+    def loss(pixels):
         drawn.extend(np.rint(pixels[:60, 0, 0, 0] * 255))
-        return brightness(pixels, labels)
+        return brightness(pixels)
 
-    distill.make_rded(
-        dataset, score, ipc=2, images_per_class=20, crops_per_image=3, seed=0
-    )
+    few = Rded(2, images_per_class=20, crops_per_image=3)
+    few.make(dataset, teacher=prefers(loss), seed=0)
     assert len(set(drawn)) == 20
     assert set(drawn) != set(range(20))
 
@@ -242,7 +279,7 @@ def test_the_seed_decides():
     images = rng.integers(0, 256, (40, 8, 8, 3), np.uint8)
     dataset = make_dataset(images, np.arange(40) % 2)
     first, second, other = (
-        distill.make_rded(dataset, brightness, ipc=2, factor=2, seed=seed).images
+        Rded(2, factor=2).make(dataset, teacher=prefers(brightness), seed=seed).images
         for seed in (3, 3, 4)
     )
     assert first.tobytes() == second.tobytes()
@@ -253,10 +290,13 @@ def test_pixels_are_8_bit_and_classes_are_reported():
     images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
     dataset = make_dataset(images, np.arange(8) % 2)
     done = []
-    made = distill.make_rded(
-        dataset, brightness, ipc=2, seed=0, on_class_done=done.append
+    made = Rded(2).make(
+        dataset,
+        teacher=prefers(brightness),
+        seed=0,
+        on_progress=lambda *progress: done.append(progress),
     )
-    assert done == [0, 1]
+    assert done == [(1, 2), (2, 2)]
     pixels = np.rint(made.images * 255).astype(np.uint8)
     np.testing.assert_array_equal(pixels.astype(np.float32) / 255, made.images)
 
@@ -268,27 +308,50 @@ def test_pixels_are_8_bit_and_classes_are_reported():
         ({"ipc": 1, "factor": 2}, "factor 2 needs 4 images .* class 1"),
         ({"ipc": 3, "images_per_class": 2}, "images_per_class=2 may be used"),
         ({"ipc": 1, "factor": 3}, "factor 3 does not divide the image size 8 of made"),
-        ({"ipc": 0}, "ipc must be positive, got 0"),
-        ({"ipc": 1, "crops_per_image": 0}, "crops_per_image must be positive, got 0"),
     ],
 )
 def test_what_cannot_be_made(options, message):
     dataset = make_dataset(constant_images(range(8)), [0] * 5 + [1] * 3)
-    with pytest.raises(ValueError, match=message):
-        distill.make_rded(dataset, brightness, seed=0, **options)
+    with pytest.raises(InputError, match=message):
+        Rded(**options).make(dataset, teacher=prefers(brightness), seed=0)
+
+
+def test_a_teacher_is_needed():
+    dataset = make_dataset(constant_images(range(8)), [0] * 5 + [1] * 3)
+    with pytest.raises(InputError, match="rded needs a teacher"):
+        Rded(1).make(dataset, teacher=None, seed=0)
+
+
+@pytest.mark.parametrize(
+    "option", ["ipc", "factor", "images_per_class", "crops_per_image"]
+)
+@pytest.mark.parametrize("value", [0, 2.5])
+def test_options_are_positive_integers(option, value):
+    message = f"Rded: {option} is {value}, expected a positive integer"
+    with pytest.raises(InputError, match=message):
+        Rded(**{"ipc": 1, option: value})
+
+
+def test_what_is_raised_on_progress_ends_the_work():
+    dataset = make_dataset(constant_images(range(8)), np.arange(8) % 2)
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Rded(1).make(dataset, teacher=prefers(brightness), seed=0, on_progress=stop)
 
 
 def test_small_classes_are_used_whole():
     dataset = make_dataset(constant_images([9, 7, 8, 3, 1]), [0, 0, 0, 1, 1])
-    made = distill.make_rded(dataset, brightness, ipc=2, seed=0)
+    made = Rded(2).make(dataset, teacher=prefers(brightness), seed=0)
     assert np.rint(made.images[:, 0, 0, 0] * 255).tolist() == [7, 8, 1, 3]
 
 
 def test_greyscale_digits():
     digits = real.load_dataset("digits")
-    made = distill.make_rded(
-        digits, lambda pixels, labels: -pixels.mean(axis=(1, 2, 3)), ipc=2, seed=0
-    )
+    teacher = prefers(lambda pixels: -pixels.mean(axis=(1, 2, 3)), num_classes=10)
+    made = Rded(2).make(digits, teacher=teacher, seed=0)
     assert made.images.shape == (20, 8, 8, 1)
     # The brightest crops of an image are at least as bright as the image.
     brightest = np.sort(digits.train.all_images().mean(axis=(1, 2, 3)))[-100:]

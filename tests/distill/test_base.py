@@ -1,0 +1,100 @@
+"""Distillers by name, those of the user's own among them."""
+
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+
+from gift_jax import distill
+from gift_jax.data import info, preprocess, real, sources
+from gift_jax.distill import base
+from gift_jax.runtime.errors import InputError
+
+NORMALIZATION = preprocess.Normalization((0.5,), (0.25,))
+
+_MODULE = """
+import dataclasses
+import numpy as np
+from gift_jax.distill import base
+
+@dataclasses.dataclass(frozen=True)
+class Means:
+    needs = frozenset({"train_images"})
+    ipc: int
+    power: float = 1.0
+
+    def make(self, data, *, teacher=None, seed, on_progress=None):
+        images = data.train.all_images()
+        means = [
+            images[data.train.labels == label].mean(axis=0)[None].repeat(self.ipc, 0)
+            for label in range(data.info.num_classes)
+        ]
+        return base.distilled_dataset(self, data, means, seed=seed)
+
+class WithoutMake:
+    def __init__(self, ipc):
+        self.ipc, self.needs = ipc, frozenset()
+
+class NeedsMuch(Means):
+    needs = frozenset({"teacher", "luck"})
+
+class WithoutIpc:
+    pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_distillers.py").write_text(_MODULE)
+    yield
+    sys.modules.pop("my_distillers", None)
+
+
+@pytest.fixture
+def data():
+    made = info.DatasetInfo("made", 2, 4, 1, NORMALIZATION)
+    images = np.arange(4, dtype=np.uint8)[:, None, None, None]
+    images = np.broadcast_to(images, (4, 4, 4, 1)).copy()
+    records = sources.RecordList(images, np.array([0, 1, 0, 1]))
+    split = real.ImageSplit(records, made, "train")
+    return real.RealDataset(made, split, split)
+
+
+def test_those_of_the_project_are_found_by_name():
+    assert distill.make_distiller("random", ipc=3) == distill.Random(3)
+    found = distill.make_distiller("rded", ipc=3, factor=2)
+    assert found == distill.Rded(3, factor=2)
+    assert "teacher" in found.needs and "teacher" not in distill.Random.needs
+    for kind in distill.DISTILLERS.values():
+        assert kind(ipc=1).needs <= base.NEEDS
+
+
+def test_one_of_the_users_own_makes_images(data):
+    distiller = distill.make_distiller("my_distillers:Means", ipc=2, power=2.0)
+    assert dataclasses.asdict(distiller) == {"ipc": 2, "power": 2.0}
+    made = distiller.make(data, teacher=None, seed=5)
+    np.testing.assert_allclose(made.images[:, 0, 0, 0] * 255, [1, 1, 2, 2])
+    np.testing.assert_array_equal(made.labels, [0, 0, 1, 1])
+    assert made.preprocess == NORMALIZATION
+    assert (made.metadata.dataset, made.metadata.method) == ("made", "means")
+    assert made.metadata.source == "means: ipc 2, power 2.0, seed 5, split train"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("rdde", {}, r"unknown distillation method 'rdde' \(did you mean 'rded'"),
+        ("my_distillers:Mean", {}, "did you mean 'Means'"),
+        ("my_distillrs:Means", {}, "cannot be imported"),
+        ("rded", {"factr": 2}, "'factr'.*it takes ipc, factor, images_per_class"),
+        ("rded", {"factor": 0}, "Rded: factor is 0, expected a positive integer"),
+        ("my_distillers:WithoutIpc", {}, "WithoutIpc cannot be made"),
+        ("my_distillers:WithoutMake", {}, "WithoutMake without a method `make`"),
+        ("my_distillers:NeedsMuch", {}, "needs luck, teacher, expected some of"),
+    ],
+)
+def test_what_is_no_distiller_is_said(name, options, message):
+    with pytest.raises(InputError, match=message):
+        distill.make_distiller(name, ipc=1, **options)
