@@ -46,30 +46,20 @@ _IN_EVERY_CHOICE = (
 )  # fmt: skip
 _MOST_CHARACTERS, _MOST_ITEMS = 1000, 1000
 
-_COLUMNS = {
-    "distill": "distilled",
-    "ipc": "ipc",
-    "teacher": "teacher",
-    "data_seed": "data seed",
-    "views": "views",
-    "augment": "augment",
-    "label_format": "labels",
-    "student": "student",
-    "loss": "loss",
-    "optimizer": "optimizer",
-    "learning_rate": "rate",
-    "epochs": "epochs",
-    "seed": "seed",
-    "top1_last": "top-1 last",
-    "top1_best": "top-1 best",
-    "top5_last": "top-5 last",
-    "train_seconds": "seconds",
-    "status": "status",
-}
-# Shown where they tell rows apart.
-_IF_SEVERAL = {
+# Of the table, the second where they tell rows apart.
+_COLUMNS = (
+    "distill", "ipc", "teacher", "data_seed", "views", "augment", "label_format",
+    "student", "loss", "optimizer", "learning_rate", "epochs", "seed", "top1_last",
+    "top1_best", "top5_last", "train_seconds", "status",
+)  # fmt: skip
+_IF_SEVERAL = (
     "teacher", "data_seed", "views", "augment", "label_format", "learning_rate",
     "epochs",
+)  # fmt: skip
+_HEADINGS = {
+    "distill": "distilled", "data_seed": "data seed", "label_format": "labels",
+    "learning_rate": "rate", "top1_last": "top-1 last", "top1_best": "top-1 best",
+    "top5_last": "top-5 last", "train_seconds": "seconds",
 }  # fmt: skip
 
 Row = Mapping[str, Any]
@@ -328,15 +318,26 @@ def summary_table(rows: Sequence[Row]) -> str:
         for name in _COLUMNS
         if name not in _IF_SEVERAL or len({row.get(name) for row in rows}) > 1
     ]
-    cells = [[_COLUMNS[name] for name in shown]]
+    cells = [[_HEADINGS.get(name, name) for name in shown]]
     cells += [[_format(name, row.get(name)) for name in shown] for row in rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(shown))]
-    lines = [
+    return markdown_table(cells, text_columns=len(shown))
+
+
+def markdown_table(cells: Sequence[Sequence[str]], *, text_columns: int) -> str:
+    """A table of GitHub's Markdown that is aligned as text, too.
+
+    Args:
+      cells: Rows of texts, the first of them the head.
+      text_columns: How many columns from the left are aligned to the left.
+    """
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    head, *body = (
         "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
         for row in cells
-    ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
+    )
+    signs = "-" * text_columns + ":" * (len(widths) - text_columns)
+    rule = ["-" * (w + 1) + sign for w, sign in zip(widths, signs, strict=True)]
+    return "\n".join([head, "|" + "|".join(rule) + "|", *body])
 
 
 def _format(name: str, value: Any) -> str:

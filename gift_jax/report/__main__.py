@@ -10,24 +10,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Writes the report; the exit code is 1 after an error."""
     parser = argparse.ArgumentParser(
         prog="python -m gift_jax.report",
-        description="Writes tables, plots and one page about the runs of work "
-        "directories.",
+        description="Writes tables, plots and one page about runs of work directories.",
     )
-    parser.add_argument(
-        "workdirs",
-        metavar="workdir",
-        nargs="+",
-        type=pathlib.Path,
-        help="holds results.jsonl; the runs of several are put together",
-    )
-    parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        help="where to write; by default WORKDIR/report, if there is one WORKDIR",
-    )
-    parser.add_argument(
-        "--baseline", help="loss to compare with; by default kl, where it was run"
-    )
+    add = parser.add_argument
+    more = "holds results.jsonl; the runs of several are put together"
+    add("workdirs", metavar="workdir", nargs="+", type=pathlib.Path, help=more)
+    place = "where to write; by default WORKDIR/report, if there is one WORKDIR"
+    add("--out", type=pathlib.Path, help=place)
+    add("--baseline", help="loss to compare with; by default kl, where it was run")
     flags = parser.parse_args(argv)
     paths = [path.expanduser().resolve() for path in flags.workdirs]
     workdirs = list(dict.fromkeys(paths))

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from gift_jax.pipeline.results import markdown_table
+
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -57,17 +59,8 @@ def to_markdown(table: Table) -> str:
         [marks[c.verdict] + escape_markdown(c.text) + marks[c.verdict] for c in row]
         for row in table.rows
     ]
-    cells = [[escape_markdown(text) for text in table.header], *rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    head, *body = (
-        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
-        for row in cells
-    )
-    rule = [
-        "-" * (width + 2) if i < table.text_columns else "-" * (width + 1) + ":"
-        for i, width in enumerate(widths)
-    ]
-    return "\n".join([head, "|" + "|".join(rule) + "|", *body])
+    head = [escape_markdown(text) for text in table.header]
+    return markdown_table([head, *rows], text_columns=table.text_columns)
 
 
 def escape_markdown(text: str) -> str:

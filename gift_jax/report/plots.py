@@ -97,13 +97,9 @@ def _lines(optimizers: Sequence[tuple]) -> list[list[tuple]]:
 
 
 def _bar(
-    axes: Axes,
-    place: float,
-    width: float,
-    group: Group,
-    index: int,
+    axes: Axes, place: float, width: float, group: Group, index: int, *,
     lying: bool = False,
-) -> float:
+) -> float:  # fmt: skip
     """Draws one bar of the loss of that number; how far its data reach."""
 
     def turned(along: object, value: object) -> tuple:
@@ -124,10 +120,8 @@ def _bar(
     look = {"color": style.color(index), **style.bar_style(index)}
     draw(place, summary.mean, width * 0.92, **look)
     if summary.half_width is not None:
-        (x, y), (xerr, yerr) = (
-            turned(place, summary.mean),
-            turned(None, summary.half_width),
-        )
+        x, y = turned(place, summary.mean)
+        xerr, yerr = turned(None, summary.half_width)
         axes.errorbar(
             x, y, xerr=xerr, yerr=yerr, color=_INK, elinewidth=0.8, capsize=2,
             capthick=0.8, zorder=3,

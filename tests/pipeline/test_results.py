@@ -26,6 +26,7 @@ ROW = {
     "student": "conv3",
     "epochs": 10,
     "batch_size": 50,
+    "eval_every": 2,
     "trained_on": "0123456789abcdef",
     "dataset_fingerprint": "fedcba9876543210",
     "init_from": None,
