@@ -9,8 +9,8 @@ A name can bring its own options, "kl+kl-t_squared=True", and can be that of the
 own code, "package.module:attribute".
 
 What belongs to one loss, network, optimizer, augmentation or distiller has its default,
-with its source, where that is defined, and stands here by its name: `loss.kl.temperature`,
-`distilled.rded.factor`.
+with its source, where that is defined, and stands here by its name:
+`loss.kl.temperature`, `distilled.rded.factor`.
 
 A config file's own options are given behind a colon, short or with the name of
 the field: `configs/cifar10.py:distill=random,ipc=10,train.epochs=100`.

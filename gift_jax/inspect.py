@@ -1,6 +1,286 @@
-"""What distilled images a path holds: `python -m gift_jax.inspect PATH`."""
+"""Says what a file or folder is: python -m gift_jax.inspect PATH.
 
-from gift_jax.distilled.inspect import main
+Knows distilled datasets of every format that `read_distilled` reads, PyTorch
+checkpoints such as published teachers, FKD soft labels, and what gift_jax itself
+leaves in a work directory. Exits with 2 and one message where it cannot tell.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from gift_jax.data import preprocess
+from gift_jax.distilled import readers
+from gift_jax.distilled.dataset import DistilledDataset, as_uint8, read_npz
+from gift_jax.runtime.errors import InputError
+from gift_jax.soft_labels import fkd
+from gift_jax.torch_io import torch_files
+
+_TORCH_SUFFIXES = (".pt", ".pth", ".th", ".tar")
+_WORKDIR_PARTS = ("distilled", "teacher", "soft_labels", "runs", "results.jsonl")
+_RECORDS = ("recipe.json", "done.json")
+_SUM_TOLERANCE = 1e-3
+
+Facts = Iterable[tuple[str, str]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command. Returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gift_jax.inspect",
+        description="Says what a distilled dataset, teacher or label folder holds.",
+    )
+    parser.add_argument("path", type=pathlib.Path)
+    parser.add_argument("--dataset", help="the real dataset, if nothing there says it")
+    parser.add_argument(
+        "--preview", type=pathlib.Path, metavar="OUT.png", help="write a grid of images"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        facts = inspect(options.path, options.dataset, options.preview)
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    width = max(len(name) for name, _ in facts) + 2
+    for name, value in facts:
+        print(f"{name:<{width}}{value}")
+    return 0
+
+
+def inspect(
+    path: pathlib.Path,
+    dataset: str | None = None,
+    preview_path: pathlib.Path | None = None,
+) -> list[tuple[str, str]]:
+    """What lies at a path, as names and values.
+
+    Args:
+      path: File, directory or hub id.
+      dataset: Name of the real dataset, for formats that do not hold it.
+      preview_path: Where to write a grid of the images as PNG.
+
+    Raises:
+      FileNotFoundError: there is nothing at the path.
+      ImportError: a package is missing that reads this format.
+      InputError: it is nothing known, or malformed, or `preview_path` was
+        given for something without images.
+    """
+    describe = _other_than_images(path)
+    if describe is None:
+        return list(_distilled_facts(path, dataset, preview_path))
+    if preview_path is not None:
+        raise InputError(f"{path} holds no images to write a preview of")
+    return list(describe(path))
+
+
+def _other_than_images(
+    path: pathlib.Path,
+) -> Callable[[pathlib.Path], Facts] | None:
+    """What describes a path that is no distilled dataset; None for those."""
+    if (path / "epoch_0").is_dir():
+        return _fkd_facts
+    if path.is_file() and path.suffix in _TORCH_SUFFIXES:
+        content = torch_files.load_torch(path)
+        if not (isinstance(content, dict) and {"data", "label"} <= content.keys()):
+            return _torch_facts
+        return None
+    if readers.READERS["gift_jax"].matches(path):
+        return None
+    if any((path / name).exists() for name in (*_WORKDIR_PARTS, *_RECORDS)):
+        return _workdir_facts
+    return None
+
+
+def _distilled_facts(
+    path: pathlib.Path, dataset_name: str | None, preview_path: pathlib.Path | None
+) -> Facts:
+    source = readers.guess_source(path)
+    yield "format", source
+
+    try:
+        dataset = _read(path, source, dataset_name)
+    except readers.TrainImagesNeededError as error:
+        if preview_path is not None:
+            raise
+        yield "ZCA", f"whitened, and not undone: {error}"
+        yield from _tensor_facts(_stored_arrays(path))
+        return
+    yield from _image_facts(dataset)
+    yield from _label_facts(dataset)
+    if preview_path is not None:
+        from gift_jax.distilled import preview
+
+        preview.save_preview(dataset.pixels(), dataset.labels, preview_path)
+        yield "preview", str(preview_path)
+
+
+def _read(
+    path: pathlib.Path, source: str, dataset_name: str | None
+) -> DistilledDataset:
+    """Reads it, with the real train images where it needs them."""
+    try:
+        return readers.read_distilled(path, source, dataset=dataset_name)
+    except readers.TrainImagesNeededError as error:
+        real_name = error.dataset
+    from gift_jax.data import real
+
+    try:
+        train = real.load_dataset(real_name).train
+    except (FileNotFoundError, ValueError) as error:
+        raise readers.TrainImagesNeededError(
+            f"{path}: its matrix is fitted on the train images of {real_name}, which "
+            f"cannot be loaded: {error}",
+            real_name,
+        ) from error
+    return readers.read_distilled(
+        path, source, dataset=dataset_name, train_images=train.all_images
+    )
+
+
+def _image_facts(dataset: DistilledDataset) -> Facts:
+    metadata = dataset.metadata
+    yield "dataset", f"{metadata.dataset}, {metadata.num_classes} classes"
+    yield "method", metadata.method
+    num_images, height, width, channels = dataset.images.shape
+    yield "images", f"{num_images} of {height}x{width} pixels, {channels} channels"
+    pixels = dataset.pixels()
+    is_8_bit = as_uint8(pixels) is not None
+    yield "pixels", _range(pixels) + (", from 8 bits" if is_8_bit else "")
+    if isinstance(dataset.preprocess, preprocess.Whitening):
+        yield "ZCA", f"whitened; as stored {_range(dataset.images)}"
+        normalization = dataset.preprocess.normalization
+    else:
+        yield "ZCA", "not whitened"
+        normalization = dataset.preprocess
+    yield "channel mean", _numbers(normalization.mean)
+    yield "channel std", _numbers(normalization.std)
+    if metadata.learning_rate is not None:
+        yield "learning rate", f"{metadata.learning_rate:g}, learnt"
+
+
+def _label_facts(dataset: DistilledDataset) -> Facts:
+    counts = np.bincount(dataset.labels, minlength=dataset.metadata.num_classes)
+    fewest = "" if counts.min() == counts.max() else f" (fewest: {counts.min()})"
+    yield "IPC", f"{dataset.ipc}{fewest}"
+    origin = {
+        "class": "the class of each image",
+        "argmax": "the argmax of the soft labels",
+    }
+    yield "hard labels", origin[dataset.metadata.hard_labels]
+    soft_labels = dataset.soft_labels
+    if soft_labels is None:
+        yield "soft labels", "none"
+        return
+    agreement = np.mean(soft_labels.argmax(axis=1) == dataset.labels)
+    yield (
+        "soft labels",
+        f"{_range(soft_labels)}, {_row_sums(soft_labels)}; the argmax is the hard "
+        f"label of {agreement:.1%}",
+    )
+
+
+def _row_sums(labels: np.ndarray) -> str:
+    sums = labels.sum(axis=1, dtype=np.float64)
+    for total, meaning in ((1, "rows sum to 1"), (0, "rows sum to 0 (centred)")):
+        if np.abs(sums - total).max() < _SUM_TOLERANCE:
+            return meaning
+    return f"rows sum to [{sums.min():.4g}, {sums.max():.4g}]"
+
+
+def _fkd_facts(path: pathlib.Path) -> Facts:
+    labels = fkd.FkdLabels(path)
+    view = labels.read(0)
+    yield "format", "FKD soft labels"
+    yield "epochs", str(labels.views)
+    yield "images", str(labels.num_images)
+    yield "mix", view.mix
+    yield "logits", f"{view.logits.shape[1]} classes, {_range(np.asarray(view.logits))}"
+
+
+def _torch_facts(path: pathlib.Path) -> Facts:
+    yield "format", "PyTorch file"
+    yield from _tensor_facts(_stored_arrays(path))
+
+
+def _workdir_facts(path: pathlib.Path) -> Facts:
+    yield "format", "gift_jax work directory or product"
+    for entry in sorted(path.iterdir()):
+        kind = "directory" if entry.is_dir() else f"{entry.stat().st_size:,} bytes"
+        yield entry.name, kind
+        if entry.name in _RECORDS:
+            yield from _record_facts(entry)
+        if entry.is_dir() and entry.name in _WORKDIR_PARTS:
+            for product in sorted(filter(pathlib.Path.is_dir, entry.iterdir())):
+                yield from _product_facts(product)
+
+
+def _product_facts(path: pathlib.Path) -> Facts:
+    done = path / "done.json"
+    is_complete = done.is_file()
+    title = f"{path.parent.name}/{path.name}"
+    yield title, "complete" if is_complete else "not complete, it has no done.json"
+    if is_complete:
+        yield from _record_facts(done)
+
+
+def _record_facts(path: pathlib.Path) -> Facts:
+    try:
+        record = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise InputError(
+            f"{path} holds a JSON {type(record).__name__}, expected an object"
+        )
+    for name, value in record.items():
+        yield f"  {name}", json.dumps(value)
+
+
+def _stored_arrays(path: pathlib.Path) -> dict[str, Any]:
+    """The arrays of a file, or of the files of a directory, under their names."""
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.is_file())
+        return {file.name: _stored_arrays(file) for file in files}
+    if path.suffix == ".npz":
+        return dict(read_npz(path))
+    if path.suffix in _TORCH_SUFFIXES:
+        content = torch_files.load_torch(path)
+        return dict(content) if isinstance(content, Mapping) else {"content": content}
+    from gift_jax.distilled.readers import frepo
+
+    return dict(frepo.load_checkpoint(path) or {})
+
+
+def _tensor_facts(content: Mapping[str, Any]) -> Facts:
+    arrays = dict(_named_arrays(content, ""))
+    for name, array in arrays.items():
+        yield name, f"{array.dtype} {'x'.join(map(str, array.shape)) or 'scalar'}"
+    total = sum(array.size for array in arrays.values())
+    yield "total", f"{len(arrays)} arrays, {total:,} numbers"
+
+
+def _named_arrays(content: Any, name: str) -> Iterable[tuple[str, np.ndarray]]:
+    if isinstance(content, np.ndarray):
+        yield name, content
+    elif isinstance(content, Mapping | list | tuple):
+        items = content.items() if isinstance(content, Mapping) else enumerate(content)
+        for key, value in items:
+            yield from _named_arrays(value, f"{name}.{key}" if name else str(key))
+
+
+def _range(values: np.ndarray) -> str:
+    low, high, mean = values.min(), values.max(), values.mean(dtype=np.float64)
+    return f"[{low:.4g}, {high:.4g}], mean {mean:.4g}"
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:.4f}" for value in values)
+
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gift_jax.data import preprocess
+from gift_jax.distilled import preview
 from gift_jax.runtime.errors import InputError
 
 ARRAYS_FILE = "distilled.npz"
@@ -183,8 +184,6 @@ def save_distilled(dataset: DistilledDataset, directory: pathlib.Path) -> None:
 
     Images that came from 8-bit pixels are stored as uint8, which is exact.
     """
-    from gift_jax.distilled import preview
-
     directory.mkdir(parents=True, exist_ok=True)
     pixels = as_uint8(dataset.images)
     arrays: dict[str, Any] = {
@@ -209,7 +208,7 @@ def save_distilled(dataset: DistilledDataset, directory: pathlib.Path) -> None:
         "image_shape": dataset.images.shape[1:],
     }
     (directory / METADATA_FILE).write_text(json.dumps(record, indent=2) + "\n")
-    preview.save_preview(dataset, directory / PREVIEW_FILE)
+    preview.save_preview(dataset.pixels(), dataset.labels, directory / PREVIEW_FILE)
 
 
 def load_distilled(directory: pathlib.Path) -> DistilledDataset:

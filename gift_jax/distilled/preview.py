@@ -5,8 +5,6 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from gift_jax.distilled.dataset import DistilledDataset
-
 _MAX_ROWS = 20
 _MAX_COLUMNS = 10
 _MIN_TILE = 32
@@ -14,21 +12,21 @@ _SEPARATOR = 2
 _BACKGROUND = 255
 
 
-def save_preview(dataset: DistilledDataset, path: pathlib.Path) -> None:
+def save_preview(pixels: np.ndarray, labels: np.ndarray, path: pathlib.Path) -> None:
     """Writes a PNG grid of the first images of the first classes.
 
     Rows are classes in ascending order, at most 20; columns are images of the
-    class in the order of the dataset, at most 10. Pixels are un-whitened where
-    needed and clipped to [0, 1].
+    class in the order of the dataset, at most 10. Pixels are clipped to [0, 1].
 
     Args:
-      dataset: What to show.
+      pixels: (N, H, W, C) float.
+      labels: (N,) integer classes.
       path: The PNG file.
     """
-    classes = np.unique(dataset.labels)[:_MAX_ROWS]
-    rows = [np.flatnonzero(dataset.labels == c)[:_MAX_COLUMNS] for c in classes]
+    classes = np.unique(labels)[:_MAX_ROWS]
+    rows = [np.flatnonzero(labels == c)[:_MAX_COLUMNS] for c in classes]
     shown = np.concatenate(rows)
-    tiles = np.rint(np.clip(dataset.pixels()[shown], 0, 1) * 255).astype(np.uint8)
+    tiles = np.rint(np.clip(pixels[shown], 0, 1) * 255).astype(np.uint8)
     tiles = _enlarge(tiles)
     lengths = [len(row) for row in rows]
     grid = _grid(np.split(tiles, np.cumsum(lengths)[:-1]))

@@ -75,7 +75,7 @@ def test_inputs_and_pixels():
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"labels": np.zeros(20)}, TypeError, "must be integers, got dtype float64"),
+        ({"labels": np.zeros(20)}, ValueError, "must be integers, got dtype float64"),
         ({"labels": np.zeros(19, int)}, ValueError, r"\(19,\), expected \(20,\)"),
         ({"labels": np.full(20, 10)}, ValueError, r"\[10, 10\], expected \[0, 9\]"),
         ({"labels": np.full(20, -1)}, ValueError, r"expected \[0, 9\]"),

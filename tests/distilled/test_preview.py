@@ -23,7 +23,7 @@ def make_dataset(images, labels, transform=None):
 
 
 def picture(dataset, tmp_path):
-    preview.save_preview(dataset, tmp_path / "preview.png")
+    preview.save_preview(dataset.pixels(), dataset.labels, tmp_path / "preview.png")
     with Image.open(tmp_path / "preview.png") as image:
         return np.array(image)
 

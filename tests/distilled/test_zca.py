@@ -113,7 +113,7 @@ def test_constant_pixels_do_no_harm():
 
 
 def test_refuses_floats_and_too_few_images():
-    with pytest.raises(TypeError, match="uint8"):
+    with pytest.raises(ValueError, match="uint8"):
         zca.fit_kornia(PIXELS)
     for images in (IMAGES[:47], IMAGES[:0], IMAGES[0]):
         with pytest.raises(ValueError, match="whole train split"):

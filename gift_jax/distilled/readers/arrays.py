@@ -1,5 +1,7 @@
 """From the arrays of a file to a checked `DistilledDataset`."""
 
+import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -163,3 +165,25 @@ def _dataset(
         preprocess=transform,
         metadata=Metadata(dataset=info.name, num_classes=info.num_classes, **known),
     )
+
+
+def array_names(path: pathlib.Path) -> set[str]:
+    """Names of the arrays in an npz file; empty where the path is none."""
+    if not (path.is_file() and zipfile.is_zipfile(path)):
+        return set()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):  # damaged
+        return set()
+    return {name.removesuffix(".npy") for name in names if name.endswith(".npy")}
+
+
+def require(stored: dict[str, np.ndarray], *names: str) -> None:
+    """Raises InputError where a name is missing."""
+    missing = [name for name in names if name not in stored]
+    if missing:
+        raise InputError(
+            f"no array named {' or '.join(map(repr, missing))}; "
+            f"found {', '.join(stored) or 'none'}"
+        )

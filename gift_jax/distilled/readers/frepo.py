@@ -14,7 +14,7 @@ from gift_jax.data import info as info_lib
 from gift_jax.data import preprocess
 from gift_jax.distilled import zca
 from gift_jax.distilled.dataset import DistilledDataset, read_npz
-from gift_jax.distilled.readers import arrays, npz
+from gift_jax.distilled.readers import arrays
 from gift_jax.distilled.readers.request import Request
 from gift_jax.runtime.errors import InputError
 
@@ -43,7 +43,7 @@ _STATISTICS = {
 def matches(path: pathlib.Path) -> bool:
     """Whether the path is FRePo's npz, its checkpoint or a directory with one."""
     if path.suffix == ".npz":
-        return {"image", "label"} <= npz.array_names(path)
+        return {"image", "label"} <= arrays.array_names(path)
     state = load_checkpoint(path)
     return state is not None and not is_rcig(state)
 
@@ -52,7 +52,7 @@ def read(request: Request) -> DistilledDataset:
     """Reads the learnt arrays; see `read_distilled`."""
     if request.path.suffix == ".npz":
         stored = read_npz(request.path)
-        npz.require(stored, "image", "label")
+        arrays.require(stored, "image", "label")
         return learnt_dataset(request, stored["image"], stored["label"], "frepo")
     params = require_checkpoint(request.path)["params"]
     return learnt_dataset(request, params["x_proto"], params["y_proto"], "frepo")

@@ -7,7 +7,7 @@ import pathlib
 
 from gift_jax.distilled import zca
 from gift_jax.distilled.dataset import DistilledDataset, read_npz
-from gift_jax.distilled.readers import arrays, npz
+from gift_jax.distilled.readers import arrays
 from gift_jax.distilled.readers.request import Request
 
 LOOKS_LIKE = ".npz with `images` (N, C, H, W), `labels` (N, classes) and `k` or `jit`"
@@ -16,14 +16,14 @@ _OWN_KEYS = {"k", "jit", "valid_loss"}
 
 def matches(path: pathlib.Path) -> bool:
     """Whether the path is an npz with what only RFAD stores."""
-    names = npz.array_names(path)
+    names = arrays.array_names(path)
     return {"images", "labels"} <= names and bool(names & _OWN_KEYS)
 
 
 def read(request: Request) -> DistilledDataset:
     """Reads the arrays; see `read_distilled`. Labels stay as they are stored."""
     stored = read_npz(request.path)
-    npz.require(stored, "images", "labels")
+    arrays.require(stored, "images", "labels")
     info = request.info()
     images, soft_labels = arrays.channels_last(stored["images"]), stored["labels"]
     if info.channels == 1:

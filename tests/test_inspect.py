@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gift_jax import data
+from gift_jax import distilled, inspect
 from gift_jax.data import info, real
-from gift_jax.distilled import inspect, zca
+from gift_jax.distilled import zca
 from gift_jax.torch_io import torch_files
 
-FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared"
+FIXTURES = pathlib.Path(__file__).parent / "fixtures"
+SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 TRAIN_IMAGES = np.load(FIXTURES / "data_zca.npz")["images"]
 PIXELS = TRAIN_IMAGES[:20]
 LABELS = np.repeat(np.arange(10), 2)
@@ -21,12 +21,12 @@ LABELS = np.repeat(np.arange(10), 2)
 
 @pytest.fixture
 def dataset():
-    return data.DistilledDataset(
+    return distilled.DistilledDataset(
         images=PIXELS.astype(np.float32) / 255,
         labels=LABELS,
         soft_labels=(np.eye(10)[LABELS] - 0.1).astype(np.float32),
         preprocess=info.CIFAR,
-        metadata=data.Metadata(
+        metadata=distilled.Metadata(
             "cifar10", 10, "datm", "test", hard_labels="argmax", learning_rate=0.02
         ),
     )
@@ -37,7 +37,7 @@ def facts(*arguments):
 
 
 def test_a_distilled_dataset(tmp_path, dataset):
-    data.save_distilled(dataset, tmp_path)
+    distilled.save_distilled(dataset, tmp_path)
     found = facts(tmp_path)
     assert found["format"] == "gift_jax"
     assert found["dataset"] == "cifar10, 10 classes"
@@ -74,7 +74,7 @@ def test_uneven_classes(tmp_path, dataset):
 
 
 def test_preview(tmp_path, dataset):
-    data.write_distilled(dataset, tmp_path / "data.pt", "gift")
+    distilled.write_distilled(dataset, tmp_path / "data.pt", "gift")
     found = facts(tmp_path / "data.pt", None, tmp_path / "grid.png")
     assert found["preview"] == str(tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as grid:
@@ -104,7 +104,7 @@ def test_a_work_directory(tmp_path, dataset):
     teacher.mkdir(parents=True)
     (teacher / "recipe.json").write_text('{"name": "conv3"}')
     (teacher / "done.json").write_text('{"top1": 82.62}')
-    data.save_distilled(dataset, product)
+    distilled.save_distilled(dataset, product)
     assert facts(teacher)["  top1"] == "82.62"
     assert facts(product)["dataset"] == "cifar10, 10 classes"
     assert inspect.inspect(tmp_path)[1:] == [

@@ -1,0 +1,61 @@
+"""Tests of `gift_jax.distilled.readers.arrays`."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from gift_jax.data import info
+from gift_jax.distilled import zca
+from gift_jax.distilled.readers import (
+    Request,
+    arrays,
+)
+from tests.distilled.readers.samples import CENTRED, LABELS, RNG, TINY_CIFAR
+
+
+class TestWhitenedRange:
+    # Pictures of large flat areas, as real ones are.
+    images = np.clip(
+        RNG.normal(128, 60, (800, 1, 1, 3)) + RNG.normal(0, 20, (800, 16, 16, 3)),
+        0,
+        255,
+    ).astype(np.uint8)
+    fits = pytest.mark.parametrize("fit", [zca.fit_kornia, zca.fit_rfad])
+
+    def read(self, images, whitening):
+        request = Request(pathlib.Path("x"), TINY_CIFAR)
+        return arrays.whitened_dataset(request, TINY_CIFAR, images, CENTRED, whitening)
+
+    @fits
+    def test_whitened_images_pass(self, fit):
+        whitening = fit(self.images)
+        inputs = whitening.apply(self.images[:20] / np.float32(255))
+        assert self.read(inputs, whitening).is_whitened
+
+    @fits
+    @pytest.mark.parametrize("value_space", [lambda x: x, info.CIFAR.apply])
+    def test_other_images_are_refused(self, fit, value_space):
+        images = value_space(self.images[:20] / np.float32(255))
+        with pytest.raises(ValueError, match="not whitened, or in another convention"):
+            self.read(images, fit(self.images))
+
+
+class TestHardLabels:
+    def test_class_order_survives_labels_that_moved(self):
+        learnt = CENTRED.copy()
+        learnt[3] = CENTRED[19]  # one label now says another class
+        labels, origin = arrays.hard_labels(learnt)
+        np.testing.assert_array_equal(labels, LABELS)
+        assert origin == "class"
+
+    def test_argmax_of_another_order(self):
+        order = np.random.default_rng(1).permutation(20)
+        labels, origin = arrays.hard_labels(CENTRED[order])
+        np.testing.assert_array_equal(labels, LABELS[order])
+        assert origin == "argmax"
+
+    def test_argmax_where_counts_differ(self):
+        labels, origin = arrays.hard_labels(CENTRED[:19])
+        np.testing.assert_array_equal(labels, LABELS[:19])
+        assert origin == "argmax"

@@ -1,0 +1,87 @@
+"""Tests of `gift_jax.distilled.readers.parquet`."""
+
+import io
+import sys
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gift_jax.distilled import read_distilled
+from tests.distilled.readers.samples import FLOATS, LABELS, PIXELS, write_parquet
+
+
+class TestParquet:
+    name = "2025-rethinkdc-imagenet-random-ipc-1"
+
+    def test_file_and_directory(self, tmp_path):
+        path = write_parquet(tmp_path / "cifar10.parquet")
+        np.testing.assert_array_equal(read_distilled(path).images, FLOATS)
+        root = tmp_path / "cifar10"
+        write_parquet(
+            root / "data/train-00000-of-00002.parquet", PIXELS[:7], LABELS[:7]
+        )
+        write_parquet(
+            root / "data/train-00001-of-00002.parquet", PIXELS[7:], LABELS[7:]
+        )
+        write_parquet(root / "data/test-00000-of-00001.parquet", PIXELS[:1], [0])
+        read = read_distilled(root)
+        np.testing.assert_array_equal(read.images, FLOATS)
+        np.testing.assert_array_equal(read.labels, LABELS)
+
+    def test_hub_id(self, monkeypatch):
+        """Through `datasets`, of which a stand-in has the parts that are used."""
+
+        class Rows:
+            column_names = ("image", "class_id")
+
+            def cast_column(self, name, feature):
+                assert (name, feature) == ("image", "undecoded")
+                return self
+
+            def __getitem__(self, name):
+                if name == "class_id":
+                    return [label for label in range(1000) for _ in range(1)]
+                stream = io.BytesIO()
+                Image.new("RGB", (2, 2), (0, 51, 255)).save(stream, "PNG")
+                return [{"bytes": stream.getvalue(), "path": None}] * 1000
+
+        def load_dataset(hub_id, split):
+            assert (hub_id, split) == (f"he-yang/{self.name}", "train")
+            return Rows()
+
+        module = types.ModuleType("datasets")
+        module.load_dataset = load_dataset
+        module.Image = lambda decode: "decoded" if decode else "undecoded"
+        monkeypatch.setitem(sys.modules, "datasets", module)
+        read = read_distilled(f"he-yang/{self.name}")
+        assert read.metadata.dataset == "imagenet2012"
+        assert read.metadata.method == "random"
+        np.testing.assert_allclose(read.images[5, 0, 0], [0, 0.2, 1])
+
+    def test_packages_that_are_missing(self, monkeypatch, tmp_path):
+        monkeypatch.setitem(sys.modules, "datasets", None)
+        with pytest.raises(ImportError, match=r"pip install .gift_jax\[parquet\]"):
+            read_distilled(f"he-yang/{self.name}")
+        path = write_parquet(tmp_path / "cifar10.parquet")
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(ImportError, match=r"pip install .gift_jax\[parquet\]"):
+            read_distilled(path)
+
+    def test_malformed(self, tmp_path):
+        path = write_parquet(tmp_path / "cifar10.parquet", column="other")
+        with pytest.raises(ValueError, match=r"columns image, other; expected"):
+            read_distilled(path)
+        write_parquet(path)
+        path.write_bytes(path.read_bytes()[:-20])
+        with pytest.raises(ValueError, match=r"cifar10\.parquet .*truncated"):
+            read_distilled(path)
+        with pytest.raises(ValueError, match=r"cifar10\.parquet.* hold no rows"):
+            read_distilled(write_parquet(path, [], []))
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(ValueError, match=r"empty.*no \.parquet file"):
+            read_distilled(tmp_path / "empty", "parquet", dataset="cifar10")
+        images = [*PIXELS[:-1], PIXELS[-1, :2]]
+        with pytest.raises(ValueError, match=r"mixed sizes: row 0 .* row 19 has 2x4"):
+            read_distilled(write_parquet(path, images))

@@ -1,0 +1,109 @@
+"""Tests of `gift_jax.distilled.writers.formats`."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from gift_jax import distilled
+from gift_jax.data import info
+from gift_jax.distilled import read_distilled
+from tests.distilled.writers.samples import (
+    LABELS,
+    TRAIN_IMAGES,
+    by_class,
+    pixel_dataset,
+    whitened_dataset,
+    written,
+)
+
+
+@pytest.mark.parametrize("format", ["gift", "npz", "parquet", "folders"])
+def test_round_trip_of_8_bits(tmp_path, format):
+    dataset = pixel_dataset()
+    read = read_distilled(written(tmp_path, dataset, format))
+    assert read.metadata.dataset == "cifar10"
+    assert read.preprocess == info.CIFAR
+    if format == "folders":
+        np.testing.assert_array_equal(read.images, by_class(dataset))
+        np.testing.assert_array_equal(read.labels, np.sort(LABELS))
+    else:
+        np.testing.assert_array_equal(read.images, dataset.images)
+        np.testing.assert_array_equal(read.labels, LABELS)
+
+
+@pytest.mark.parametrize("format", ["gift", "npz"])
+def test_round_trip_of_floats(tmp_path, format):
+    images = TRAIN_IMAGES[:20] / np.float32(230) - np.float32(0.05)
+    read = read_distilled(written(tmp_path, pixel_dataset(images), format))
+    np.testing.assert_array_equal(read.images, images)
+
+
+def test_greyscale(tmp_path):
+    images = TRAIN_IMAGES[:20, ..., :1].astype(np.float32) / 255
+    dataset = dataclasses.replace(
+        pixel_dataset(images),
+        preprocess=info.DIGITS,
+        metadata=distilled.Metadata("digits", 10, "random", "test"),
+    )
+    for format in ("gift", "npz", "parquet", "folders"):
+        path = tmp_path / f"{format}.{'pt' if format == 'gift' else format}"
+        distilled.write_distilled(dataset, path, format)
+        source = "folders" if format == "folders" else None
+        read = read_distilled(path, source, dataset="digits")
+        expected = by_class(dataset) if source else images
+        np.testing.assert_array_equal(read.images, expected)
+
+
+@pytest.mark.parametrize("format", ["gift", "npz"])
+def test_other_whitened_images_are_written_as_pixels(tmp_path, format):
+    dataset = whitened_dataset("rfad")
+    read = read_distilled(written(tmp_path, dataset, format))
+    assert not read.is_whitened
+    np.testing.assert_allclose(read.images, TRAIN_IMAGES[:20] / 255, atol=1e-5)
+    np.testing.assert_array_equal(read.labels, dataset.labels)
+
+
+@pytest.mark.parametrize("format", ["gift", "npz"])
+def test_what_could_not_be_read_back_is_not_written(tmp_path, format):
+    """As RFAD's learnt images, un-whitened, which range over [-1.66, 3.58]."""
+    dataset = whitened_dataset("rfad")
+    learnt = dataset.pixels().copy()
+    learnt[0, 0, 0] = 3.58
+    learnt = dataclasses.replace(dataset, images=dataset.preprocess.apply(learnt))
+    with pytest.raises(ValueError, match=r"3\.58\].*\[-1\.0, 2\.0\].*save_distilled"):
+        distilled.write_distilled(learnt, tmp_path / "x", format)
+    assert not list(tmp_path.iterdir())
+    distilled.save_distilled(learnt, tmp_path / "own")
+    read = read_distilled(tmp_path / "own")
+    np.testing.assert_array_equal(read.images, learnt.images)
+
+
+@pytest.mark.parametrize("format", distilled.WRITERS)
+def test_nothing_is_overwritten(tmp_path, format):
+    path = tmp_path / "x"
+    path.write_text("mine")
+    with pytest.raises(FileExistsError, match="exists already"):
+        distilled.write_distilled(pixel_dataset(), path, format)
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("format", distilled.WRITERS)
+def test_nothing_is_left_after_a_failure(tmp_path, monkeypatch, format):
+    real_writer = distilled.WRITERS[format]
+
+    def broken(dataset, path):
+        real_writer(dataset, path)
+        raise OSError("disk full")
+
+    monkeypatch.setitem(distilled.WRITERS, format, broken)
+    with pytest.raises(OSError, match="disk full"):
+        distilled.write_distilled(pixel_dataset(), tmp_path / "x", format)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_format(tmp_path):
+    with pytest.raises(
+        ValueError, match="unknown format 'zip'; expected one of gift, folders"
+    ):
+        distilled.write_distilled(pixel_dataset(), tmp_path / "x", "zip")

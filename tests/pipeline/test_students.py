@@ -1,0 +1,85 @@
+"""Students of a job: names, batches, metrics, and students that go on."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from gift_jax.pipeline import job, results
+from gift_jax.runtime import preemption
+from tests.pipeline.test_job import RUN, final_variables, small_config
+
+pytestmark = pytest.mark.usefixtures("one_device")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("students")
+    return directory, job.run_job(small_config(), directory)[0]
+
+
+def test_a_batch_size_that_is_not_the_official_one_is_in_the_name(finished):
+    directory, row = finished
+    assert (row["run_id"], row["batch_size"]) == (RUN, 50)
+    (other,) = job.run_job(small_config(train__batch_size=10), directory)
+    assert other["run_id"] == RUN.replace("_e4_", "_e4_b10_")
+    assert other["batch_size"] == 10
+
+
+def test_metrics_hold_every_epoch_and_what_was_evaluated(finished):
+    directory, row = finished
+    text = (directory / "runs" / RUN / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1, 2, 3]
+    assert all({"loss", "top1", "gradient_norm"} <= line.keys() for line in lines)
+    assert max(line["test_top1"] for line in lines) == row["top1_best"]
+    assert lines[-1]["test_top5"] == row["top5_last"]
+
+
+def test_a_student_that_is_asked_to_stop_in_an_epoch_ends_the_same(
+    finished, tmp_path, monkeypatch
+):
+    directory, row = finished
+    steps = []
+
+    def asked():
+        # Twenty images in batches of five: in the middle of the second epoch.
+        steps.append(None)
+        return len(steps) == 6
+
+    whole = small_config(train__batch_size=5)
+    (expected,) = job.run_job(whole, directory)
+    with monkeypatch.context() as patch:
+        patch.setattr("gift_jax.train.fit.preemption.agreed", asked)
+        # The teacher's training asks, too.
+        patch.setattr(
+            "gift_jax.pipeline.stages.train_teacher", trained_before(directory)
+        )
+        with pytest.raises(preemption.PreemptedError):
+            job.run_job(whole, tmp_path)
+    assert len(steps) == 6
+    assert results.read_results(tmp_path) == []
+    (resumed,) = job.run_job(whole, tmp_path)
+    for name in ("run_id", "top1_last", "top1_best", "gradient_norm_first"):
+        assert resumed[name] == expected[name], name
+    path = f"runs/{expected['run_id']}"
+    ours, theirs = ((d / path / "metrics.jsonl") for d in (tmp_path, directory))
+    assert ours.read_text() == theirs.read_text()
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        final_variables(tmp_path / path),
+        final_variables(directory / path),
+    )
+
+
+def trained_before(directory):
+    """Gives the teacher that another work directory has."""
+    from gift_jax.teachers import flax_teacher
+
+    def train_teacher(model, split, *args, **kwargs):
+        return flax_teacher.load_teacher(
+            directory / "teacher" / "conv1-width=16", model, (8, 8, 1)
+        )
+
+    return train_teacher
