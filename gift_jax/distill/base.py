@@ -1,7 +1,7 @@
 """What a distiller is: a way to make a distilled dataset from a real one."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -14,15 +14,12 @@ from gift_jax.teachers import Teacher
 # Called with how much is done, and of how much. What it raises ends the work.
 OnProgress = Callable[[int, int], None]
 
-#: What a distiller may need.
-NEEDS = frozenset({"teacher", "train_images"})
-
 
 class Distiller(Protocol):
     """A frozen dataclass of its options, checked when it is made.
 
     Attributes:
-      needs: Of `NEEDS`.
+      needs: Of "teacher" and "train_images".
       ipc: Images per class.
     """
 
@@ -56,7 +53,7 @@ class Distiller(Protocol):
 def check_positive(distiller: Any) -> None:
     """Raises InputError for an option that is not a positive integer."""
     for name, value in dataclasses.asdict(distiller).items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if type(value) is not int or value < 1:
             raise InputError(
                 f"{type(distiller).__name__}: {name} is {value!r}, expected a positive "
                 "integer"
@@ -64,21 +61,21 @@ def check_positive(distiller: Any) -> None:
 
 
 def distilled_dataset(
-    distiller: Any, data: RealDataset, images: Iterable[np.ndarray], *, seed: int
+    distiller: Any, data: RealDataset, images: Sequence[np.ndarray], *, seed: int
 ) -> DistilledDataset:
     """The dataset of images that were made class by class.
 
     Args:
       distiller: Who made them; its options are kept as the source.
       data: The real dataset.
-      images: (ipc, S, S, C) uint8 for every class.
+      images: (ipc, S, S, C) uint8 for every class, or all in one.
       seed: What they were made with.
     """
     info, method = data.info, type(distiller).__name__.lower()
     options = {**dataclasses.asdict(distiller), "seed": seed}
     settings = ", ".join(f"{name} {value}" for name, value in options.items())
     return DistilledDataset(
-        images=np.concatenate(list(images)).astype(np.float32) / 255,
+        images=np.concatenate(images).astype(np.float32) / 255,
         labels=np.repeat(np.arange(info.num_classes), distiller.ipc),
         preprocess=info.normalization,
         metadata=Metadata(

@@ -1,60 +1,40 @@
 """What is measured of a student, by name."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
-
-import jax
 
 from gift_jax import registry
 from gift_jax.data.image_split import ImageSplit
 from gift_jax.data.preprocess import Preprocess
 from gift_jax.evaluators.accuracy import Accuracy, AccuracyEvaluator
-from gift_jax.evaluators.base import CheckedEvaluator, Evaluator, EvaluatorFactory
+from gift_jax.evaluators.base import Evaluator, checked
 from gift_jax.runtime.errors import InputError
 
-__all__ = [
-    "EVALUATORS",
-    "Accuracy",
-    "AccuracyEvaluator",
-    "Evaluator",
-    "EvaluatorFactory",
-    "make_evaluator",
-]
+__all__ = ["EVALUATORS", "Accuracy", "AccuracyEvaluator", "Evaluator", "make_evaluator"]
 
-#: Every evaluator by name: what the modules here call `EVALUATOR`.
-EVALUATORS: Mapping[str, EvaluatorFactory] = registry.of_modules(__name__, "EVALUATOR")
+#: Every evaluator by name, called as `AccuracyEvaluator`.
+EVALUATORS: Mapping[str, Callable[..., Evaluator]] = MappingProxyType(
+    {"accuracy": AccuracyEvaluator}
+)
 
 
 def make_evaluator(
-    name: str,
-    split: ImageSplit,
-    transform: Preprocess,
-    *,
-    devices: Sequence[jax.Device],
-    batch_size: int = 512,
-    workers: int | None = None,
+    name: str, split: ImageSplit, transform: Preprocess, **options: Any
 ) -> Evaluator:
     """The evaluator of that name for one split.
 
     Args:
-      name: A key of `EVALUATORS`, or "package.module:attribute" of what is called as
-        `EvaluatorFactory`.
-      split: As of `EvaluatorFactory`, and so are the others.
-      transform: Likewise.
-      devices: Likewise.
-      batch_size: Likewise.
-      workers: Likewise.
+      name: A key of `EVALUATORS`, or "package.module:attribute".
+      split: Images and labels.
+      transform: From pixels to network inputs.
+      **options: devices, batch_size and workers, see `AccuracyEvaluator`.
 
     Raises:
       InputError: there is none of that name, or it is no evaluator.
     """
     factory = registry.find("evaluator", name, EVALUATORS)
-    options: dict[str, Any] = {
-        "devices": devices,
-        "batch_size": batch_size,
-        "workers": workers,
-    }
     if not registry.is_outside(name):
         return factory(split, transform, **options)
     try:
@@ -62,7 +42,7 @@ def make_evaluator(
     except TypeError as error:
         raise InputError(
             f"the evaluator {name} cannot be made ({error}): it is called as "
-            "factory(split, transform, devices=..., batch_size=..., workers=...)"
+            f"factory(split, transform, {', '.join(f'{o}=...' for o in options)})"
         ) from error
     evaluator = factory(split, transform, **options)
     if not callable(evaluator):
@@ -70,4 +50,4 @@ def make_evaluator(
             f"the evaluator {name} made a {type(evaluator).__name__}, expected a "
             "function of (model, state) that returns numbers by name"
         )
-    return CheckedEvaluator(name, evaluator)
+    return checked(name, evaluator)

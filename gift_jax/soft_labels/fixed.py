@@ -10,10 +10,11 @@ from gift_jax.soft_labels.views import View
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FixedSoftLabels:
-    """Labels that are the same for every view, as DATM publishes them.
+    """Labels in memory.
 
     Attributes:
-      logits: (N, C) float.
+      logits: (views, N, C) float, or (N, C) that are the same for every view, as
+        DATM publishes them.
       views: How many views of every image to train on.
     """
 
@@ -21,25 +22,6 @@ class FixedSoftLabels:
     views: int
 
     def start_reading(self, view: int) -> Ready:
-        """The view of that number, with the logits that all views have."""
-        return Ready(View(np.int32(view), self.logits))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class InMemorySoftLabels:
-    """Labels of every view, in memory.
-
-    Attributes:
-      logits: (views, N, C) float.
-    """
-
-    logits: np.ndarray
-
-    @property
-    def views(self) -> int:
-        """How many views of every image there are labels of."""
-        return len(self.logits)
-
-    def start_reading(self, view: int) -> Ready:
         """The view of that number, with its logits."""
-        return Ready(View(np.int32(view), self.logits[view]))
+        of_view = self.logits if self.logits.ndim == 2 else self.logits[view]
+        return Ready(View(np.int32(view), of_view))

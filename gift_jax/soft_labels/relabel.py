@@ -24,7 +24,7 @@ from gift_jax.runtime.progress import ProgressBar
 from gift_jax.soft_labels import storage
 from gift_jax.soft_labels import views as views_lib
 from gift_jax.soft_labels.base import LabelViews, label_in_batches
-from gift_jax.soft_labels.fixed import InMemorySoftLabels
+from gift_jax.soft_labels.fixed import FixedSoftLabels
 from gift_jax.soft_labels.online import OnlineSoftLabels
 from gift_jax.soft_labels.store import SoftLabelStore, Writing
 from gift_jax.teachers import FlaxTeacher, Teacher
@@ -92,7 +92,7 @@ def relabel_views(
     views: int,
     seed: int,
     batch_size: int = _BATCH_SIZE,
-) -> InMemorySoftLabels:
+) -> FixedSoftLabels:
     """Labels every view and keeps the labels in memory, for a notebook.
 
     Args:
@@ -120,7 +120,7 @@ def relabel_views(
     batch_size = min(batch_size, len(dataset))
     labels = OnlineSoftLabels(label_views, len(dataset), views, batch_size)
     logits = [labels.start_reading(view).result().logits for view in range(views)]
-    return InMemorySoftLabels(np.stack(logits))
+    return FixedSoftLabels(np.stack(logits), views)
 
 
 def relabel(store: SoftLabelStore, label_views: LabelViews, *, batch_size: int) -> None:

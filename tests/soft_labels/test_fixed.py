@@ -3,7 +3,7 @@
 import numpy as np
 
 from gift_jax.soft_labels.base import prefetched
-from gift_jax.soft_labels.fixed import FixedSoftLabels, InMemorySoftLabels
+from gift_jax.soft_labels.fixed import FixedSoftLabels
 
 
 def test_fixed_soft_labels_are_the_same_for_every_view():
@@ -16,9 +16,9 @@ def test_fixed_soft_labels_are_the_same_for_every_view():
         np.testing.assert_array_equal(view.logits, logits)
 
 
-def test_labels_in_memory_are_those_of_their_view():
+def test_labels_of_every_view_are_those_of_the_view():
     logits = np.random.default_rng(0).normal(size=(3, 10, 6)).astype(np.float16)
-    labels = InMemorySoftLabels(logits)
+    labels = FixedSoftLabels(logits, views=3)
     assert labels.views == 3
     for number, view in zip([2, 0], prefetched(labels, [2, 0]), strict=True):
         assert int(view.number) == number
