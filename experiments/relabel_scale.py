@@ -20,12 +20,12 @@ import numpy as np
 from gift_jax import augment, models
 from gift_jax.data import preprocess
 from gift_jax.distilled.dataset import DistilledDataset, Metadata
-from gift_jax.pipeline import labelling
 from gift_jax.runtime import allocator
 from gift_jax.soft_labels import relabel, storage, views
+from gift_jax.soft_labels.base import LabelViews, prefetched
 from gift_jax.soft_labels.codecs import LabelCodec, get_codec, stored_bytes
-from gift_jax.soft_labels.store import open_store, prefetched
-from gift_jax.teachers import teacher
+from gift_jax.soft_labels.store import open_store
+from gift_jax.teachers import FlaxTeacher
 
 _STRATEGY = "color_crop_cutout_flip_scale_rotate"  # of the official code
 _NORMALIZATION = preprocess.Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -85,7 +85,7 @@ def _resident(field: str) -> int:
     return 1024 * int(line.split()[1])
 
 
-def fabricate(size: Size) -> relabel.LabelViews:
+def fabricate(size: Size) -> LabelViews:
     """A teacher with random weights, on random images that are kept on the device."""
     pixels = np.random.default_rng(0).integers(
         0, 256, (size.images, size.side, size.side, 3), dtype=np.uint8
@@ -96,7 +96,7 @@ def fabricate(size: Size) -> relabel.LabelViews:
         metadata=Metadata("fabricated", size.classes, "random", ""),
         preprocess=_NORMALIZATION,
     )
-    data, normalization = labelling.train_data(dataset, seed=0)
+    data, normalization = views.train_data(dataset, seed=0)
     model = models.create_model(
         "conv4", num_classes=size.classes, image_size=size.side, width=32
     )
@@ -104,7 +104,7 @@ def fabricate(size: Size) -> relabel.LabelViews:
         model, jax.random.key(0), image_size=size.side, channels=3
     )
     return relabel.make_label_views(
-        teacher.Teacher("conv4", model, variables, _NORMALIZATION, 0.0, ""),
+        FlaxTeacher("conv4", model, variables, _NORMALIZATION),
         data,
         views.AugmentedViews(augment.AugmentSpec(diffaug=_STRATEGY), normalization),
         transform=_NORMALIZATION,

@@ -12,7 +12,7 @@ import pytest
 
 from gift_jax.data import info, real
 from gift_jax.distilled import read_distilled
-from gift_jax.evaluators.accuracy import Evaluator
+from gift_jax.evaluators import AccuracyEvaluator
 from gift_jax.models import create_model
 from gift_jax.torch_io.torch_import import import_torch
 
@@ -38,11 +38,11 @@ CIFAR10 = {"num_classes": 10, "image_size": 32}
 )
 def test_teacher_has_its_accuracy_on_the_test_split(file, name, normalization, top1):
     dataset = real.load_dataset("cifar10", data_dir=SHARED / "tfds")
-    evaluator = Evaluator(
+    evaluator = AccuracyEvaluator(
         dataset.test, normalization, devices=jax.devices()[:1], batch_size=500
     )
     variables = import_torch(TEACHERS / file, model=name, **CIFAR10)
-    accuracy = evaluator(create_model(name, **CIFAR10), variables)
+    accuracy = evaluator.measure(create_model(name, **CIFAR10), variables)
     assert accuracy.count == 10_000
     assert accuracy.top1 == pytest.approx(top1, abs=0.05)
 
