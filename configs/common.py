@@ -4,9 +4,9 @@
 "RDED" is https://github.com/LINs-lab/RDED.
 
 Fields that name something to run (`teacher.name`, `distilled.name`, `student.name`,
-`loss.name`, `optimizer.name`) take several names joined by "+": every combination is run.
-A name can bring its own options, "kl+kl-t_squared=True", and can be that of the user's
-own code, "package.module:attribute".
+`loss.name`, `optimizer.name`) take several names joined by "+": every combination is
+run. A name can bring its own options, "kl+kl-t_squared=True", and can be that of the
+user's own code, "package.module:attribute".
 
 What belongs to one loss, network, optimizer, augmentation or distiller has its default,
 with its source, where that is defined, and stands here by its name:

@@ -9,19 +9,22 @@ the stream of pickles before that.
 """
 
 import collections
+import dataclasses
+import io
 import math
 import operator
 import os
 import pathlib
 import pickle
+import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
 
-from gift_jax.runtime import atomic
+from gift_jax.runtime import atomic, unpacking
 from gift_jax.runtime.errors import InputError
 
 _DTYPES = {
@@ -40,18 +43,29 @@ _STORAGES = {dtype: name for name, dtype in _DTYPES.items()}
 
 # The first pickle of a file that was written before the zip format.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+# Of a large state dict with its optimizer's; tensors lie beside it.
+_PICKLE_BYTES = 2**21
+_PLAIN = (str, bytes, int, float, type(None))
+_SHOWN = 200
+# Objects of a class, sets, buffers, and integers of any length.
+_REFUSED_OPCODES = (
+    pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.OBJ, pickle.EXT1, pickle.EXT2, pickle.EXT4,
+    pickle.DICT, pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET, pickle.LONG4,
+    pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.PERSID,
+)  # fmt: skip
 
 
 class UnsafePickleError(InputError):
     """A file refers to a Python object that is not data, and may be code."""
 
 
-def load_torch(path: str | os.PathLike) -> Any:
+def load_torch(path: str | os.PathLike, *, max_bytes: int | None = None) -> Any:
     """Reads what `torch.save` wrote.
 
     Args:
       path: A file with tensors, numbers, text, lists, tuples and dicts, such as a
         state dict, a distilled dataset or FKD soft labels.
+      max_bytes: How much it may unpack to, if not a usual multiple of its size.
 
     Returns:
       The same structure with NumPy arrays in place of tensors; they share memory
@@ -60,91 +74,163 @@ def load_torch(path: str | os.PathLike) -> Any:
 
     Raises:
       FileNotFoundError: there is no such file.
+      TooLargeError: the file announces more than it may unpack to.
       UnsafePickleError: the file refers to a class or function that is not data.
       InputError: the file is truncated, damaged or not PyTorch's.
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist")
+        raise FileNotFoundError(f"{path} does not exist, or is no file")
     with path.open("rb") as stream:
         is_zip = stream.read(2) == b"PK"
         stream.seek(0)
         try:
-            return _load_zip(stream) if is_zip else _load_legacy(stream)
-        except UnsafePickleError as error:
-            raise UnsafePickleError(f"{path} {error}") from None
+            load = _load_zip if is_zip else _load_legacy
+            return load(stream, _Budget(path.stat().st_size, max_bytes))
+        except (UnsafePickleError, unpacking.TooLargeError) as error:
+            raise type(error)(f"{path} {error}") from None
         except Exception as error:  # damaged bytes raise a dozen different types
             raise InputError(
                 f"{path} ({path.stat().st_size:,} bytes) is not a readable PyTorch "
-                f"file ({type(error).__name__}: {error}). It may be truncated, or an "
-                "error page saved in its place: copy or download it again"
+                f"file ({type(error).__name__}: {str(error)[:_SHOWN]}). It may be "
+                "truncated, or an error page saved in its place: copy or download it "
+                "again"
             ) from error
 
 
-def _load_zip(stream: BinaryIO) -> Any:
-    with zipfile.ZipFile(stream) as archive:
-        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+@dataclasses.dataclass
+class _Budget:
+    """What a file may still unpack to; `stored` is its size."""
+
+    stored: int
+    max_bytes: int | None
+    announced: int = 0
+
+    def spend(self, size: int) -> None:
+        self.announced += size
+        unpacking.require_allowed(self.announced, self.stored, self.max_bytes)
+
+
+def _load_zip(stream: BinaryIO, budget: _Budget) -> Any:
+    with unpacking.open_zip(stream, budget.max_bytes) as archive:
+        names = archive.namelist()
+        pickles = [name for name in names if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise InputError(f"a zip archive with {len(pickles)} data.pkl, expected 1")
         root = pickles[0].removesuffix("data.pkl")
-        big = f"{root}byteorder" in archive.namelist() and (
-            archive.read(f"{root}byteorder") == b"big"
-        )
+        order = f"{root}byteorder"
+        big = order in names and unpacking.read_member(archive, order) == b"big"
         storages: dict[str, np.ndarray] = {}
 
         def storage(key: str, dtype: np.dtype, numel: int) -> np.ndarray:
             if key not in storages:
                 stored = dtype.newbyteorder(">") if big else dtype
-                data = archive.read(f"{root}data/{key}")
-                storages[key] = np.frombuffer(data, stored, numel).astype(dtype)
+                data = unpacking.read_member(archive, f"{root}data/{key}")
+                storages[key] = np.frombuffer(data, stored).astype(dtype)
             return storages[key]
 
-        with archive.open(pickles[0]) as file:
-            return _Unpickler(file, storage).load()
+        pickled = io.BytesIO(unpacking.read_member(archive, pickles[0]))
+        return _Unpickler(_Pickles(pickled, budget), storage, budget).load()
 
 
-def _load_legacy(stream: BinaryIO) -> Any:
+def _load_legacy(stream: BinaryIO, budget: _Budget) -> Any:
     storages: dict[str, np.ndarray] = {}
 
     def storage(key: str, dtype: np.dtype, numel: int) -> np.ndarray:
         # The bytes come after the pickle; tensors are views and see them then.
-        return storages.setdefault(key, np.zeros(numel, dtype))
+        if key not in storages:
+            announced = sum(array.nbytes for array in storages.values())
+            if announced + numel * dtype.itemsize > budget.stored:
+                raise InputError(f"it is too short for a storage of {numel} elements")
+            storages[key] = np.zeros(numel, dtype)
+        return storages[key]
 
-    if _Unpickler(stream, storage).load() != _LEGACY_MAGIC:
+    pickles = _Pickles(stream, budget)
+
+    def unpickled() -> Any:
+        return _Unpickler(pickles, storage, budget).load()
+
+    if unpickled() != _LEGACY_MAGIC:
         raise InputError("it starts neither as a zip archive nor as an old torch file")
-    _Unpickler(stream, storage).load()  # the protocol version
-    if not _Unpickler(stream, storage).load()["little_endian"]:
+    unpickled()  # the protocol version
+    if not unpickled()["little_endian"]:
         raise InputError("it is in big-endian byte order")
-    result = _Unpickler(stream, storage).load()
-    for key in _Unpickler(stream, storage).load():
+    result = unpickled()
+    keys = unpickled()
+    if sorted(keys) != sorted(storages):
+        raise InputError(f"it stores {len(keys)} of its {len(storages)} storages")
+    for key in keys:
         numel = int.from_bytes(stream.read(8), "little")
-        data = stream.read(numel * storages[key].itemsize)
-        storages[key][:] = np.frombuffer(data, storages[key].dtype, numel)
+        if numel != storages[key].size:
+            raise InputError(
+                f"a storage of {storages[key].size} elements is stored as {numel}"
+            )
+        data = stream.read(storages[key].nbytes)
+        storages[key][:] = np.frombuffer(data, storages[key].dtype)
     return result
 
 
-class _Unpickler(pickle.Unpickler):
+class _Pickles:
+    """The pickles of a file, of which only so many bytes are taken.
+
+    An opcode of one byte makes a container of 64 in half a microsecond.
+    """
+
+    def __init__(self, stream: BinaryIO, budget: _Budget) -> None:
+        self._stream = stream
+        share = max(_PICKLE_BYTES, budget.stored // 50)
+        self._left = share if budget.max_bytes is None else budget.max_bytes
+
+    def spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise unpacking.TooLargeError(
+                "has too much in its pickle, beside its tensors: if you trust it, give "
+                "max_bytes"
+            )
+
+    def read(self, size: int) -> bytes:
+        self.spend(size)
+        data = self._stream.read(size)
+        if len(data) < size:
+            raise EOFError("the pickle is cut")
+        return data
+
+    def readline(self) -> bytes:
+        line = self._stream.readline(self._left + 1)
+        self.spend(len(line))
+        if not line.endswith(b"\n"):
+            raise EOFError("the pickle is cut")
+        return line
+
+
+class _Unpickler(pickle._Unpickler):
     """Builds arrays, containers, numbers and text, and nothing else.
 
+    It is that of `pickle` in Python, as the one in C allocates whatever a few bytes
+    announce. What multiplies memory or time is refused.
+
     Args:
-      stream: Where the pickle is read from.
+      pickles: Where a pickle is read from.
       storage: From a storage's key, dtype and number of elements to its array.
+      budget: Of the file.
     """
 
     def __init__(
-        self, stream: Any, storage: Callable[[str, np.dtype, int], np.ndarray]
+        self,
+        pickles: _Pickles,
+        storage: Callable[[str, np.dtype, int], np.ndarray],
+        budget: _Budget,
     ) -> None:
-        super().__init__(stream)
+        super().__init__(pickles)
+        self._pickles = pickles
         self._storage = storage
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in _DTYPES:
-            return name
-        known = {
-            ("collections", "OrderedDict"): collections.OrderedDict,
+        self._budget = budget
+        self._known: dict[tuple[str, str], Callable[..., Any]] = {
+            ("collections", "OrderedDict"): _ordered_dict,
             ("torch", "Size"): tuple,
-            ("torch._utils", "_rebuild_tensor"): _tensor,  # before torch 0.4
-            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+            ("torch._utils", "_rebuild_tensor"): self._tensor,  # before torch 0.4
+            ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
             ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
             # NumPy scalars, as in the CutMix boxes of FKD soft labels.
             ("numpy.core.multiarray", "scalar"): _numpy_scalar,
@@ -152,7 +238,11 @@ class _Unpickler(pickle.Unpickler):
             ("numpy", "dtype"): _NumpyDtype,
             ("_codecs", "encode"): _latin1_bytes,
         }
-        if (module, name) not in known:
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and name in _DTYPES:
+            return name
+        if (module, name) not in self._known:
             raise UnsafePickleError(
                 f"refers to the Python object {module}.{name}. Anything but tensors, "
                 "numbers, text and their containers can run code from the file, so it "
@@ -160,40 +250,102 @@ class _Unpickler(pickle.Unpickler):
                 "tensors out with PyTorch: torch.save(torch.load(path, "
                 "weights_only=False)['model'], new_path), with the key that holds them"
             )
-        return known[module, name]
+        return self._known[module, name]
 
     def persistent_load(self, pid: Any) -> np.ndarray:
         kind, name, key, _, numel, *view_of_another = pid
-        if kind != "storage" or numel < 0 or any(view_of_another):
-            raise pickle.UnpicklingError(f"an unknown reference {pid!r}")
-        return self._storage(str(key), _DTYPES[name], numel)
+        names = isinstance(name, str) and isinstance(key, str | int)
+        if not names or kind != "storage" or numel < 0 or any(view_of_another):
+            raise pickle.UnpicklingError("an unknown reference to a storage")
+        storage = self._storage(str(key), _DTYPES[name], numel)
+        if (storage.dtype, storage.size) != (_DTYPES[name], numel):
+            raise pickle.UnpicklingError(
+                f"the storage {key} announces {numel} elements of {_DTYPES[name]} and "
+                f"holds {storage.size} of {storage.dtype}"
+            )
+        return storage
 
-
-def _tensor(
-    storage: np.ndarray,
-    offset: int,
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-    *_: Any,
-) -> np.ndarray:
-    """A view of a storage, and of no memory beside it, whatever the pickle gives."""
-    if not isinstance(storage, np.ndarray) or not storage.flags.c_contiguous:
-        raise pickle.UnpicklingError("a tensor that is not made from a storage")
-    storage = storage.reshape(-1)
-    # Integers of Python: the product of two others can overflow.
-    offset, *numbers = map(operator.index, (offset, *shape, *strides))
-    sizes, steps = numbers[: len(shape)], numbers[len(shape) :]
-    last = offset + sum(
-        (size - 1) * step for size, step in zip(sizes, steps, strict=True)
-    )
-    if min(offset, *numbers, 0) < 0 or (0 not in sizes and last >= storage.size):
-        raise pickle.UnpicklingError(
-            f"a tensor of shape {sizes}, strides {steps} and offset {offset} "
-            f"does not lie in its storage of {storage.size} elements"
+    def _tensor(
+        self,
+        storage: np.ndarray,
+        offset: int,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        *_: Any,
+    ) -> np.ndarray:
+        """A view of a storage, and of no memory beside it, whatever the pickle gives."""
+        if not isinstance(storage, np.ndarray) or not storage.flags.c_contiguous:
+            raise pickle.UnpicklingError("a tensor that is not made from a storage")
+        storage = storage.reshape(-1)
+        # Integers of Python: the product of two others can overflow.
+        offset, *numbers = map(operator.index, (offset, *shape, *strides))
+        sizes, steps = numbers[: len(shape)], numbers[len(shape) :]
+        last = offset + sum(
+            (size - 1) * step for size, step in zip(sizes, steps, strict=True)
         )
-    return np.lib.stride_tricks.as_strided(
-        storage[offset:], sizes, [step * storage.itemsize for step in steps]
-    )
+        if min(offset, *numbers, 0) < 0 or (0 not in sizes and last >= storage.size):
+            raise pickle.UnpicklingError(
+                f"a tensor of shape {sizes}, strides {steps} and offset {offset} "
+                f"does not lie in its storage of {storage.size} elements"
+            )
+        # Strides of 0 repeat elements as often as the shape says.
+        self._budget.spend(math.prod(sizes) * storage.itemsize)
+        return np.lib.stride_tricks.as_strided(
+            storage[offset:], sizes, [step * storage.itemsize for step in steps]
+        )
+
+    def load_reduce(self) -> None:
+        arguments, function = self.stack.pop(), self.stack[-1]
+        if not any(function is known for known in self._known.values()):
+            raise pickle.UnpicklingError("a call of what is no function")
+        # One large argument can be copied by call after call.
+        sized = [a for a in arguments if isinstance(a, str | bytes | list | tuple)]
+        self._pickles.spend(sum(map(len, sized)))
+        self.stack[-1] = function(*arguments)
+
+    def load_build(self) -> None:
+        state, built = self.stack.pop(), self.stack[-1]
+        if isinstance(built, _NumpyDtype):
+            built.__setstate__(state)
+        elif not isinstance(built, collections.OrderedDict):  # of which it is metadata
+            raise pickle.UnpicklingError("a state of what has none")
+
+    def load_setitem(self) -> None:
+        _require_plain(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        _require_plain(self.stack[::2])
+        super().load_setitems()
+
+    def load_others(self, *_: Any) -> None:
+        raise pickle.UnpicklingError("an opcode that torch.save does not write")
+
+    _instantiate = load_others
+    dispatch = {
+        **pickle._Unpickler.dispatch,
+        **dict.fromkeys((opcode[0] for opcode in _REFUSED_OPCODES), load_others),
+        pickle.REDUCE[0]: load_reduce,
+        pickle.BUILD[0]: load_build,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+    }
+
+
+def _require_plain(keys: Iterable[Any]) -> None:
+    """Refuses keys whose hash takes long: of nested tuples, each time again."""
+    for key in keys:
+        parts = key if isinstance(key, tuple) and len(key) <= 16 else (key,)
+        for part in parts:
+            is_long = isinstance(part, int) and part.bit_length() > 60
+            if is_long or not isinstance(part, _PLAIN):
+                raise pickle.UnpicklingError("a key of a dict that is no name")
+
+
+def _ordered_dict(pairs: Iterable[Any] = ()) -> collections.OrderedDict:
+    pairs = [tuple(pair) for pair in pairs]
+    _require_plain(key for key, _ in pairs)
+    return collections.OrderedDict(pairs)
 
 
 class _NumpyDtype:
@@ -208,8 +360,8 @@ class _NumpyDtype:
 
 
 def _numpy_scalar(dtype: _NumpyDtype, data: bytes) -> int | float | bool:
-    if dtype.code[:1] not in ("i", "u", "f", "b"):
-        raise pickle.UnpicklingError(f"a NumPy scalar of type {dtype.code!r}")
+    if not re.fullmatch("[iufb][0-9]{1,2}", dtype.code):
+        raise pickle.UnpicklingError("a NumPy scalar that is no number")
     return np.frombuffer(data, np.dtype(dtype.byte_order + dtype.code), 1)[0].item()
 
 

@@ -4,6 +4,7 @@ Every host has the whole state. To Orbax each host is alone: the primary saves, 
 read what it saved.
 """
 
+import json
 import logging
 import pathlib
 import shutil
@@ -50,7 +51,8 @@ class Checkpoints:
         self, directory: pathlib.Path, *, keep: int, identity: Mapping[str, Any]
     ) -> None:
         policies = ocp.checkpoint_managers
-        self._identity = dict(identity)
+        # As it is read back: JSON has lists, no tuples.
+        self._identity = json.loads(json.dumps(identity))
         # Orbax fails late, at the end of the first save, on relative paths.
         self._directory = directory.resolve()
         if hosts.is_primary():

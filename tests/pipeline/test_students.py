@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from gift_jax.pipeline import job, results
+from gift_jax.pipeline import job, results, stages
 from gift_jax.runtime import preemption
 from tests.pipeline.test_job import RUN, final_variables, small_config
 
@@ -40,7 +40,7 @@ def test_metrics_hold_every_epoch_and_what_was_evaluated(finished):
 def test_a_student_that_is_asked_to_stop_in_an_epoch_ends_the_same(
     finished, tmp_path, monkeypatch
 ):
-    directory, row = finished
+    directory, _ = finished
     steps = []
 
     def asked():

@@ -5,7 +5,7 @@ import pathlib
 import shutil
 
 import jax
-import launch
+from tests import launch
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
