@@ -13,6 +13,7 @@ import pathlib
 import numpy as np
 
 from experiments.benchmark import measure, ours, report
+from experiments.benchmark.rounds import Samples
 from experiments.benchmark.workloads import WORKLOADS
 from gift_jax import losses
 from gift_jax.runtime.progress import ProgressBar
@@ -32,7 +33,7 @@ def main() -> None:
         measure.Workers(pytorch=False) as processes,
         ProgressBar("cost", total=arguments.rounds, unit="round") as bar,
     ):
-        samples = measure.in_turn(
+        samples = measure.steps_in_turn(
             processes,
             contenders,
             WORKLOAD,
@@ -48,7 +49,7 @@ def main() -> None:
     print(text)
 
 
-def table(samples: measure.Samples, memory: dict[str, int]) -> str:
+def table(samples: Samples, memory: dict[str, int]) -> str:
     """Losses with their medians, and quartiles of the ratio to cross-entropy."""
     rows = [
         f"{WORKLOAD.name}; medians, quartiles in brackets\n",

@@ -1,6 +1,6 @@
 """The worker with this package's contenders.
 
-- stored: epochs of `gift_jax.loop` on soft labels read from a store on disk;
+- stored: epochs of `gift_jax.train` on soft labels read from a store on disk;
 - online: the same with the teacher run on every view of every epoch;
 - the name of a loss: "stored" with it, in place of GIFT;
 - gemm: a product of two 2048 x 2048 matrices.
@@ -22,8 +22,10 @@ from gift_jax.data import preprocess
 from gift_jax.runtime import allocator
 from gift_jax.runtime.devices import AXIS
 from gift_jax.soft_labels import relabel, views
-from gift_jax.soft_labels.store import SoftLabels, SoftLabelStore, open_store
-from gift_jax.teachers.teacher import Teacher
+from gift_jax.soft_labels.base import LabelViews, SoftLabels
+from gift_jax.soft_labels.online import OnlineSoftLabels
+from gift_jax.soft_labels.store import SoftLabelStore, open_store
+from gift_jax.teachers import FlaxTeacher
 from gift_jax.train.epochs import make_run_epoch, train_epochs
 from gift_jax.train.step import TrainState, create_train_state, train_step
 
@@ -143,32 +145,24 @@ def _student(workload: Workload) -> TrainState:
 
 def _label_views(
     workload: Workload, data: views.TrainData, devices: tuple[jax.Device, ...]
-) -> relabel.LabelViews:
+) -> LabelViews:
     """A teacher of the student's architecture, as in the official scripts."""
     model = workload.model()
     key = jax.random.key(5)
-    teacher = Teacher(
-        name=workload.network,
-        model=model,
-        variables=models.init_variables(model, key, image_size=workload.image_size),
-        transform=_NORMALIZATION,
-        top1=0.0,
-        fingerprint="",
-    )
+    variables = models.init_variables(model, key, image_size=workload.image_size)
+    teacher = FlaxTeacher(workload.network, model, variables, _NORMALIZATION)
     return relabel.make_label_views(
         teacher, data, _AUGMENTED, transform=_NORMALIZATION, devices=devices
     )
 
 
-def _online(
-    workload: Workload, label_views: relabel.LabelViews
-) -> relabel.OnlineSoftLabels:
-    return relabel.OnlineSoftLabels(
+def _online(workload: Workload, label_views: LabelViews) -> OnlineSoftLabels:
+    return OnlineSoftLabels(
         label_views, workload.num_images, views=_EPOCHS, batch_size=workload.batch_size
     )
 
 
-def _stored(workload: Workload, label_views: relabel.LabelViews) -> SoftLabelStore:
+def _stored(workload: Workload, label_views: LabelViews) -> SoftLabelStore:
     directory = pathlib.Path(tempfile.mkdtemp(dir=_SCRATCH.name))
     store = open_store(
         directory / "soft_labels",
