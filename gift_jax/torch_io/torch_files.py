@@ -19,7 +19,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import ml_dtypes
 import numpy as np
@@ -44,7 +44,7 @@ _STORAGES = {dtype: name for name, dtype in _DTYPES.items()}
 # The first pickle of a file that was written before the zip format.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 # Of a large state dict with its optimizer's; tensors lie beside it.
-_PICKLE_BYTES = 2**21
+_PICKLE_BYTES = 2**19
 _PLAIN = (str, bytes, int, float, type(None))
 _SHOWN = 200
 # Objects of a class, sets, buffers, and integers of any length.
@@ -204,7 +204,10 @@ class _Pickles:
         return line
 
 
-class _Unpickler(pickle._Unpickler):
+_InPython: Any = pickle._Unpickler
+
+
+class _Unpickler(_InPython):
     """Builds arrays, containers, numbers and text, and nothing else.
 
     It is that of `pickle` in Python, as the one in C allocates whatever a few bytes
@@ -273,7 +276,7 @@ class _Unpickler(pickle._Unpickler):
         strides: tuple[int, ...],
         *_: Any,
     ) -> np.ndarray:
-        """A view of a storage, and of no memory beside it, whatever the pickle gives."""
+        """A view of a storage, and of no memory beside it, whatever is asked for."""
         if not isinstance(storage, np.ndarray) or not storage.flags.c_contiguous:
             raise pickle.UnpicklingError("a tensor that is not made from a storage")
         storage = storage.reshape(-1)
@@ -322,8 +325,8 @@ class _Unpickler(pickle._Unpickler):
         raise pickle.UnpicklingError("an opcode that torch.save does not write")
 
     _instantiate = load_others
-    dispatch = {
-        **pickle._Unpickler.dispatch,
+    dispatch: ClassVar = {
+        **_InPython.dispatch,
         **dict.fromkeys((opcode[0] for opcode in _REFUSED_OPCODES), load_others),
         pickle.REDUCE[0]: load_reduce,
         pickle.BUILD[0]: load_build,

@@ -1,6 +1,7 @@
 import os
 import pathlib
 import pickle
+import time
 import zipfile
 
 import hypothesis
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from gift_jax.runtime import unpacking
+from gift_jax.runtime.errors import InputError
 from gift_jax.torch_io import torch_files
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
@@ -63,10 +66,14 @@ def write_zip(path, pickled, **records):
             archive.writestr(f"x/{name}", data)
 
 
-def write_legacy(path, pickled):
+def write_legacy(path, pickled, **storages):
+    """The same before the zip format; a storage is its number of elements and bytes."""
     header = (torch_files._LEGACY_MAGIC, 1001, {"little_endian": True})
     parts = [pickle.dumps(part, protocol=2) for part in header]
-    path.write_bytes(b"".join(parts) + pickled + pickle.dumps([], protocol=2))
+    parts += [pickled, pickle.dumps(list(storages), protocol=2)]
+    for numel, data in storages.values():
+        parts += [numel.to_bytes(8, "little"), data]
+    path.write_bytes(b"".join(parts))
 
 
 both_formats = pytest.mark.parametrize("write", [write_zip, write_legacy])
@@ -262,10 +269,11 @@ def test_views_of_storages_are_refused(tmp_path):
     """PyTorch before 0.4 wrote them; without their offset they would be wrong."""
     path = tmp_path / "x.pt"
     whole = storage_opcodes(4, None)
-    write_legacy(path, pickle_of(tensor_opcodes(whole, 0, (2,), (1,))))
-    assert torch_files.load_torch(path).shape == (2,)
+    stored = {"0": (4, FLOATS.tobytes())}
+    write_legacy(path, pickle_of(tensor_opcodes(whole, 1, (2,), (1,))), **stored)
+    np.testing.assert_array_equal(torch_files.load_torch(path), [1, 2])
     view = storage_opcodes(4, ("1", 2, 2))
-    write_legacy(path, pickle_of(tensor_opcodes(view, 0, (2,), (1,))))
+    write_legacy(path, pickle_of(tensor_opcodes(view, 0, (2,), (1,))), **stored)
     with pytest.raises(ValueError, match="an unknown reference"):
         torch_files.load_torch(path)
 
@@ -286,11 +294,102 @@ def test_damaged_archives_are_refused(tmp_path, place, value, message):
 
 def test_sizes_beyond_all_integers_are_refused(tmp_path):
     path = tmp_path / "x.pt"
-    for numel, shape in ((2**70, (4,)), (4, (0, 2**70))):
+    cases = {
+        "announces 1180591620717411303424": (2**70, (4,)),
+        "Overflow": (4, (0, 2**70)),
+    }
+    for message, (numel, shape) in cases.items():
         tensor = tensor_opcodes(storage_opcodes(numel), 0, shape, (1,) * len(shape))
         write_zip(path, pickle_of(tensor), **{"data/0": FLOATS.tobytes()})
-        with pytest.raises(ValueError, match=r"x\.pt .*OverflowError"):
+        with pytest.raises(InputError, match=rf"x\.pt .*{message}"):
             torch_files.load_torch(path)
+
+
+@pytest.mark.parametrize("numel", [3, 5, 2**40])
+def test_storages_hold_what_they_announce(tmp_path, numel):
+    path = tmp_path / "x.pt"
+    tensor = pickle_of(tensor_opcodes(storage_opcodes(numel), 0, (2,), (1,)))
+    write_zip(path, tensor, **{"data/0": FLOATS.tobytes()})
+    with pytest.raises(InputError, match=f"announces {numel} elements"):
+        torch_files.load_torch(path)
+    write_legacy(path, tensor, **{"0": (4, FLOATS.tobytes())})
+    with pytest.raises(InputError, match=r"is stored as 4|too short for a storage"):
+        torch_files.load_torch(path)
+
+
+def test_legacy_files_store_every_storage(tmp_path):
+    path = tmp_path / "x.pt"
+    tensor = pickle_of(tensor_opcodes(storage_opcodes(4), 0, (4,), (1,)))
+    for stored in ({}, {"1": (4, FLOATS.tobytes())}, {"0": (4, FLOATS[:3].tobytes())}):
+        write_legacy(path, tensor, **stored)
+        with pytest.raises(InputError, match=r"x\.pt "):
+            torch_files.load_torch(path)
+
+
+def test_one_storage_has_one_type(tmp_path):
+    path = tmp_path / "x.pt"
+    kinds = (storage_opcodes(4), storage_opcodes(4, kind="IntStorage"))
+    tensors = b"".join(tensor_opcodes(kind, 0, (4,), (1,)) for kind in kinds)
+    write_zip(path, pickle_of(tensors + b"\x86"), **{"data/0": FLOATS.tobytes()})
+    with pytest.raises(InputError, match="4 elements of int32 and holds 4 of float32"):
+        torch_files.load_torch(path)
+
+
+# What takes memory or time out of proportion, within the budget of tests/fuzz.
+NESTED = b")" + b"".join(b"q%c0h%c\x86" % (i, i) for i in range(60))
+BOMBS = {
+    "text of 2**40": b"\x80\x04\x8d" + (2**40).to_bytes(8, "little") + b"x.",
+    "a buffer of 2**40": b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b"x.",
+    "a hash of 2**60 steps": b"\x80\x02}" + NESTED + b"Ns.",
+    "a key that is text of 2**60 parts": b"(" + NESTED + b"tQ.",
+    "one tuple again and again": b"(" + b"N" * 10**5 + b"tq\x00ctorch\nSize\nq\x01"
+    + b"h\x01h\x00\x85R0" * 10**4 + b"N.",
+    "ever new lists": b"(" + b"]" * (2**19 + 1) + b"l.",
+    "a tensor of stride 0": pickle_of(
+        tensor_opcodes(storage_opcodes(4), 0, (2**40,), (0,))
+    ),
+}  # fmt: skip
+
+
+@both_formats
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_refuses_what_takes_memory_or_time(tmp_path, write, bomb):
+    path = tmp_path / "x.pt"
+    if write is write_zip:
+        write(path, bomb, **{"data/0": FLOATS.tobytes()})
+    else:
+        write(path, bomb, **{"0": (4, FLOATS.tobytes())})
+    started = time.process_time()
+    with pytest.raises(InputError, match=r"x\.pt "):
+        torch_files.load_torch(path)
+    assert time.process_time() - started < 2
+
+
+def test_a_place_in_the_memo_takes_no_memory(tmp_path):
+    write_zip(tmp_path / "x.pt", b"\x80\x02K\x07r\x00\x00\x00\x40.")
+    assert torch_files.load_torch(tmp_path / "x.pt") == 7
+
+
+def test_a_limit_can_be_raised(tmp_path):
+    path = tmp_path / "x.pt"
+    zeros = np.zeros(2**24, np.float32)
+    pickled = pickle_of(tensor_opcodes(storage_opcodes(zeros.size), 0, (5,), (1,)))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/data.pkl", pickled)
+        archive.writestr("x/data/0", zeros.tobytes())
+    with pytest.raises(unpacking.TooLargeError, match=r"x\.pt announces 67,"):
+        torch_files.load_torch(path)
+    read = torch_files.load_torch(path, max_bytes=2**27)
+    np.testing.assert_array_equal(read, zeros[:5])
+
+
+def test_pickles_change_nothing_of_the_reader(tmp_path):
+    """By the state that they give to its functions and classes."""
+    path = tmp_path / "x.pt"
+    write_zip(path, b"\x80\x02cnumpy\ndtype\nN}X\x04\x00\x00\x00codeNs\x86b.")
+    with pytest.raises(InputError, match="a state of what has none"):
+        torch_files.load_torch(path)
+    assert not hasattr(torch_files._NumpyDtype, "code")
 
 
 arrays = st.sampled_from(
@@ -371,7 +470,7 @@ def test_save_replaces_once_complete(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("value", [object(), {"a": np.zeros(2, np.complex64)}, {1, 2}])
 def test_save_refuses_what_torch_lacks(tmp_path, value):
-    with pytest.raises(TypeError, match="PyTorch"):
+    with pytest.raises(InputError, match="PyTorch"):
         torch_files.save_torch(tmp_path / "x.pt", value)
     assert not (tmp_path / "x.pt").exists()
 
