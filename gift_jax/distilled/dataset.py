@@ -2,15 +2,18 @@
 
 import dataclasses
 import functools
-import hashlib
+import io
 import json
+import math
 import pathlib
-from typing import Any
+import typing
+from typing import Any, NoReturn
 
 import numpy as np
 
-from gift_jax.data import preprocess
+from gift_jax.data import fingerprint, preprocess
 from gift_jax.distilled import preview
+from gift_jax.runtime import unpacking
 from gift_jax.runtime.errors import InputError
 
 ARRAYS_FILE = "distilled.npz"
@@ -43,6 +46,14 @@ class Metadata:
     hard_labels: str = "class"
     learning_rate: float | None = None
 
+    def __post_init__(self) -> None:
+        """Raises InputError for a field of another type or a rate without meaning."""
+        for name, kind in typing.get_type_hints(Metadata).items():
+            if not isinstance(getattr(self, name), kind):
+                raise InputError(f"{name} is {getattr(self, name)!r}, expected {kind}")
+        if not math.isfinite(self.learning_rate or 0):
+            raise InputError(f"the learnt learning rate is {self.learning_rate}")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DistilledDataset:
@@ -59,7 +70,6 @@ class DistilledDataset:
         or regression targets as their authors stored them.
 
     Raises:
-      TypeError: labels that are not integers.
       InputError: arrays whose shapes or values do not fit; the message names
         the array, the value found and what was expected.
     """
@@ -77,17 +87,16 @@ class DistilledDataset:
                 f"hard labels must be integers, got dtype {self.labels.dtype}; soft "
                 "labels belong into soft_labels"
             )
-        _check_images(self.images, whitened=self.is_whitened)
-        _check_labels(self.labels, len(self.images), self.metadata.num_classes)
-        if self.soft_labels is not None:
-            _check_soft_labels(
-                self.soft_labels, len(self.images), self.metadata.num_classes
-            )
-            soft_labels = np.ascontiguousarray(self.soft_labels, np.float32)
-            object.__setattr__(self, "soft_labels", soft_labels)
-        images = np.ascontiguousarray(self.images, np.float32)
+        images = _checked_images(self.images, whitened=self.is_whitened)
         object.__setattr__(self, "images", images)
+        _check_labels(self.labels, len(images), self.metadata.num_classes)
         object.__setattr__(self, "labels", self.labels.astype(np.int32))
+        if self.soft_labels is not None:
+            soft_labels = _checked_soft_labels(
+                self.soft_labels, len(images), self.metadata.num_classes
+            )
+            object.__setattr__(self, "soft_labels", soft_labels)
+        _check_preprocess(self.preprocess, images.shape[1:])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -100,25 +109,16 @@ class DistilledDataset:
     @property
     def ipc(self) -> int:
         """Images per class; the largest count where classes differ."""
-        return int(np.bincount(self.labels).max())
+        return int(np.unique(self.labels, return_counts=True)[1].max())
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that stand for images, labels and preprocessing."""
-        parts = {
-            "images": self.images,
-            "labels": self.labels,
-            "soft_labels": self.soft_labels,
-            **dataclasses.asdict(self.preprocess),
-        }
-        digest = hashlib.sha256()
-        for name, part in parts.items():
-            if isinstance(part, np.ndarray):
-                digest.update(f"{name} {part.dtype} {part.shape}\n".encode())
-                digest.update(np.ascontiguousarray(part).data)
-            else:
-                digest.update(f"{name} {part}\n".encode())
-        return digest.hexdigest()[:16]
+        parts = [
+            getattr(self.preprocess, f.name)
+            for f in dataclasses.fields(self.preprocess)
+        ]
+        return fingerprint.of(self.images, self.labels, self.soft_labels, *parts)
 
     def inputs(self) -> np.ndarray:
         """What a student is fed before augmentation: (N, H, W, C) float32."""
@@ -129,8 +129,8 @@ class DistilledDataset:
         return self.preprocess.invert(self.images) if self.is_whitened else self.images
 
 
-def _check_images(images: np.ndarray, *, whitened: bool) -> None:
-    if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
+def _checked_images(images: np.ndarray, *, whitened: bool) -> np.ndarray:
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
         raise InputError(
             f"distilled images have shape {images.shape}, expected (N, H, W, C) with "
             "N > 0 and C = 1 or 3 (channels last)"
@@ -140,9 +140,7 @@ def _check_images(images: np.ndarray, *, whitened: bool) -> None:
             f"distilled images have dtype {images.dtype}, expected floats; divide "
             "uint8 pixels by 255"
         )
-    if not np.isfinite(images).all():
-        index = int(np.argwhere(~np.isfinite(images))[0, 0])
-        raise InputError(f"distilled image {index} holds NaN or infinity")
+    images = _finite(images, "distilled image")
     low, high = float(images.min()), float(images.max())
     if not whitened and (low < PIXEL_RANGE[0] or high > PIXEL_RANGE[1]):
         raise InputError(
@@ -150,6 +148,18 @@ def _check_images(images: np.ndarray, *, whitened: bool) -> None:
             "with little overshoot: undo the normalisation, divide by 255, or give "
             "the ZCA transform the images are whitened with"
         )
+    return images
+
+
+def _finite(values: np.ndarray, what: str) -> np.ndarray:
+    """As float32; raises InputError where one is none of its numbers."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = np.ascontiguousarray(values, np.float32)
+    is_finite = np.isfinite(values)
+    if not is_finite.all():
+        index = int(np.argwhere(~is_finite)[0, 0])
+        raise InputError(f"{what} {index} holds NaN or infinity")
+    return values
 
 
 def _check_labels(labels: np.ndarray, num_images: int, num_classes: int) -> None:
@@ -165,24 +175,43 @@ def _check_labels(labels: np.ndarray, num_images: int, num_classes: int) -> None
         )
 
 
-def _check_soft_labels(
+def _checked_soft_labels(
     soft_labels: np.ndarray, num_images: int, num_classes: int
-) -> None:
+) -> np.ndarray:
     if soft_labels.shape != (num_images, num_classes):
         raise InputError(
             f"soft labels have shape {soft_labels.shape}, expected "
             f"({num_images}, {num_classes}) for {num_images} images of "
             f"{num_classes} classes"
         )
-    if not np.isfinite(soft_labels).all():
-        row = int(np.argwhere(~np.isfinite(soft_labels))[0, 0])
-        raise InputError(f"the soft label of image {row} holds NaN or infinity")
+    if soft_labels.dtype.kind not in "iuf":
+        raise InputError(f"soft labels have dtype {soft_labels.dtype}, expected floats")
+    return _finite(soft_labels, "the soft label of image")
+
+
+def _check_preprocess(transform: preprocess.Preprocess, shape: tuple[int, ...]) -> None:
+    if isinstance(transform, preprocess.Whitening):
+        for name in ("center", "matrix", "inverse"):
+            _finite(getattr(transform, name), f"row of the ZCA {name}")
+        if transform.center.size != math.prod(shape):
+            raise InputError(
+                f"the ZCA center has {transform.center.size} entries, expected "
+                f"{math.prod(shape)} for images of shape {shape}"
+            )
+        transform = transform.normalization
+    statistics = (*transform.mean, *transform.std)
+    if len(statistics) != 2 * shape[-1] or not np.isfinite(statistics).all():
+        raise InputError(
+            f"channel mean {transform.mean} and std {transform.std}, expected "
+            f"{shape[-1]} numbers each"
+        )
 
 
 def save_distilled(dataset: DistilledDataset, directory: pathlib.Path) -> None:
     """Writes `distilled.npz`, `distilled.json` and `preview.png` to a directory.
 
-    Images that came from 8-bit pixels are stored as uint8, which is exact.
+    Images that came from 8-bit pixels are stored as uint8, which is exact. The JSON
+    holds a checksum of its own, and the fingerprint of the arrays.
     """
     directory.mkdir(parents=True, exist_ok=True)
     pixels = as_uint8(dataset.images)
@@ -206,35 +235,71 @@ def save_distilled(dataset: DistilledDataset, directory: pathlib.Path) -> None:
         "zca": dataset.is_whitened,
         "ipc": dataset.ipc,
         "image_shape": dataset.images.shape[1:],
+        "fingerprint": dataset.fingerprint,
     }
+    record["checksum"] = _checksum(record)
     (directory / METADATA_FILE).write_text(json.dumps(record, indent=2) + "\n")
     preview.save_preview(dataset.pixels(), dataset.labels, directory / PREVIEW_FILE)
 
 
-def load_distilled(directory: pathlib.Path) -> DistilledDataset:
+def load_distilled(
+    directory: pathlib.Path, *, max_bytes: int | None = None
+) -> DistilledDataset:
     """Reads what `save_distilled` wrote.
+
+    Args:
+      directory: Where.
+      max_bytes: As of `read_npz`.
 
     Raises:
       FileNotFoundError: a file is missing.
       InputError: a file is damaged or its arrays do not fit together.
     """
-    arrays = read_npz(directory / ARRAYS_FILE)
-    path = directory / METADATA_FILE
+    arrays = read_npz(directory / ARRAYS_FILE, max_bytes=max_bytes)
+    record = _read_record(directory / METADATA_FILE)
     try:
-        record = json.loads(path.read_text())
+        dataset = _from_record(arrays, record)
+        stored = record["fingerprint"]
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        raise InputError(
+            f"{directory} lacks {error}, as save_distilled writes it; make it anew"
+        ) from error
     except ValueError as error:
+        raise InputError(f"{directory}: {error}") from error
+    if dataset.fingerprint != stored:
+        raise InputError(
+            f"{directory / ARRAYS_FILE} has the fingerprint {dataset.fingerprint}, and "
+            f"{METADATA_FILE} beside it was written for {stored}: they do not belong "
+            "together, or are damaged; make them anew"
+        )
+    return dataset
+
+
+def _read_record(path: pathlib.Path) -> dict[str, Any]:
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is no number")
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist, or is no file")
+    try:
+        record = json.loads(path.read_text(), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error})") from error
     if not isinstance(record, dict):
         raise InputError(
             f"{path} holds a JSON {type(record).__name__}, expected an object with the "
             "fields that save_distilled writes"
         )
-    try:
-        return _from_record(arrays, record)
-    except KeyError as error:
+    if record.pop("checksum", None) != _checksum(record):
         raise InputError(
-            f"{directory} lacks {error}, which save_distilled writes; make it anew"
-        ) from error
+            f"{path} has not the checksum of what save_distilled wrote: it is damaged, "
+            "or was changed; make it anew"
+        )
+    return record
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    return fingerprint.of(json.dumps(record, sort_keys=True))
 
 
 def _from_record(
@@ -242,7 +307,7 @@ def _from_record(
 ) -> DistilledDataset:
     images = arrays["images"]
     if images.dtype == np.uint8:
-        images = images.astype(np.float32) / 255
+        images = from_uint8(images)
     normalization = preprocess.Normalization(record["mean"], record["std"])
     transform: preprocess.Preprocess = normalization
     if record["zca"]:
@@ -262,6 +327,11 @@ def _from_record(
     )
 
 
+def from_uint8(pixels: np.ndarray) -> np.ndarray:
+    """8-bit pixels as float32 in [0, 1], of the same shape."""
+    return np.divide(pixels, np.float32(255), dtype=np.float32)
+
+
 def as_uint8(images: np.ndarray) -> np.ndarray | None:
     """The 8-bit pixels that float images in [0, 1] came from, or None.
 
@@ -272,36 +342,54 @@ def as_uint8(images: np.ndarray) -> np.ndarray | None:
     if images.min() < 0 or images.max() > 1:
         return None
     pixels = np.rint(images * 255).astype(np.uint8)
-    exact = np.array_equal(pixels.astype(np.float32) / 255, images)
+    exact = np.array_equal(from_uint8(pixels), images)
     return pixels if exact else None
 
 
-def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz file; pickled objects are refused.
+def read_npz(
+    path: pathlib.Path, *, max_bytes: int | None = None
+) -> dict[str, np.ndarray]:
+    """All arrays of an npz file, read-only; pickled objects are refused.
+
+    Args:
+      path: The file.
+      max_bytes: How much it may unpack to, if not a usual multiple of its size.
 
     Raises:
       FileNotFoundError: there is no such file.
-      InputError: the file is a directory, truncated, not an npz, or holds pickled
+      TooLargeError: it announces more than it may unpack to.
+      InputError: the file is a directory, damaged, not an npz, or holds pickled
         objects.
     """
-    import zipfile
-    import zlib
-
     if path.is_dir():
         raise InputError(f"{path} is a directory, expected an npz file")
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist")
-    # NumPy raises TypeError where an .npy has the name of an npz, and zipfile
-    # NotImplementedError where damage reads as an unknown compression.
-    damages = (
-        zipfile.BadZipFile, zlib.error, EOFError, ValueError, AttributeError,
-        TypeError, NotImplementedError,
-    )  # fmt: skip
+        raise FileNotFoundError(f"{path} does not exist, or is no file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except damages as error:
+        with path.open("rb") as file, unpacking.open_zip(file, max_bytes) as archive:
+            return {
+                name.removesuffix(".npy"): _array(unpacking.read_member(archive, name))
+                for name in archive.namelist()
+            }
+    except unpacking.TooLargeError as error:
+        raise unpacking.TooLargeError(f"{path} {error}") from None
+    except Exception as error:  # damaged bytes raise a dozen different types
         raise InputError(
             f"{path} is not a readable npz file ({error}); it may be truncated or hold "
             "pickled objects: copy or download it again"
         ) from error
+
+
+def _array(data: bytes) -> np.ndarray:
+    """The array of an .npy file, which must be as long as its header says."""
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, in_fortran_order, dtype = read_header(stream)
+    if min(shape, default=0) < 0:
+        raise InputError(f"an array of shape {shape}")
+    array = np.frombuffer(data, dtype, offset=stream.tell())
+    return array.reshape(shape, order="F" if in_fortran_order else "C")

@@ -1,5 +1,9 @@
+import dataclasses
+import io
 import json
+import os
 import pathlib
+import zipfile
 
 import hypothesis
 import hypothesis.extra.numpy as hnp
@@ -8,6 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from gift_jax.data import info
+from gift_jax.distilled import dataset as dataset_lib
 from gift_jax.distilled import zca
 from gift_jax.distilled.dataset import (
     ARRAYS_FILE,
@@ -19,6 +24,8 @@ from gift_jax.distilled.dataset import (
     read_npz,
     save_distilled,
 )
+from gift_jax.runtime import unpacking
+from gift_jax.runtime.errors import InputError
 
 TRAIN_IMAGES = np.load(pathlib.Path(__file__).parents[1] / "fixtures" / "data_zca.npz")[
     "images"
@@ -87,6 +94,14 @@ def test_inputs_and_pixels():
         ({"images": np.full((20, 4, 4, 3), np.inf)}, ValueError, "image 0 holds NaN"),
         ({"soft_labels": np.zeros((20, 9))}, ValueError, r"expected \(20, 10\)"),
         ({"soft_labels": np.full((20, 10), np.nan)}, ValueError, "image 0 holds NaN"),
+        ({"soft_labels": np.full((20, 10), "a")}, ValueError, "soft labels have dtype"),
+        ({"images": np.full((20, 4, 0, 3), 0.5)}, ValueError, "channels last"),
+        ({"preprocess": info.DIGITS}, ValueError, "expected 3 numbers each"),
+        (
+            {"preprocess": dataclasses.replace(info.CIFAR, mean=(0.1, 0.2, np.nan))},
+            ValueError,
+            r"channel mean \(0.1, 0.2, nan\)",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, kind, message):
@@ -135,24 +150,177 @@ def test_8_bits_are_stored_as_such(tmp_path):
     np.testing.assert_array_equal(stored["images"], pixels)
 
 
-@pytest.mark.parametrize("missing", ["std", "zca", "num_classes", "learning_rate"])
-def test_damaged_metadata(tmp_path, missing):
+def rewrite(path, **changes):
+    """Changes fields of the JSON as someone who knows its checksum; None removes."""
+    record = json.loads(path.read_text()) | changes
+    del record["checksum"]
+    record = {name: value for name, value in record.items() if value is not None}
+    record["checksum"] = dataset_lib._checksum(record)
+    path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"std": None}, "lacks 'std'"),
+        ({"zca": None}, "lacks 'zca'"),
+        ({"num_classes": None}, "lacks 'num_classes'"),
+        ({"fingerprint": None}, "lacks 'fingerprint'"),
+        ({"mean": 3}, "lacks 'int' object is not iterable"),
+        ({"mean": [0.5]}, "differ in length"),
+        ({"mean": [0.5], "std": [0.2]}, "expected 3 numbers each"),
+        ({"mean": ["a", 0, 0]}, "could not convert"),
+        ({"mean": [1e999, 0, 0]}, "is not valid JSON"),
+        ({"zca": True}, "lacks 'zca_center'"),
+        ({"num_classes": "10"}, "num_classes is '10', expected <class 'int'>"),
+        ({"num_classes": 9}, r"\[0, 9\], expected \[0, 8\]"),
+        ({"method": [[]]}, "method is"),
+        ({"dataset": {}}, "dataset is"),
+        ({"std": [0.2, 0.2, 0.3]}, "do not belong together"),
+        ({"fingerprint": "0" * 16}, "was written for 0000000000000000"),
+    ],
+)
+def test_malformed_metadata(tmp_path, changes, message):
+    save_distilled(make(), tmp_path)
+    rewrite(tmp_path / METADATA_FILE, **changes)
+    with pytest.raises(InputError, match=message) as caught:
+        load_distilled(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not valid JSON"),
+        ("[1, 2]", "holds a JSON list"),
+        ("[" * 10**5, "is not valid JSON"),
+        ('{"mean": NaN}', "NaN is no number"),
+        ("\udcff", "is not valid JSON"),
+        ("{}", "has not the checksum"),
+    ],
+)
+def test_damaged_metadata(tmp_path, content, message):
     save_distilled(make(), tmp_path)
     path = tmp_path / METADATA_FILE
-    record = json.loads(path.read_text())
-    del record[missing]
-    path.write_text(json.dumps(record))
-    with pytest.raises(ValueError, match=f"lacks '{missing}'"):
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=rf"distilled\.json {message}|{message}"):
         load_distilled(tmp_path)
-    path.write_text("{")
-    with pytest.raises(ValueError, match=r"distilled\.json is not valid JSON"):
-        load_distilled(tmp_path)
-    path.write_text("[1, 2]")
-    with pytest.raises(ValueError, match=r"distilled\.json holds a JSON list"):
-        load_distilled(tmp_path)
+
+
+def test_metadata_that_is_no_file(tmp_path):
+    save_distilled(make(), tmp_path)
+    path = tmp_path / METADATA_FILE
     path.unlink()
     with pytest.raises(FileNotFoundError):
         load_distilled(tmp_path)
+    os.mkfifo(path)  # which would be waited for
+    with pytest.raises(FileNotFoundError, match="is no file"):
+        load_distilled(tmp_path)
+
+
+def test_changed_metadata_is_found(tmp_path):
+    save_distilled(make(), tmp_path)
+    path = tmp_path / METADATA_FILE
+    text = path.read_text()
+    assert '"learning_rate": 0.5' in text
+    path.write_text(text.replace('"learning_rate": 0.5', '"learning_rate": 0.4'))
+    with pytest.raises(InputError, match="has not the checksum"):
+        load_distilled(tmp_path)
+
+
+def test_arrays_of_another_dataset_are_found(tmp_path):
+    save_distilled(make(), tmp_path / "a")
+    save_distilled(make(), tmp_path / "b")
+    (tmp_path / "a" / ARRAYS_FILE).replace(tmp_path / "b" / ARRAYS_FILE)
+    with pytest.raises(InputError, match="do not belong together"):
+        load_distilled(tmp_path / "b")
+
+
+def test_the_fingerprint_is_of_what_students_are_trained_on():
+    one = make()
+    same = dataclasses.replace(one, metadata=Metadata("x", 10, "y", "z"))
+    assert dataclasses.replace(one).fingerprint == same.fingerprint == one.fingerprint
+    images, labels, soft_labels = (
+        one.images.copy(),
+        one.labels[::-1].copy(),
+        one.soft_labels.copy(),
+    )
+    images[3, 0, 0, 0] += 2e-7
+    soft_labels[-1, -1] += 1e-6
+    others = [
+        dataclasses.replace(one, images=images),
+        dataclasses.replace(one, images=one.images.transpose(0, 2, 1, 3)),
+        dataclasses.replace(one, labels=labels),
+        dataclasses.replace(one, soft_labels=soft_labels),
+        dataclasses.replace(one, soft_labels=None),
+        dataclasses.replace(one, preprocess=info.IMAGENET),
+    ]
+    whitening = zca.fit_kornia(TRAIN_IMAGES)
+    others.append(dataclasses.replace(one, preprocess=whitening))
+    center = whitening.center + np.float32(1e-6)
+    moved = dataclasses.replace(whitening, center=center)
+    others.append(dataclasses.replace(one, preprocess=moved))
+    found = {dataset.fingerprint for dataset in [one, *others]}
+    assert len(found) == 1 + len(others)
+    assert all(len(fingerprint) == 16 for fingerprint in found)
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), "0.1"])
+def test_a_learning_rate_is_a_number(rate):
+    with pytest.raises(InputError, match="learning"):
+        Metadata("cifar10", 10, "datm", "test", learning_rate=rate)
+
+
+def write_npz(path, **members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(f"{name}.npy", data)
+
+
+def npy(array, shape=None):
+    """The bytes of an .npy file, with the shape that its header should give."""
+    stream = io.BytesIO()
+    header = np.lib.format.header_data_from_array_1_0(array)
+    np.lib.format.write_array_header_1_0(
+        stream, header | {"shape": shape or array.shape}
+    )
+    return stream.getvalue() + array.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(2,), (4,), (2**40,), (2**70,), (3, 0), (-3,)])
+def test_arrays_are_as_long_as_they_say(tmp_path, shape):
+    path = tmp_path / "x.npz"
+    write_npz(path, x=npy(np.arange(3.0)))
+    np.testing.assert_array_equal(read_npz(path)["x"], [0, 1, 2])
+    write_npz(path, x=npy(np.arange(3.0), shape))
+    with pytest.raises(InputError, match=r"x\.npz is not a readable npz"):
+        read_npz(path)
+
+
+def test_arrays_of_any_kind_are_read(tmp_path):
+    path = tmp_path / "x.npz"
+    arrays = {
+        "fortran": np.asfortranarray(RNG.normal(size=(3, 4, 2))),
+        "big_endian": np.arange(3, dtype=">i4"),
+        "empty": np.zeros((0, 3), np.float16),
+        "scalar": np.array(7),
+        "text": np.array("cifar10"),
+    }
+    np.savez(path, **arrays)
+    for name, read in read_npz(path).items():
+        np.testing.assert_array_equal(read, arrays[name])
+        assert read.dtype == arrays[name].dtype
+
+
+def test_what_an_npz_announces_is_checked(tmp_path):
+    path = tmp_path / "x.npz"
+    write_npz(path, x=npy(np.zeros(2**25, np.uint8)))
+    with pytest.raises(unpacking.TooLargeError, match=r"x\.npz announces 33,554,5"):
+        read_npz(path)
+    assert read_npz(path, max_bytes=2**26)["x"].size == 2**25
+    write_npz(path, x=b"no array")
+    with pytest.raises(InputError, match="magic string"):
+        read_npz(path)
 
 
 def test_other_files_under_the_name_of_an_npz(tmp_path):

@@ -1,9 +1,19 @@
 """Published distilled datasets, each in its own format, as `DistilledDataset`.
 
-To add a format, write a module with `LOOKS_LIKE`, `matches` and `read` and list it
-in `READERS`.
+To add a format here, write a module with `LOOKS_LIKE`, `matches` and `read` and list it
+in `READERS`. One of your own is a function, named in place of a format as
+"package.module:function":
+
+    def read(request: Request) -> DistilledDataset:
+        path, info = request.path, request.info()
+        return arrays.pixel_dataset(request, info, images, labels, soft_labels)
+
+It reads what lies at `request.path`, and `request.info()` is the real dataset. What is
+malformed is an `InputError`. That every class has an image, and as many as were asked
+for, is checked after it.
 """
 
+import itertools
 import os
 import pathlib
 from collections.abc import Callable
@@ -49,7 +59,7 @@ class Reader(Protocol):
         """Whether what lies at a path has this format; reads little of it."""
 
     def read(self, request: Request) -> DistilledDataset:
-        """Reads it. Raises ValueError or TypeError for what is malformed."""
+        """Reads it. Raises InputError for what is malformed."""
 
 
 READERS: dict[str, Reader] = {
@@ -72,6 +82,7 @@ def read_distilled(
     dataset: str | info_lib.DatasetInfo | None = None,
     ipc: int | None = None,
     train_images: np.ndarray | Callable[[], np.ndarray] | None = None,
+    max_bytes: int | None = None,
 ) -> DistilledDataset:
     """Reads a distilled dataset, whoever published it.
 
@@ -92,6 +103,8 @@ def read_distilled(
       train_images: The real train images as (N, H, W, C) uint8, or a function that
         loads them: needed for whitened images, on which alone their whitening can be
         fitted (DATM, RFAD, FRePo, RCIG).
+      max_bytes: How much the files may unpack to, if not a usual multiple of their
+        size: what a damaged or hostile one announces is not allocated.
 
     Returns:
       The dataset; see `metadata.hard_labels` for where its hard labels come from.
@@ -99,15 +112,16 @@ def read_distilled(
     Raises:
       FileNotFoundError: there is nothing at the path.
       ImportError: a format needs a package that is not installed; says which.
-      InputError: what lies there fits no format, or is malformed; the message names
-        the file, what was found and what was expected.
+      InputError: what lies there fits no format, is malformed, or holds another number
+        of images of a class than `ipc`; the message names the file, what was found and
+        what was expected. (`TooLargeError`: it announces more than it may unpack to.)
     """
     path = pathlib.Path(path)
     if source is None:
         source = guess_source(path)
     elif not path.exists() and not (source == "parquet" and parquet.is_hub_id(path)):
         raise FileNotFoundError(f"{path} does not exist")
-    request = Request(path, dataset, ipc, train_images)
+    request = Request(path, dataset, ipc, train_images, max_bytes)
     try:
         result = _reader(source)(request)
         if not isinstance(result, DistilledDataset):
@@ -118,7 +132,7 @@ def read_distilled(
         _require_ipc(result, ipc)
     except TrainImagesNeededError as error:
         raise TrainImagesNeededError(f"{path}: {error}", error.dataset) from error
-    except (TypeError, ValueError) as error:
+    except InputError as error:
         raise InputError(f"{path}, read as {source!r}: {error}") from error
     return result
 
@@ -157,19 +171,22 @@ def guess_source(path: pathlib.Path) -> str:
 def _contents(path: pathlib.Path) -> str:
     if path.is_file():
         return f"a file of {path.stat().st_size:,} bytes"
+    if not path.is_dir():
+        return "no file, nor a directory"
     names = sorted(entry.name for entry in path.iterdir())
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return f"a directory with {', '.join(names[:8]) or 'nothing'}{more}"
 
 
 def _require_all_classes(dataset: DistilledDataset) -> None:
-    counts = np.bincount(dataset.labels, minlength=dataset.metadata.num_classes)
-    missing = np.flatnonzero(counts == 0)
-    if missing.size:
+    present = set(np.unique(dataset.labels).tolist())
+    num_classes = dataset.metadata.num_classes
+    if len(present) < num_classes:
+        missing = (str(label) for label in range(num_classes) if label not in present)
         raise InputError(
-            f"no image of class {', '.join(map(str, missing[:5]))}"
-            f"{' and others' if missing.size > 5 else ''}: found {np.sum(counts > 0)} "
-            f"of the {len(counts)} classes of {dataset.metadata.dataset}"
+            f"no image of class {', '.join(itertools.islice(missing, 5))}"
+            f"{' and others' if num_classes > len(present) + 5 else ''}: found "
+            f"{len(present)} of the {num_classes} classes of {dataset.metadata.dataset}"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gift_jax.data import info, preprocess
-from gift_jax.distilled.dataset import DistilledDataset, Metadata
+from gift_jax.distilled.dataset import DistilledDataset, Metadata, from_uint8
 from gift_jax.distilled.readers import request as request_lib
 from gift_jax.runtime.errors import InputError
 
@@ -81,7 +81,7 @@ def pixel_dataset(
       **metadata: Fields of `Metadata`.
     """
     if images.dtype == np.uint8:
-        images = images.astype(np.float32) / 255
+        images = from_uint8(images)
     return _dataset(
         request, info, images, labels, info.normalization, soft_labels, metadata
     )
@@ -174,7 +174,7 @@ def array_names(path: pathlib.Path) -> set[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):  # damaged
+    except Exception:  # damaged bytes raise a dozen different types
         return set()
     return {name.removesuffix(".npy") for name in names if name.endswith(".npy")}
 

@@ -32,9 +32,9 @@ def matches(path: pathlib.Path) -> bool:
 
 def read(request: Request) -> DistilledDataset:
     """Reads the three files; see `read_distilled`."""
-    images = _tensor(request.path / IMAGES, axes=4)
-    soft_labels = _tensor(request.path / LABELS, axes=2)
-    learning_rate = _tensor(request.path / LEARNING_RATE, axes=None)
+    images = _tensor(request, IMAGES, axes=4)
+    soft_labels = _tensor(request, LABELS, axes=2)
+    learning_rate = _tensor(request, LEARNING_RATE, axes=None)
     return learnt_dataset(
         request,
         request.info(),
@@ -70,9 +70,10 @@ def learnt_dataset(
     return arrays.standardised_dataset(request, info, images, soft_labels, **metadata)
 
 
-def _tensor(path: pathlib.Path, axes: int | None) -> np.ndarray:
-    value: Any = torch_files.load_torch(path)
-    array = np.asarray(value) if isinstance(value, int | float) else value
+def _tensor(request: Request, name: str, axes: int | None) -> np.ndarray:
+    path = request.path / name
+    value: Any = torch_files.load_torch(path, max_bytes=request.max_bytes)
+    array = np.asarray(value, float) if isinstance(value, int | float) else value
     if not isinstance(array, np.ndarray) or axes not in (None, array.ndim):
         found = getattr(array, "shape", type(array).__name__)
         raise InputError(f"{path} holds {found}, expected a tensor of {axes} axes")

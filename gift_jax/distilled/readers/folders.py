@@ -49,7 +49,9 @@ def read(request: Request) -> DistilledDataset:
     _require_equal_counts(files, folders)
     paths = [file for by_id in files.values() for _, file in sorted(by_id.items())]
     labels = np.repeat(list(files), [len(by_id) for by_id in files.values()])
-    pixels = images.stack([(path, path) for path in paths], info.channels)
+    pixels = images.stack(
+        [(path, path) for path in paths], info.channels, max_bytes=request.max_bytes
+    )
     return arrays.pixel_dataset(request, info, pixels, labels)
 
 
@@ -93,7 +95,7 @@ def _image_files(folder: pathlib.Path) -> dict[int, pathlib.Path]:
         if file.name.startswith("."):
             continue
         match = _FILE.fullmatch(file.name)
-        if match is None:
+        if match is None or not file.is_file():
             raise InputError(
                 f"{file} is not an image of a distilled dataset; expected names like "
                 "class00000_id00000.jpg or .png"

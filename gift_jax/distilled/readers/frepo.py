@@ -51,7 +51,7 @@ def matches(path: pathlib.Path) -> bool:
 def read(request: Request) -> DistilledDataset:
     """Reads the learnt arrays; see `read_distilled`."""
     if request.path.suffix == ".npz":
-        stored = read_npz(request.path)
+        stored = read_npz(request.path, max_bytes=request.max_bytes)
         arrays.require(stored, "image", "label")
         return learnt_dataset(request, stored["image"], stored["label"], "frepo")
     params = require_checkpoint(request.path)["params"]
@@ -75,7 +75,7 @@ def load_checkpoint(path: pathlib.Path) -> Mapping[str, Any] | None:
 
     try:
         state = serialization.msgpack_restore(path.read_bytes())
-    except (ValueError, TypeError, KeyError):
+    except Exception:  # damaged bytes raise a dozen different types
         return None
     params = state.get("params") if isinstance(state, dict) else None
     is_learnt = isinstance(params, dict) and {"x_proto", "y_proto"} <= params.keys()

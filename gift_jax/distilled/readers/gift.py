@@ -33,7 +33,7 @@ def matches(path: pathlib.Path) -> bool:
 def read(request: Request) -> DistilledDataset:
     """Reads the dict; see `read_distilled`."""
     path = request.path / FILE if request.path.is_dir() else request.path
-    content = torch_files.load_torch(path)
+    content = torch_files.load_torch(path, max_bytes=request.max_bytes)
     expected = {"dataset", "data", "label"}
     if not isinstance(content, dict) or not expected <= content.keys():
         keys = sorted(map(str, content)) if isinstance(content, dict) else []
@@ -41,7 +41,7 @@ def read(request: Request) -> DistilledDataset:
             f"{path} holds a {type(content).__name__} with the keys {keys[:10]}, "
             f"expected a dict with {sorted(expected)}"
         )
-    info = request.info(str(content["dataset"]))
+    info = request.info(content["dataset"])
     images, labels = content["data"], content["label"]
     if not (isinstance(images, np.ndarray) and isinstance(labels, np.ndarray)):
         raise InputError(f"{path}: `data` and `label` must be tensors")

@@ -22,7 +22,7 @@ def matches(path: pathlib.Path) -> bool:
 
 def read(request: Request) -> DistilledDataset:
     """Reads the directory; see `read_distilled`."""
-    dataset = load_distilled(_directory(request.path))
+    dataset = load_distilled(_directory(request.path), max_bytes=request.max_bytes)
     request.require_same_dataset(dataset.metadata.dataset)
     return dataset
 

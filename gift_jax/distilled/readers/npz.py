@@ -21,11 +21,12 @@ def matches(path: pathlib.Path) -> bool:
 
 def read(request: Request) -> DistilledDataset:
     """Reads the arrays; see `read_distilled`."""
-    stored = read_npz(request.path)
+    stored = read_npz(request.path, max_bytes=request.max_bytes)
     arrays.require(stored, "images", "labels")
-    info = request.info(str(stored["dataset"]) if "dataset" in stored else None)
+    name = stored.get("dataset")
+    info = request.info(name.item() if name is not None and name.size == 1 else name)
     labels = stored["labels"]
-    if labels.ndim == 2 and labels.shape[1] > 1:
+    if labels.ndim == 2 and labels.shape[1] != 1:
         raise InputError(
             f"`labels` have shape {labels.shape}, expected (N,) integers; soft labels "
             "belong into `soft_labels`. If the file is RFAD's, say source='rfad'"

@@ -4,10 +4,9 @@ One split `train` with columns `image` (encoded) and `class_id`, the classes in
 torchvision's order. `label`, the usual name elsewhere on the hub, is read too.
 """
 
-import io
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from gift_jax.distilled.dataset import DistilledDataset
 from gift_jax.distilled.readers import arrays, images
 from gift_jax.distilled.readers.request import Request
+from gift_jax.runtime import unpacking
 from gift_jax.runtime.errors import InputError, MissingPackageError
 
 LOOKS_LIKE = (
@@ -22,6 +22,8 @@ LOOKS_LIKE = (
     "he-yang/2025-rethinkdc-...; columns `image` and `class_id`"
 )
 _LABELS = ("class_id", "label")
+# Images that are unpacked at a time.
+_ROWS = 256
 _KNOWN_HUB_ID = re.compile(r"he-yang/2025-rethinkdc-[\w-]+")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -43,13 +45,13 @@ def read(request: Request) -> DistilledDataset:
         files = _files(request.path)
         if not files:
             raise InputError("there is no .parquet file")
-        encoded, labels = _read_files(files)
+        encoded, labels = _read_files(files, request.max_bytes)
     else:
         encoded, labels = _read_hub(request.path.as_posix())
     if not encoded:
         raise InputError("the parquet files hold no rows")
-    rows = [(f"row {row}", io.BytesIO(data)) for row, data in enumerate(encoded)]
-    pixels = images.stack(rows, info.channels)
+    rows = [(f"row {row}", data) for row, data in enumerate(encoded)]
+    pixels = images.stack(rows, info.channels, max_bytes=request.max_bytes)
     return arrays.pixel_dataset(request, info, pixels, labels)
 
 
@@ -57,11 +59,14 @@ def _files(path: pathlib.Path) -> list[pathlib.Path]:
     """The parquet files at a path, of the split `train` where files name splits."""
     if path.is_file():
         return [path] if path.suffix == ".parquet" else []
-    files = sorted([*path.glob("*.parquet"), *path.glob("*/*.parquet")])
+    found = [*path.glob("*.parquet"), *path.glob("*/*.parquet")]
+    files = sorted(file for file in found if file.is_file())
     return [file for file in files if file.name.startswith("train")] or files
 
 
-def _read_files(paths: list[pathlib.Path]) -> tuple[list[bytes], np.ndarray]:
+def _read_files(
+    paths: list[pathlib.Path], max_bytes: int | None
+) -> tuple[list[bytes], np.ndarray]:
     try:
         import pyarrow as pa
         from pyarrow import parquet as pq
@@ -70,19 +75,47 @@ def _read_files(paths: list[pathlib.Path]) -> tuple[list[bytes], np.ndarray]:
             'parquet files are read with pyarrow: pip install "gift_jax[parquet]"'
         ) from error
     encoded: list[bytes] = []
-    labels: list[np.ndarray] = []
+    labels: list[int] = []
     for path in paths:
         try:
-            label_column = _label_column(pq.read_schema(path).names, str(path))
-            table = pq.read_table(path, columns=["image", label_column])
-        except pa.ArrowInvalid as error:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                label_column = _label_column(file.schema_arrow.names, str(path))
+                for image, label in _rows(file, label_column, path, max_bytes):
+                    encoded.append(_bytes_of(image))
+                    labels.append(label)
+        except unpacking.TooLargeError as error:
+            raise unpacking.TooLargeError(f"{path} {error}") from None
+        except (pa.ArrowException, OSError) as error:
             raise InputError(
                 f"{path} is not a readable parquet file ({error}); it may be "
                 "truncated: download it again"
             ) from error
-        encoded += [_bytes_of(image) for image in table["image"].to_pylist()]
-        labels.append(table[label_column].to_numpy())
-    return encoded, np.concatenate(labels)
+    if not all(isinstance(label, int) for label in labels):
+        raise InputError("there are rows without a label, or with one that is no class")
+    return encoded, np.array(labels)
+
+
+def _rows(
+    file: Any, label_column: str, path: pathlib.Path, max_bytes: int | None
+) -> Iterator[tuple[Any, Any]]:
+    """The cells of each row; a dictionary repeats them as often as a few bytes say."""
+    metadata, stored = file.metadata, path.stat().st_size
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    if sum(group.num_rows for group in groups) != metadata.num_rows:
+        raise InputError(f"{path} holds another number of rows than it says")
+    whole = sum(group.total_byte_size for group in groups)
+    unpacking.require_allowed(whole, stored, max_bytes)
+    most = unpacking.allowed_bytes(stored, max_bytes)
+    batch_size = min(max(1, most // max(1, whole)), _ROWS)
+    unpacked = rows = 0
+    for batch in file.iter_batches(batch_size, columns=["image", label_column]):
+        unpacked += batch.nbytes
+        rows += batch.num_rows
+        unpacking.require_allowed(unpacked, stored, max_bytes)
+        columns = (batch["image"].to_pylist(), batch[label_column].to_pylist())
+        yield from zip(*columns, strict=True)
+    if rows != metadata.num_rows:
+        raise InputError(f"{path} holds {rows} rows and announces {metadata.num_rows}")
 
 
 def _read_hub(hub_id: str) -> tuple[list[bytes], np.ndarray]:

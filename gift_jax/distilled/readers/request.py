@@ -19,6 +19,7 @@ _METHODS = (
 # How many parts of a path are looked at for a name; in the layout of GIFT,
 # `syn_data/rded/cifar10_conv3/ipc10/data.pt`, the dataset is the third last.
 _NAMING_PARTS = 4
+_LONGEST_NAME = 100
 
 _logger = logging.getLogger(__name__)
 
@@ -45,14 +46,16 @@ class Request:
       ipc: Images per class to keep, if not all of them.
       train_images: The real train images as (N, H, W, C) uint8, or a function that
         loads them.
+      max_bytes: How much it may unpack to, if not a usual multiple of its size.
     """
 
     path: pathlib.Path
     dataset: str | info_lib.DatasetInfo | None = None
     ipc: int | None = None
     train_images: np.ndarray | Callable[[], np.ndarray] | None = None
+    max_bytes: int | None = None
 
-    def info(self, stored_name: str | None = None) -> info_lib.DatasetInfo:
+    def info(self, stored_name: object = None) -> info_lib.DatasetInfo:
         """The real dataset: stored in the file, given, or named by the path.
 
         Args:
@@ -62,6 +65,11 @@ class Request:
           InputError: the name is unknown, missing, or another one than is stored.
         """
         if stored_name is not None:
+            if not isinstance(stored_name, str) or len(stored_name) > _LONGEST_NAME:
+                raise InputError(
+                    "`dataset` is no name of a dataset but a "
+                    f"{type(stored_name).__name__}"
+                )
             self.require_same_dataset(stored_name)
         if isinstance(self.dataset, info_lib.DatasetInfo):
             return self.dataset

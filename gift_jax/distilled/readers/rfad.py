@@ -22,7 +22,7 @@ def matches(path: pathlib.Path) -> bool:
 
 def read(request: Request) -> DistilledDataset:
     """Reads the arrays; see `read_distilled`. Labels stay as they are stored."""
-    stored = read_npz(request.path)
+    stored = read_npz(request.path, max_bytes=request.max_bytes)
     arrays.require(stored, "images", "labels")
     info = request.info()
     images, soft_labels = arrays.channels_last(stored["images"]), stored["labels"]

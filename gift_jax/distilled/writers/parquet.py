@@ -45,4 +45,4 @@ def write(dataset: DistilledDataset, path: pathlib.Path) -> None:
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
     columns = {"image": cells, "class_id": dataset.labels}
-    pq.write_table(pa.table(columns, schema=schema), path)
+    pq.write_table(pa.table(columns, schema=schema), path, write_page_checksum=True)

@@ -1,14 +1,16 @@
-"""Tests of `gift_jax.distilled.readers.formats`."""
+"""Readers by name: which one, what it is asked for, and one of the user's own."""
+
+import sys
 
 import numpy as np
 import pytest
 
 from gift_jax import distilled
+from gift_jax.data import info
 from gift_jax.distilled import read_distilled
 from gift_jax.distilled.dataset import save_distilled
-from gift_jax.distilled.readers import (
-    guess_source,
-)
+from gift_jax.distilled.readers import guess_source
+from gift_jax.runtime.errors import InputError
 from tests.distilled.readers.samples import (
     CENTRED,
     FLOATS,
@@ -80,5 +82,80 @@ class TestGuessing:
             match=r"unknown distilled.source 'gifts' .*expected one of gift_jax",
         ):
             read_distilled(path, "gifts")
-        with pytest.raises(ValueError, match="ipc=1"):
+        with pytest.raises(InputError, match=r"holds 2 images of a class, but ipc=1 "):
             read_distilled(path, ipc=1)
+        assert len(read_distilled(path, ipc=2)) == 20
+
+    def test_more_classes_than_images(self, tmp_path):
+        path = tmp_path / "x.npz"
+        np.savez(path, images=FLOATS[:2], labels=np.array([0, 2**31 - 2]))
+        many = info.DatasetInfo("many", 2**31 - 1, 4, 3, info.CIFAR)
+        with pytest.raises(InputError, match="no image of class 1, 2, 3, 4, 5 and oth"):
+            read_distilled(path, dataset=many)
+
+
+class TestOutside:
+    """Readers of the user's own."""
+
+    @pytest.fixture(autouse=True)
+    def module(self, tmp_path, monkeypatch):
+        (tmp_path / "my_formats.py").write_text(MY_FORMATS)
+        monkeypatch.syspath_prepend(tmp_path)
+        yield
+        sys.modules.pop("my_formats", None)
+
+    def test_is_asked_and_checked_as_the_others(self, tmp_path):
+        path = tmp_path / "cifar10.raw"
+        path.write_bytes(FLOATS.tobytes())
+        read = read_distilled(path, "my_formats:read", ipc=2)
+        np.testing.assert_array_equal(read.images, FLOATS)
+        np.testing.assert_array_equal(read.labels, LABELS)
+        assert read.metadata.dataset == "cifar10"
+        assert read.metadata.source == str(path)
+        with pytest.raises(InputError, match="holds 2 images of a class, but ipc=3"):
+            read_distilled(path, "my_formats:read", ipc=3)
+        path.write_bytes(b"short")
+        with pytest.raises(InputError, match="read as 'my_formats:read': 5 bytes"):
+            read_distilled(path, "my_formats:read")
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("my_formats:nothing", "it gave a NoneType, expected a DistilledDataset"),
+            ("my_formats:reed", "did you mean 'read'"),
+            ("my_formats:number", "is a int, expected something to call"),
+            ("no_such_module:read", "cannot be imported"),
+        ],
+    )
+    def test_what_is_no_reader(self, tmp_path, name, message):
+        with pytest.raises(InputError, match=message):
+            read_distilled(tmp_path, name)
+
+    def test_faults_of_its_own_keep_their_traceback(self, tmp_path):
+        with pytest.raises(ZeroDivisionError):
+            read_distilled(tmp_path, "my_formats:fails")
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            read_distilled(tmp_path / "nowhere", "my_formats:fails")
+
+
+MY_FORMATS = """
+import numpy as np
+from gift_jax.distilled.readers import arrays
+from gift_jax.runtime.errors import InputError
+
+number = 3
+
+def read(request):
+    data = request.path.read_bytes()
+    if len(data) % (4 * 4 * 3 * 4):
+        raise InputError(f"{len(data)} bytes are no images of 4x4 pixels")
+    images = np.frombuffer(data, np.float32).reshape(-1, 4, 4, 3)
+    labels = np.arange(10).repeat(len(images) // 10)
+    return arrays.pixel_dataset(request, request.info(), images, labels)
+
+def nothing(request):
+    pass
+
+def fails(request):
+    return 1 / 0
+"""

@@ -29,6 +29,16 @@ class TestNpz:
             ({"images": PIXELS[:, 0], "labels": LABELS}, r"shape \(20, 4, 3\)"),
             ({"images": PIXELS[:, :3], "labels": LABELS}, r"shape \(20, 3, 4, 3\)"),
             ({"images": FLOATS, "labels": np.array([{}] * 20)}, "pickled objects"),
+            ({"images": FLOATS, "labels": np.zeros((20, 0), int)}, r"shape \(20, 0\)"),
+            ({"images": FLOATS, "labels": np.zeros(20, complex)}, "must be integers"),
+            (
+                {"images": FLOATS, "labels": LABELS, "dataset": np.array("x" * 10**6)},
+                "`dataset` is no name",
+            ),
+            (
+                {"images": FLOATS, "labels": LABELS, "dataset": LABELS},
+                "`dataset` is no name of a dataset but a ndarray",
+            ),
         ):
             np.savez(path, **content)
             with pytest.raises(ValueError, match=message):

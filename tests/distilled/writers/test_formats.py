@@ -41,8 +41,9 @@ def test_round_trip_of_floats(tmp_path, format):
 
 def test_greyscale(tmp_path):
     images = TRAIN_IMAGES[:20, ..., :1].astype(np.float32) / 255
-    dataset = dataclasses.replace(
-        pixel_dataset(images),
+    dataset = distilled.DistilledDataset(
+        images=images,
+        labels=LABELS,
         preprocess=info.DIGITS,
         metadata=distilled.Metadata("digits", 10, "random", "test"),
     )
