@@ -5,9 +5,11 @@ Every loss has the same form,
     loss(student_logits, teacher_logits, labels, **hyper) -> (B,) float32
 
 and returns one value per example; the scalar of the official code is their
-mean. `get_loss` binds the hyperparameters of a loss chosen by name, or of any
-other function of that form: its keyword arguments are its hyperparameters.
-Where there are no soft labels, `teacher_logits` is None.
+mean. Logits are (B, C) float, not softmaxed, and labels (B,) integer classes.
+Where there are no soft labels `teacher_logits` is None.
+
+`get_loss` binds the hyperparameters of a loss chosen by name, or of any other
+function of that form: its keyword arguments are its hyperparameters.
 
 The definitions, and the defaults of the hyperparameters, are those of the
 official code, `losses_benchmark.py` in https://github.com/LINs-lab/GIFT. GIFT
@@ -118,17 +120,11 @@ def gift(
     The value lies in [0, 2]. The gradient is orthogonal to the student's
     logits and falls with one over their length.
 
-    Args:
-      student_logits: (B, C) float.
-      teacher_logits: (B, C) float, raw logits.
-      labels: (B,) integer classes.
+    Hyperparameters:
       gamma: Weight of the hard label in the refinement.
       alpha: Smoothing of the hard label.
       mode: "additive" (official code) or "convex" (paper), see
         `gift_jax.labels.refine_labels`.
-
-    Returns:
-      (B,) float32.
     """
     refined = labels_lib.refine_labels(
         teacher_logits, labels, gamma=gamma, alpha=alpha, mode=mode
@@ -142,15 +138,7 @@ def cosine(
 ) -> jax.Array:
     """One minus the cosine between student and teacher logits; labels unused.
 
-    This is `gift` without the refinement (gamma = 0).
-
-    Args:
-      student_logits: (B, C) float.
-      teacher_logits: (B, C) float, raw logits.
-      labels: (B,) integer classes.
-
-    Returns:
-      (B,) float32 in [0, 2].
+    This is `gift` without the refinement (gamma = 0). The value lies in [0, 2].
     """
     del labels
     return _cosine_distance(student_logits, teacher_logits)
@@ -162,14 +150,8 @@ def ce(
 ) -> jax.Array:
     """Cross-entropy with the hard labels; the teacher is unused.
 
-    Args:
-      student_logits: (B, C) float.
-      teacher_logits: (B, C) float, or None.
-      labels: (B,) integer classes in [0, C); a label outside cannot be refused
-        inside a traced function, and its value means nothing.
-
-    Returns:
-      (B,) float32.
+    A label outside of [0, C) cannot be refused inside a traced function, and its
+    value means nothing.
     """
     del teacher_logits
     return optax.softmax_cross_entropy_with_integer_labels(student_logits, labels)
@@ -179,16 +161,7 @@ def ce(
 def soft_ce(
     student_logits: jax.Array, teacher_logits: jax.Array, labels: jax.Array
 ) -> jax.Array:
-    """Cross-entropy with the teacher's softmax, temperature 1 on both sides.
-
-    Args:
-      student_logits: (B, C) float.
-      teacher_logits: (B, C) float, raw logits.
-      labels: (B,) integer classes, unused.
-
-    Returns:
-      (B,) float32.
-    """
+    """Cross-entropy with the teacher's softmax, temperature 1 on both sides."""
     del labels
     return optax.softmax_cross_entropy(student_logits, jax.nn.softmax(teacher_logits))
 
@@ -214,10 +187,7 @@ def kl(
     times at T = 20) smaller than in Hinton et al., https://arxiv.org/abs/1503.02531:
     Adam-like optimizers hide that, SGD at its usual learning rate does not.
 
-    Args:
-      student_logits: (B, C) float.
-      teacher_logits: (B, C) float, raw logits.
-      labels: (B,) integer classes, unused unless `refine` is set.
+    Hyperparameters:
       temperature: T.
       t_squared: Multiply by T^2.
       refine: The teacher's logits are refined as those of `gift` are, and brought
@@ -225,9 +195,6 @@ def kl(
       gamma: Of the refinement, as in `gift`.
       alpha: Of the refinement.
       mode: Of the refinement.
-
-    Returns:
-      (B,) float32.
     """
     if refine:
         length = jnp.linalg.norm(teacher_logits, axis=-1, keepdims=True)
@@ -245,16 +212,7 @@ def kl(
 def mse(
     student_logits: jax.Array, teacher_logits: jax.Array, labels: jax.Array
 ) -> jax.Array:
-    """Mean squared difference of the logits over the classes.
-
-    Args:
-      student_logits: (B, C) float.
-      teacher_logits: (B, C) float, raw logits.
-      labels: (B,) integer classes, unused.
-
-    Returns:
-      (B,) float32.
-    """
+    """Mean squared difference of the logits over the classes."""
     del labels
     return jnp.mean((student_logits - teacher_logits) ** 2, axis=-1)
 
@@ -269,14 +227,8 @@ def mse_ce(
 ) -> jax.Array:
     """`mse` plus `ce_weight` times `ce` (the loss of G-VBSM and EDC).
 
-    Args:
-      student_logits: (B, C) float.
-      teacher_logits: (B, C) float, raw logits.
-      labels: (B,) integer classes.
+    Hyperparameters:
       ce_weight: Weight of the cross-entropy with the hard labels.
-
-    Returns:
-      (B,) float32.
     """
     hard = ce(student_logits, teacher_logits, labels)
     return mse(student_logits, teacher_logits, labels) + ce_weight * hard
@@ -292,14 +244,8 @@ def soft_ce_ce(
 ) -> jax.Array:
     """`soft_ce` plus `ce_weight` times `ce`.
 
-    Args:
-      student_logits: (B, C) float.
-      teacher_logits: (B, C) float, raw logits.
-      labels: (B,) integer classes.
+    Hyperparameters:
       ce_weight: Weight of the cross-entropy with the hard labels.
-
-    Returns:
-      (B,) float32.
     """
     hard = ce(student_logits, teacher_logits, labels)
     return soft_ce(student_logits, teacher_logits, labels) + ce_weight * hard
@@ -395,16 +341,6 @@ def get_loss(loss: str | Callable[..., jax.Array], **hyper: Any) -> Loss:
             f"loss {name!r} gives {result} for 3 examples, expected one float for each"
         )
     return bound
-
-
-def needs_soft_labels(loss: Loss) -> bool:
-    """Whether a loss of `get_loss` cannot be had from the hard labels alone."""
-    logits = jax.ShapeDtypeStruct((3, 2), jnp.float32)
-    try:
-        jax.eval_shape(loss, logits, None, jax.ShapeDtypeStruct((3,), jnp.int32))
-    except Exception:  # whatever the loss does with a None
-        return True
-    return False
 
 
 def _name(function: Callable[..., jax.Array]) -> str:
