@@ -62,13 +62,13 @@ class NetworkSpec:
         """The module for a dataset, its batch norm synchronised over devices.
 
         Raises:
-          InputError: a bad option, or images that are too small for it.
+          InputError: a bad option, images that are too small for it, or a network of
+            the user's own that is not called as the others.
         """
-        return _create_model(
-            self.name,
-            num_classes=dataset.num_classes,
-            image_size=dataset.image_size,
-            axis_name=AXIS,
-            dtype=self.dtype,
-            **dict(self.options),
+        size = {"num_classes": dataset.num_classes, "image_size": dataset.image_size}
+        model = _create_model(
+            self.name, axis_name=AXIS, dtype=self.dtype, **size, **dict(self.options)
         )
+        if registry.is_outside(self.name):
+            models.check_model(self.name, model, channels=dataset.channels, **size)
+        return model
