@@ -28,7 +28,7 @@ SMALL = (
     "--config.teacher.epochs=1",
     "--config.teacher.min_accuracy=0",
     "--config.student.width=8",
-    "--config.distilled.images_per_class=4",
+    "--config.distilled.rded.images_per_class=4",
     "--config.augment.diffaug=flip",
 )
 

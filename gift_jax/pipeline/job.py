@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 from ml_collections.config_dict import ConfigDict
 
-from gift_jax import specs
+from gift_jax import registry, specs
 from gift_jax.pipeline import products, results, tuning
 from gift_jax.pipeline.labelling import LabelledDataset, check_storage, make_soft_labels
 from gift_jax.pipeline.stages import Job, make_distilled, make_teacher
@@ -132,6 +132,8 @@ def _setups(jobs: list[Job]) -> list[_Setup]:
     for job in jobs:
         if job.spec.teacher.network is not None and job.spec.relabel.needs_teacher:
             job.spec.teacher.network.build(job.data.info)
+        for name in filter(registry.is_outside, job.spec.train.evaluators):
+            job.evaluator(name, job.data.info.normalization)
         for students in job.spec.setups:
             students[0].network.build(job.data.info)
             setup = _Setup(job, students)

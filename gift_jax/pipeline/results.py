@@ -235,8 +235,8 @@ def _is_percentage(value: Any) -> bool:
     return is_number(value) and 0 <= value <= 100
 
 
-def _is_positive(value: Any) -> bool:
-    return is_number(value) and value > 0
+def _is_rate(value: Any) -> bool:
+    return is_number(value) and value >= 0
 
 
 def _is_text(value: Any) -> bool:
@@ -262,7 +262,7 @@ def _is_scalar(value: Any) -> bool:
 
 def _is_trial(value: Any) -> bool:
     """A learning rate, and its mean accuracy or null where a run diverged."""
-    if not isinstance(value, dict) or not _is_positive(value.get("learning_rate")):
+    if not isinstance(value, dict) or not _is_rate(value.get("learning_rate")):
         return False
     top1 = value.get("top1", "absent")
     return top1 is None or _is_percentage(top1)
@@ -297,7 +297,7 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         "diverged_epoch? diverged_step? validation_images",
     ),
     "a number": (is_number, "weight_decay? gradient_norm_first? train_seconds?"),
-    "a positive number": (_is_positive, "learning_rate default_learning_rate"),
+    "a number of at least 0": (_is_rate, "learning_rate default_learning_rate"),
     "a percentage": (_is_percentage, "top1_last? top1_best? top5_last?"),
     f"{FINISHED} or {DIVERGED}": ((FINISHED, DIVERGED).__contains__, "status"),
     "a list of integers": (_are(_is_integer), "seeds"),

@@ -42,13 +42,13 @@ class DistilledSpec:
                 f"distilled.name is {self.name!r}, expected a name without '/'; the "
                 "place of a published set is distilled.path"
             )
+        if self.source:
+            registry.find("distilled.source", self.source, readers.READERS)
         if self.source and not self.path:
             raise InputError(
                 f"distilled.source is {self.source!r}, the format of a published set, "
                 "but distilled.path is empty"
             )
-        if self.source:
-            registry.find("distilled.source", self.source, readers.READERS)
 
     @classmethod
     def from_section(cls, section: ConfigDict) -> "DistilledSpec":

@@ -201,7 +201,7 @@ BAD_ROWS = [
     ({"ipc": True}, "ipc is True"),
     ({"ipc": None}, "ipc is None"),
     ({"seed": 10**30}, "seed is "),
-    ({"learning_rate": 0}, "learning_rate is 0, expected a positive number"),
+    ({"learning_rate": -1}, "learning_rate is -1, expected a number of at least 0"),
     ({"learning_rate": float("inf")}, "learning_rate is inf"),
     ({"trained_on": ""}, "trained_on is ''"),
     ({"init_from": {"a": 1}}, "init_from is {'a': 1}"),

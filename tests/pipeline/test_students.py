@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from gift_jax.pipeline import job, results, stages
+from gift_jax.pipeline import job, results
 from gift_jax.runtime import preemption
 from tests.pipeline.test_job import RUN, final_variables, small_config
 

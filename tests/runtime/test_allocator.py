@@ -8,7 +8,7 @@ import pytest
 # Page faults of allocating, touching and freeing 64 MiB for the second time.
 PROGRAM = """
 import ctypes, resource, sys
-from gift_jax import allocator
+from gift_jax.runtime import allocator
 
 if sys.argv[1] == "keep" and not allocator.keep_freed_memory():
     print("other C library")
