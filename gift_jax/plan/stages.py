@@ -106,7 +106,9 @@ def _training(
     state = jax.eval_shape(
         lambda key: create_train_state(
             network.build(work.info),
-            optimizers.build_optimizer(spec.optimizer, epochs=1, steps_per_epoch=1),
+            optimizers.build_optimizer(
+                spec.optimizer, epochs=spec.epochs, steps_per_epoch=1
+            ),
             work.image_shape,
             learning_rate=spec.optimizer.learning_rate,
             init_key=key,
