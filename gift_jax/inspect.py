@@ -9,14 +9,16 @@ import argparse
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from gift_jax.data import preprocess
-from gift_jax.distilled import readers
+from gift_jax.data import preprocess, real
+from gift_jax.distilled import preview, readers
 from gift_jax.distilled.dataset import DistilledDataset, as_uint8, read_npz
+from gift_jax.distilled.readers import frepo
+from gift_jax.runtime import errors
 from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import fkd
 from gift_jax.torch_io import torch_files
@@ -25,6 +27,8 @@ _TORCH_SUFFIXES = (".pt", ".pth", ".th", ".tar")
 _WORKDIR_PARTS = ("distilled", "teacher", "soft_labels", "runs", "results.jsonl")
 _RECORDS = ("recipe.json", "done.json")
 _SUM_TOLERANCE = 1e-3
+_LONGEST_NAME = 200
+_DEEPEST = 50
 
 Facts = Iterable[tuple[str, str]]
 
@@ -40,22 +44,41 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--preview", type=pathlib.Path, metavar="OUT.png", help="write a grid of images"
     )
+    parser.add_argument(
+        "--max_bytes",
+        type=int,
+        help="how much a file may unpack to, if you trust it; by default a multiple of "
+        "its size",
+    )
     options = parser.parse_args(arguments)
     try:
-        facts = inspect(options.path, options.dataset, options.preview)
-    except (ImportError, OSError, TypeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        facts = inspect(
+            options.path,
+            options.dataset,
+            options.preview,
+            max_bytes=options.max_bytes,
+        )
+    except errors.EXPECTED as error:
+        print(f"error: {errors.message(error)}", file=sys.stderr)
         return 2
-    width = max(len(name) for name, _ in facts) + 2
-    for name, value in facts:
-        print(f"{name:<{width}}{value}")
+    names = [_printable(name)[:_LONGEST_NAME] for name, _ in facts]
+    width = max(map(len, names)) + 2
+    for name, (_, value) in zip(names, facts, strict=True):
+        print(f"{name:<{width}}{_printable(value)}")
     return 0
+
+
+def _printable(text: str) -> str:
+    """Without what files could tell a terminal to do."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def inspect(
     path: pathlib.Path,
     dataset: str | None = None,
     preview_path: pathlib.Path | None = None,
+    *,
+    max_bytes: int | None = None,
 ) -> list[tuple[str, str]]:
     """What lies at a path, as names and values.
 
@@ -63,6 +86,7 @@ def inspect(
       path: File, directory or hub id.
       dataset: Name of the real dataset, for formats that do not hold it.
       preview_path: Where to write a grid of the images as PNG.
+      max_bytes: How much a file may unpack to, if not a usual multiple of its size.
 
     Raises:
       FileNotFoundError: there is nothing at the path.
@@ -70,65 +94,60 @@ def inspect(
       InputError: it is nothing known, or malformed, or `preview_path` was
         given for something without images.
     """
-    describe = _other_than_images(path)
-    if describe is None:
-        return list(_distilled_facts(path, dataset, preview_path))
+    other = _other_than_images(path, max_bytes)
+    if other is None:
+        return list(_distilled_facts(path, dataset, preview_path, max_bytes))
     if preview_path is not None:
         raise InputError(f"{path} holds no images to write a preview of")
-    return list(describe(path))
+    return list(other)
 
 
-def _other_than_images(
-    path: pathlib.Path,
-) -> Callable[[pathlib.Path], Facts] | None:
-    """What describes a path that is no distilled dataset; None for those."""
+def _other_than_images(path: pathlib.Path, max_bytes: int | None) -> Facts | None:
+    """What is said of a path that is no distilled dataset; None for those."""
     if (path / "epoch_0").is_dir():
-        return _fkd_facts
+        return _fkd_facts(path)
     if path.is_file() and path.suffix in _TORCH_SUFFIXES:
-        content = torch_files.load_torch(path)
-        if not (isinstance(content, dict) and {"data", "label"} <= content.keys()):
-            return _torch_facts
-        return None
+        content = torch_files.load_torch(path, max_bytes=max_bytes)
+        if isinstance(content, dict) and {"data", "label"} <= content.keys():
+            return None
+        return [("format", "PyTorch file"), *_tensor_facts(content)]
     if readers.READERS["gift_jax"].matches(path):
         return None
     if any((path / name).exists() for name in (*_WORKDIR_PARTS, *_RECORDS)):
-        return _workdir_facts
+        return _workdir_facts(path)
     return None
 
 
 def _distilled_facts(
-    path: pathlib.Path, dataset_name: str | None, preview_path: pathlib.Path | None
+    path: pathlib.Path,
+    dataset_name: str | None,
+    preview_path: pathlib.Path | None,
+    max_bytes: int | None,
 ) -> Facts:
     source = readers.guess_source(path)
     yield "format", source
 
     try:
-        dataset = _read(path, source, dataset_name)
+        dataset = _read(path, source, dataset=dataset_name, max_bytes=max_bytes)
     except readers.TrainImagesNeededError as error:
         if preview_path is not None:
             raise
         yield "ZCA", f"whitened, and not undone: {error}"
-        yield from _tensor_facts(_stored_arrays(path))
+        yield from _tensor_facts(_stored_arrays(path, max_bytes))
         return
     yield from _image_facts(dataset)
     yield from _label_facts(dataset)
     if preview_path is not None:
-        from gift_jax.distilled import preview
-
         preview.save_preview(dataset.pixels(), dataset.labels, preview_path)
         yield "preview", str(preview_path)
 
 
-def _read(
-    path: pathlib.Path, source: str, dataset_name: str | None
-) -> DistilledDataset:
+def _read(path: pathlib.Path, source: str, **options: Any) -> DistilledDataset:
     """Reads it, with the real train images where it needs them."""
     try:
-        return readers.read_distilled(path, source, dataset=dataset_name)
+        return readers.read_distilled(path, source, **options)
     except readers.TrainImagesNeededError as error:
         real_name = error.dataset
-    from gift_jax.data import real
-
     try:
         train = real.load_dataset(real_name).train
     except (FileNotFoundError, ValueError) as error:
@@ -137,9 +156,8 @@ def _read(
             f"cannot be loaded: {error}",
             real_name,
         ) from error
-    return readers.read_distilled(
-        path, source, dataset=dataset_name, train_images=train.all_images
-    )
+    options["train_images"] = train.all_images
+    return readers.read_distilled(path, source, **options)
 
 
 def _image_facts(dataset: DistilledDataset) -> Facts:
@@ -171,7 +189,8 @@ def _label_facts(dataset: DistilledDataset) -> Facts:
         "class": "the class of each image",
         "argmax": "the argmax of the soft labels",
     }
-    yield "hard labels", origin[dataset.metadata.hard_labels]
+    hard_labels = dataset.metadata.hard_labels
+    yield "hard labels", origin.get(hard_labels, hard_labels)
     soft_labels = dataset.soft_labels
     if soft_labels is None:
         yield "soft labels", "none"
@@ -202,17 +221,12 @@ def _fkd_facts(path: pathlib.Path) -> Facts:
     yield "logits", f"{view.logits.shape[1]} classes, {_range(np.asarray(view.logits))}"
 
 
-def _torch_facts(path: pathlib.Path) -> Facts:
-    yield "format", "PyTorch file"
-    yield from _tensor_facts(_stored_arrays(path))
-
-
 def _workdir_facts(path: pathlib.Path) -> Facts:
     yield "format", "gift_jax work directory or product"
     for entry in sorted(path.iterdir()):
         kind = "directory" if entry.is_dir() else f"{entry.stat().st_size:,} bytes"
         yield entry.name, kind
-        if entry.name in _RECORDS:
+        if entry.name in _RECORDS and entry.is_file():
             yield from _record_facts(entry)
         if entry.is_dir() and entry.name in _WORKDIR_PARTS:
             for product in sorted(filter(pathlib.Path.is_dir, entry.iterdir())):
@@ -231,46 +245,54 @@ def _product_facts(path: pathlib.Path) -> Facts:
 def _record_facts(path: pathlib.Path) -> Facts:
     try:
         record = json.loads(path.read_text())
-    except ValueError as error:
+        if isinstance(record, dict):
+            return [(f"  {name}", json.dumps(value)) for name, value in record.items()]
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error})") from error
-    if not isinstance(record, dict):
-        raise InputError(
-            f"{path} holds a JSON {type(record).__name__}, expected an object"
-        )
-    for name, value in record.items():
-        yield f"  {name}", json.dumps(value)
+    raise InputError(f"{path} holds a JSON {type(record).__name__}, expected an object")
 
 
-def _stored_arrays(path: pathlib.Path) -> dict[str, Any]:
+def _stored_arrays(path: pathlib.Path, max_bytes: int | None) -> Any:
     """The arrays of a file, or of the files of a directory, under their names."""
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file())
-        return {file.name: _stored_arrays(file) for file in files}
+        return {file.name: _stored_arrays(file, max_bytes) for file in files}
     if path.suffix == ".npz":
-        return dict(read_npz(path))
+        return read_npz(path, max_bytes=max_bytes)
     if path.suffix in _TORCH_SUFFIXES:
-        content = torch_files.load_torch(path)
-        return dict(content) if isinstance(content, Mapping) else {"content": content}
-    from gift_jax.distilled.readers import frepo
-
-    return dict(frepo.load_checkpoint(path) or {})
+        return torch_files.load_torch(path, max_bytes=max_bytes)
+    return frepo.load_checkpoint(path)
 
 
-def _tensor_facts(content: Mapping[str, Any]) -> Facts:
-    arrays = dict(_named_arrays(content, ""))
+def _tensor_facts(content: Any) -> Facts:
+    arrays = dict(_named_arrays(content))
     for name, array in arrays.items():
         yield name, f"{array.dtype} {'x'.join(map(str, array.shape)) or 'scalar'}"
     total = sum(array.size for array in arrays.values())
     yield "total", f"{len(arrays)} arrays, {total:,} numbers"
 
 
-def _named_arrays(content: Any, name: str) -> Iterable[tuple[str, np.ndarray]]:
-    if isinstance(content, np.ndarray):
-        yield name, content
-    elif isinstance(content, Mapping | list | tuple):
-        items = content.items() if isinstance(content, Mapping) else enumerate(content)
-        for key, value in items:
-            yield from _named_arrays(value, f"{name}.{key}" if name else str(key))
+def _named_arrays(content: Any) -> Iterable[tuple[str, np.ndarray]]:
+    """The arrays in containers, of which each is looked into once.
+
+    A few bytes of a pickle can nest one container in itself, or a thousandfold.
+    """
+    seen: set[int] = set()
+    left = [("", content, 0)]
+    while left:
+        name, value, depth = left.pop()
+        if isinstance(value, np.ndarray):
+            yield name or "content", value
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            if depth == _DEEPEST:
+                raise InputError(f"containers more than {_DEEPEST} deep in one another")
+            pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+            inner = [
+                (f"{name}.{key}" if name else str(key), part, depth + 1)
+                for key, part in pairs
+            ]
+            left += inner[::-1]
 
 
 def _range(values: np.ndarray) -> str:

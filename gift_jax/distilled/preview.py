@@ -8,6 +8,7 @@ from PIL import Image
 _MAX_ROWS = 20
 _MAX_COLUMNS = 10
 _MIN_TILE = 32
+_MAX_TILE = 1024
 _SEPARATOR = 2
 _BACKGROUND = 255
 
@@ -34,8 +35,9 @@ def save_preview(pixels: np.ndarray, labels: np.ndarray, path: pathlib.Path) -> 
 
 
 def _enlarge(tiles: np.ndarray) -> np.ndarray:
-    """Repeats pixels until both sides of a tile are at least 32."""
-    factor = -(-_MIN_TILE // min(tiles.shape[1:3]))
+    """Repeats pixels until both sides of a tile are at least 32, or one is long."""
+    shorter, longer = sorted(tiles.shape[1:3])
+    factor = min(-(-_MIN_TILE // shorter), max(1, _MAX_TILE // longer))
     return tiles.repeat(factor, axis=1).repeat(factor, axis=2)
 
 

@@ -80,9 +80,12 @@ def _read_files(
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 label_column = _label_column(file.schema_arrow.names, str(path))
+                unpacked, stored = 0, path.stat().st_size
                 for image, label in _rows(file, label_column, path, max_bytes):
                     encoded.append(_bytes_of(image))
                     labels.append(label)
+                    unpacked += len(encoded[-1])
+                    unpacking.require_allowed(unpacked, stored, max_bytes)
         except unpacking.TooLargeError as error:
             raise unpacking.TooLargeError(f"{path} {error}") from None
         except (pa.ArrowException, OSError) as error:
@@ -98,7 +101,10 @@ def _read_files(
 def _rows(
     file: Any, label_column: str, path: pathlib.Path, max_bytes: int | None
 ) -> Iterator[tuple[Any, Any]]:
-    """The cells of each row; a dictionary repeats them as often as a few bytes say."""
+    """The cells of each row.
+
+    They are taken in batches, as a dictionary can repeat one of them a billion times.
+    """
     metadata, stored = file.metadata, path.stat().st_size
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     if sum(group.num_rows for group in groups) != metadata.num_rows:
@@ -107,11 +113,9 @@ def _rows(
     unpacking.require_allowed(whole, stored, max_bytes)
     most = unpacking.allowed_bytes(stored, max_bytes)
     batch_size = min(max(1, most // max(1, whole)), _ROWS)
-    unpacked = rows = 0
+    rows = 0
     for batch in file.iter_batches(batch_size, columns=["image", label_column]):
-        unpacked += batch.nbytes
         rows += batch.num_rows
-        unpacking.require_allowed(unpacked, stored, max_bytes)
         columns = (batch["image"].to_pylist(), batch[label_column].to_pylist())
         yield from zip(*columns, strict=True)
     if rows != metadata.num_rows:
