@@ -6,6 +6,7 @@ import io
 import json
 import math
 import pathlib
+import sys
 import typing
 from typing import Any, NoReturn
 
@@ -392,4 +393,8 @@ def _array(data: bytes) -> np.ndarray:
     if min(shape, default=0) < 0:
         raise InputError(f"an array of shape {shape}")
     array = np.frombuffer(data, dtype, offset=stream.tell())
+    if dtype.kind == "U" and array.size:
+        codes = array.view(np.dtype(np.uint32).newbyteorder(dtype.byteorder))
+        if codes.max() > sys.maxunicode:
+            raise InputError("text of what are no characters")
     return array.reshape(shape, order="F" if in_fortran_order else "C")

@@ -312,6 +312,18 @@ def test_arrays_of_any_kind_are_read(tmp_path):
         assert read.dtype == arrays[name].dtype
 
 
+def test_text_is_of_characters(tmp_path):
+    path = tmp_path / "x.npz"
+    for dtype in ("<u4", ">u4"):
+        codes = np.array([104, 105, 2**30], dtype)
+        data = npy(codes).replace(dtype.encode(), dtype[0].encode() + b"U1")
+        write_npz(path, x=data)
+        with pytest.raises(InputError, match="text of what are no characters"):
+            read_npz(path)
+        write_npz(path, x=data[:-4] + codes[:1].tobytes())
+        assert read_npz(path)["x"].tolist() == ["h", "i", "h"]
+
+
 def test_what_an_npz_announces_is_checked(tmp_path):
     path = tmp_path / "x.npz"
     write_npz(path, x=npy(np.zeros(2**25, np.uint8)))
