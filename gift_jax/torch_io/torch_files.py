@@ -9,7 +9,6 @@ the stream of pickles before that.
 """
 
 import collections
-import dataclasses
 import io
 import math
 import operator
@@ -43,8 +42,9 @@ _STORAGES = {dtype: name for name, dtype in _DTYPES.items()}
 
 # The first pickle of a file that was written before the zip format.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-# Of a large state dict with its optimizer's; tensors lie beside it.
-_PICKLE_BYTES = 2**19
+# An opcode of one byte makes a container of 64.
+_BUILT_BY_A_BYTE = 64
+_LONGEST_LINE = 2**16
 _PLAIN = (str, bytes, int, float, type(None))
 _SHOWN = 200
 # Objects of a class, sets, buffers, and integers of any length.
@@ -84,9 +84,9 @@ def load_torch(path: str | os.PathLike, *, max_bytes: int | None = None) -> Any:
     with path.open("rb") as stream:
         is_zip = stream.read(2) == b"PK"
         stream.seek(0)
+        load = _load_zip if is_zip else _load_legacy
         try:
-            load = _load_zip if is_zip else _load_legacy
-            return load(stream, _Budget(path.stat().st_size, max_bytes))
+            return load(stream, path.stat().st_size, max_bytes)
         except (UnsafePickleError, unpacking.TooLargeError) as error:
             raise type(error)(f"{path} {error}") from None
         except Exception as error:  # damaged bytes raise a dozen different types
@@ -98,21 +98,8 @@ def load_torch(path: str | os.PathLike, *, max_bytes: int | None = None) -> Any:
             ) from error
 
 
-@dataclasses.dataclass
-class _Budget:
-    """What a file may still unpack to; `stored` is its size."""
-
-    stored: int
-    max_bytes: int | None
-    announced: int = 0
-
-    def spend(self, size: int) -> None:
-        self.announced += size
-        unpacking.require_allowed(self.announced, self.stored, self.max_bytes)
-
-
-def _load_zip(stream: BinaryIO, budget: _Budget) -> Any:
-    with unpacking.open_zip(stream, budget.max_bytes) as archive:
+def _load_zip(stream: BinaryIO, stored: int, max_bytes: int | None) -> Any:
+    with unpacking.open_zip(stream, max_bytes) as archive:
         names = archive.namelist()
         pickles = [name for name in names if name.endswith("/data.pkl")]
         if len(pickles) != 1:
@@ -124,81 +111,75 @@ def _load_zip(stream: BinaryIO, budget: _Budget) -> Any:
 
         def storage(key: str, dtype: np.dtype, numel: int) -> np.ndarray:
             if key not in storages:
-                stored = dtype.newbyteorder(">") if big else dtype
                 data = unpacking.read_member(archive, f"{root}data/{key}")
-                storages[key] = np.frombuffer(data, stored).astype(dtype)
+                stored_as = dtype.newbyteorder(">") if big else dtype
+                storages[key] = np.frombuffer(data, stored_as).astype(dtype)
             return storages[key]
 
         pickled = io.BytesIO(unpacking.read_member(archive, pickles[0]))
-        return _Unpickler(_Pickles(pickled, budget), storage, budget).load()
+        return _Unpickler(_Source(pickled, stored, max_bytes), storage).load()
 
 
-def _load_legacy(stream: BinaryIO, budget: _Budget) -> Any:
+def _load_legacy(stream: BinaryIO, stored: int, max_bytes: int | None) -> Any:
     storages: dict[str, np.ndarray] = {}
+    source = _Source(stream, stored, max_bytes)
 
     def storage(key: str, dtype: np.dtype, numel: int) -> np.ndarray:
         # The bytes come after the pickle; tensors are views and see them then.
         if key not in storages:
-            announced = sum(array.nbytes for array in storages.values())
-            if announced + numel * dtype.itemsize > budget.stored:
+            others = sum(array.nbytes for array in storages.values())
+            if others + numel * dtype.itemsize > stored:
                 raise InputError(f"it is too short for a storage of {numel} elements")
             storages[key] = np.zeros(numel, dtype)
         return storages[key]
 
-    pickles = _Pickles(stream, budget)
-
     def unpickled() -> Any:
-        return _Unpickler(pickles, storage, budget).load()
+        return _Unpickler(source, storage).load()
 
     if unpickled() != _LEGACY_MAGIC:
         raise InputError("it starts neither as a zip archive nor as an old torch file")
     unpickled()  # the protocol version
     if not unpickled()["little_endian"]:
         raise InputError("it is in big-endian byte order")
-    result = unpickled()
-    keys = unpickled()
+    result, keys = unpickled(), unpickled()
     if sorted(keys) != sorted(storages):
         raise InputError(f"it stores {len(keys)} of its {len(storages)} storages")
     for key in keys:
-        numel = int.from_bytes(stream.read(8), "little")
-        if numel != storages[key].size:
-            raise InputError(
-                f"a storage of {storages[key].size} elements is stored as {numel}"
-            )
-        data = stream.read(storages[key].nbytes)
-        storages[key][:] = np.frombuffer(data, storages[key].dtype)
+        array, numel = storages[key], int.from_bytes(stream.read(8), "little")
+        if numel != array.size:
+            raise InputError(f"a storage of {array.size} elements is stored as {numel}")
+        array[:] = np.frombuffer(stream.read(array.nbytes), array.dtype)
     return result
 
 
-class _Pickles:
-    """The pickles of a file, of which only so many bytes are taken.
+class _Source:
+    """The pickles of a file, and what they may still unpack to.
 
-    An opcode of one byte makes a container of 64 in half a microsecond.
+    Args:
+      stream: Where they are read from.
+      stored: Size of the file.
+      max_bytes: As of `load_torch`.
     """
 
-    def __init__(self, stream: BinaryIO, budget: _Budget) -> None:
+    def __init__(self, stream: BinaryIO, stored: int, max_bytes: int | None) -> None:
         self._stream = stream
-        share = max(_PICKLE_BYTES, budget.stored // 50)
-        self._left = share if budget.max_bytes is None else budget.max_bytes
+        self._limits = stored, max_bytes
+        self._spent = 0
 
     def spend(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0:
-            raise unpacking.TooLargeError(
-                "has too much in its pickle, beside its tensors: if you trust it, give "
-                "max_bytes"
-            )
+        self._spent += size
+        unpacking.require_allowed(self._spent, *self._limits)
 
     def read(self, size: int) -> bytes:
-        self.spend(size)
+        self.spend(_BUILT_BY_A_BYTE * size)
         data = self._stream.read(size)
         if len(data) < size:
             raise EOFError("the pickle is cut")
         return data
 
     def readline(self) -> bytes:
-        line = self._stream.readline(self._left + 1)
-        self.spend(len(line))
+        line = self._stream.readline(_LONGEST_LINE)
+        self.spend(_BUILT_BY_A_BYTE * len(line))
         if not line.endswith(b"\n"):
             raise EOFError("the pickle is cut")
         return line
@@ -214,38 +195,21 @@ class _Unpickler(_InPython):
     announce. What multiplies memory or time is refused.
 
     Args:
-      pickles: Where a pickle is read from.
+      source: Where a pickle is read from.
       storage: From a storage's key, dtype and number of elements to its array.
-      budget: Of the file.
     """
 
     def __init__(
-        self,
-        pickles: _Pickles,
-        storage: Callable[[str, np.dtype, int], np.ndarray],
-        budget: _Budget,
+        self, source: _Source, storage: Callable[[str, np.dtype, int], np.ndarray]
     ) -> None:
-        super().__init__(pickles)
-        self._pickles = pickles
+        super().__init__(source)
+        self._spend = source.spend
         self._storage = storage
-        self._budget = budget
-        self._known: dict[tuple[str, str], Callable[..., Any]] = {
-            ("collections", "OrderedDict"): _ordered_dict,
-            ("torch", "Size"): tuple,
-            ("torch._utils", "_rebuild_tensor"): self._tensor,  # before torch 0.4
-            ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
-            ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
-            # NumPy scalars, as in the CutMix boxes of FKD soft labels.
-            ("numpy.core.multiarray", "scalar"): _numpy_scalar,
-            ("numpy._core.multiarray", "scalar"): _numpy_scalar,
-            ("numpy", "dtype"): _NumpyDtype,
-            ("_codecs", "encode"): _latin1_bytes,
-        }
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in _DTYPES:
             return name
-        if (module, name) not in self._known:
+        if (module, name) not in _KNOWN:
             raise UnsafePickleError(
                 f"refers to the Python object {module}.{name}. Anything but tensors, "
                 "numbers, text and their containers can run code from the file, so it "
@@ -253,7 +217,7 @@ class _Unpickler(_InPython):
                 "tensors out with PyTorch: torch.save(torch.load(path, "
                 "weights_only=False)['model'], new_path), with the key that holds them"
             )
-        return self._known[module, name]
+        return _KNOWN[module, name]
 
     def persistent_load(self, pid: Any) -> np.ndarray:
         kind, name, key, _, numel, *view_of_another = pid
@@ -268,43 +232,16 @@ class _Unpickler(_InPython):
             )
         return storage
 
-    def _tensor(
-        self,
-        storage: np.ndarray,
-        offset: int,
-        shape: tuple[int, ...],
-        strides: tuple[int, ...],
-        *_: Any,
-    ) -> np.ndarray:
-        """A view of a storage, and of no memory beside it, whatever is asked for."""
-        if not isinstance(storage, np.ndarray) or not storage.flags.c_contiguous:
-            raise pickle.UnpicklingError("a tensor that is not made from a storage")
-        storage = storage.reshape(-1)
-        # Integers of Python: the product of two others can overflow.
-        offset, *numbers = map(operator.index, (offset, *shape, *strides))
-        sizes, steps = numbers[: len(shape)], numbers[len(shape) :]
-        last = offset + sum(
-            (size - 1) * step for size, step in zip(sizes, steps, strict=True)
-        )
-        if min(offset, *numbers, 0) < 0 or (0 not in sizes and last >= storage.size):
-            raise pickle.UnpicklingError(
-                f"a tensor of shape {sizes}, strides {steps} and offset {offset} "
-                f"does not lie in its storage of {storage.size} elements"
-            )
-        # Strides of 0 repeat elements as often as the shape says.
-        self._budget.spend(math.prod(sizes) * storage.itemsize)
-        return np.lib.stride_tricks.as_strided(
-            storage[offset:], sizes, [step * storage.itemsize for step in steps]
-        )
-
     def load_reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack[-1]
-        if not any(function is known for known in self._known.values()):
+        if not any(function is known for known in _KNOWN.values()):
             raise pickle.UnpicklingError("a call of what is no function")
         # One large argument can be copied by call after call.
         sized = [a for a in arguments if isinstance(a, str | bytes | list | tuple)]
-        self._pickles.spend(sum(map(len, sized)))
+        self._spend(_BUILT_BY_A_BYTE * sum(map(len, sized)))
         self.stack[-1] = function(*arguments)
+        if function is _tensor:  # strides of 0 repeat elements as often as it says
+            self._spend(self.stack[-1].nbytes)
 
     def load_build(self) -> None:
         state, built = self.stack.pop(), self.stack[-1]
@@ -351,6 +288,33 @@ def _ordered_dict(pairs: Iterable[Any] = ()) -> collections.OrderedDict:
     return collections.OrderedDict(pairs)
 
 
+def _tensor(
+    storage: np.ndarray,
+    offset: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    *_: Any,
+) -> np.ndarray:
+    """A view of a storage, and of no memory beside it, whatever is asked for."""
+    if not isinstance(storage, np.ndarray) or not storage.flags.c_contiguous:
+        raise pickle.UnpicklingError("a tensor that is not made from a storage")
+    storage = storage.reshape(-1)
+    # Integers of Python: the product of two others can overflow.
+    offset, *numbers = map(operator.index, (offset, *shape, *strides))
+    sizes, steps = numbers[: len(shape)], numbers[len(shape) :]
+    last = offset + sum(
+        (size - 1) * step for size, step in zip(sizes, steps, strict=True)
+    )
+    if min(offset, *numbers, 0) < 0 or (0 not in sizes and last >= storage.size):
+        raise pickle.UnpicklingError(
+            f"a tensor of shape {sizes}, strides {steps} and offset {offset} "
+            f"does not lie in its storage of {storage.size} elements"
+        )
+    return np.lib.stride_tricks.as_strided(
+        storage[offset:], sizes, [step * storage.itemsize for step in steps]
+    )
+
+
 class _NumpyDtype:
     """Stands in for `numpy.dtype` and keeps what its pickle says."""
 
@@ -373,6 +337,20 @@ def _latin1_bytes(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"bytes encoded as {encoding!r}")
     return text.encode("latin1")
+
+
+_KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
+    ("collections", "OrderedDict"): _ordered_dict,
+    ("torch", "Size"): tuple,
+    ("torch._utils", "_rebuild_tensor"): _tensor,  # before torch 0.4
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+    # NumPy scalars, as in the CutMix boxes of FKD soft labels.
+    ("numpy.core.multiarray", "scalar"): _numpy_scalar,
+    ("numpy._core.multiarray", "scalar"): _numpy_scalar,
+    ("numpy", "dtype"): _NumpyDtype,
+    ("_codecs", "encode"): _latin1_bytes,
+}
 
 
 def save_torch(path: str | os.PathLike, value: Any) -> None:

@@ -1,6 +1,6 @@
 """Weights from PyTorch checkpoints, and back.
 
-Arrays are converted by the tables of `torch_names`: convolution kernels between OIHW
+Arrays are converted by the tables of `names`: convolution kernels between OIHW
 and HWIO, linear kernels transposed, and where a linear layer reads a flattened feature
 map, its inputs permuted between (C, H, W) and (H, W, C) order. PyTorch is needed for
 the weights of torchvision only.
@@ -18,7 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from gift_jax.models.registry import create_model
 from gift_jax.runtime.errors import InputError
-from gift_jax.torch_io import checkpoints, torch_files
+from gift_jax.torch_io import checkpoints
 from gift_jax.torch_io.names import Table, torch_tables
 
 # PyTorch's names for the leaves of Flax modules.
@@ -137,7 +137,8 @@ def export_torch(
     """A PyTorch state dict from Flax variables, the inverse of `import_torch`.
 
     `load_state_dict` takes it after `torch.from_numpy`: the counters
-    `num_batches_tracked`, which Flax does not keep, start at zero.
+    `num_batches_tracked`, which Flax does not keep, start at zero. The official
+    evaluators of RDED and GIFT read `save_torch(path, {"model": state dict})`.
 
     Args:
         variables: {"params": tree, "batch_stats": tree}.
@@ -180,45 +181,6 @@ def export_torch(
         )
         for name, slot in slots.items()
     }
-
-
-def save_torch(
-    path: str | Path,
-    variables: Mapping[str, Any],
-    *,
-    model: str,
-    num_classes: int,
-    image_size: int,
-    layout: str | None = None,
-    **options: Any,
-) -> None:
-    """Writes variables as a PyTorch checkpoint, {"model": state dict}.
-
-    The official evaluators of RDED and GIFT read it as an observer. The arguments are
-    those of `export_torch`.
-
-    Args:
-        path: File to write; an existing one is replaced once the new one is complete.
-        variables: See `export_torch`.
-        model: See `export_torch`.
-        num_classes: See `export_torch`.
-        image_size: See `export_torch`.
-        layout: See `export_torch`.
-        **options: See `export_torch`.
-
-    Raises:
-        FileNotFoundError: There is no such directory.
-        InputError: See `export_torch`.
-    """
-    tensors = export_torch(
-        variables,
-        model=model,
-        num_classes=num_classes,
-        image_size=image_size,
-        layout=layout,
-        **options,
-    )
-    torch_files.save_torch(path, {"model": tensors})
 
 
 def import_torchvision(

@@ -15,12 +15,11 @@ from PIL import Image
 from sklearn import datasets
 
 from configs import common
-from gift_jax import losses, models
+from gift_jax import losses, models, torch_io
 from gift_jax.models import variables
 from gift_jax.pipeline import job, labelling, results, stages, students
 from gift_jax.pipeline.products import WorkdirError
 from gift_jax.runtime.errors import InputError
-from gift_jax.torch_io import torch_import
 from gift_jax.train import checkpoint, fit
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -215,14 +214,10 @@ def places(finished, tmp_path_factory):
         Image.fromarray(pixels).save(folder / f"{number}.png")
     model = models.create_model("conv1", num_classes=10, image_size=8, width=4)
     weights = models.init_variables(model, jax.random.key(7), image_size=8, channels=1)
-    torch_import.save_torch(
-        root / "weights.pth",
-        weights,
-        model="conv1",
-        num_classes=10,
-        image_size=8,
-        width=4,
+    state = torch_io.export_torch(
+        weights, model="conv1", num_classes=10, image_size=8, width=4
     )
+    torch_io.save_torch(root / "weights.pth", {"model": state})
     shutil.copytree(root / "folder" / "val", root / "folder" / "other")
     next((root / "folder" / "other").rglob("*.png")).unlink()
     images = np.random.default_rng(0).uniform(size=(10, 8, 8, 1)).astype(np.float32)

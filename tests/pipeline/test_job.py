@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from configs import digits
-from gift_jax import models
+from gift_jax import models, torch_io
 from gift_jax.distilled.dataset import load_distilled
 from gift_jax.evaluators import AccuracyEvaluator
 from gift_jax.models import variables
 from gift_jax.pipeline import job, labelling, products, results, stages
 from gift_jax.soft_labels.store import DamagedStoreError
-from gift_jax.torch_io import torch_import
 from gift_jax.train import checkpoint, fit
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -372,9 +371,10 @@ def test_a_teacher_of_other_channels_is_refused(tmp_path):
     # Trained on colour images; the digits are grey.
     colour = models.init_variables(model, jax.random.key(0), image_size=8, channels=3)
     path = tmp_path / "colour.pth"
-    torch_import.save_torch(
-        path, colour, model="conv1", num_classes=10, image_size=8, width=16
+    state = torch_io.export_torch(
+        colour, model="conv1", num_classes=10, image_size=8, width=16
     )
+    torch_io.save_torch(path, {"model": state})
     config = small_config(teacher__checkpoint=str(path))
     with pytest.raises(variables.CheckpointMismatchError, match=r"3, 16.*1, 16"):
         job.run_job(config, tmp_path / "workdir")

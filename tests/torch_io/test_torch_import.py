@@ -22,12 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gift_jax.models import create_model
-from gift_jax.torch_io import torch_files
-from gift_jax.torch_io.torch_import import (
+from gift_jax.torch_io import (
     export_torch,
     import_torch,
     import_torchvision,
     save_torch,
+    torch_files,
 )
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -264,12 +264,12 @@ def test_files_need_no_pytorch_but_torchvisions_weights_do(without_torch, tmp_pa
     variables = random_variables(0, **CONV)
     path = tmp_path / "cifar10_conv2.pth"
     path.write_bytes(b"old")
-    save_torch(path, variables, **CONV)
+    save_torch(path, {"model": export_torch(variables, **CONV)})
     assert list(tmp_path.iterdir()) == [path]
     assert list(torch_files.load_torch(path)) == ["model"]
     assert_equal_variables(import_torch(path, **CONV), variables)
     with pytest.raises(FileNotFoundError, match="no directory"):
-        save_torch(tmp_path / "absent" / "conv2.pth", variables, **CONV)
+        save_torch(tmp_path / "absent" / "conv2.pth", {})
     with pytest.raises(
         ImportError, match=r'resnet18 .*pip install "gift_jax\[torch\]"'
     ):
@@ -338,7 +338,7 @@ def torch():
 def test_saved_checkpoint_is_an_observer_of_pytorch(torch, tmp_path):
     variables = random_variables(0, **CONV)
     path = tmp_path / "cifar10_conv2.pth"
-    save_torch(path, variables, **CONV)
+    save_torch(path, {"model": export_torch(variables, **CONV)})
     checkpoint = torch.load(path, weights_only=True)
     assert list(checkpoint) == ["model"]
     expected = export_torch(variables, **CONV)
