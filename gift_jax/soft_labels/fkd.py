@@ -190,7 +190,7 @@ def _numbered(directory: pathlib.Path, prefix: str, suffix: str) -> list[pathlib
             f"{directory} holds no {prefix}0{suffix}; expected an FKD folder with "
             "epoch_0/batch_0.tar"
         )
-    missing = sorted(set(range(numbers[-1])) - set(numbers))
+    missing = sorted(set(range(len(numbers))) - set(numbers))
     if missing:
         raise InputError(
             f"{directory} holds {prefix}{numbers[-1]}{suffix}, but lacks the numbers "

@@ -68,7 +68,6 @@ def _read_files(
     paths: list[pathlib.Path], max_bytes: int | None
 ) -> tuple[list[bytes], np.ndarray]:
     try:
-        import pyarrow as pa
         from pyarrow import parquet as pq
     except ImportError as error:
         raise MissingPackageError(
@@ -88,7 +87,9 @@ def _read_files(
                     unpacking.require_allowed(unpacked, stored, max_bytes)
         except unpacking.TooLargeError as error:
             raise unpacking.TooLargeError(f"{path} {error}") from None
-        except (pa.ArrowException, OSError) as error:
+        except InputError:
+            raise
+        except Exception as error:  # damaged bytes raise a dozen different types
             raise InputError(
                 f"{path} is not a readable parquet file ({error}); it may be "
                 "truncated: download it again"
