@@ -10,6 +10,7 @@ from PIL import Image
 from gift_jax import distilled, inspect
 from gift_jax.data import info, real
 from gift_jax.distilled import zca
+from gift_jax.runtime.errors import InputError
 from gift_jax.torch_io import torch_files
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
@@ -92,6 +93,41 @@ def test_a_checkpoint(tmp_path):
     assert found["total"] == "2 arrays, 7 numbers"
 
 
+def test_containers_are_looked_into_once_and_not_without_end():
+    twice = [np.zeros(3)]
+    recursive = {"a": twice, "b": twice}
+    recursive["itself"] = recursive
+    assert [name for name, _ in inspect._named_arrays(recursive)] == ["a.0"]
+    laughs = [np.zeros(2)]
+    for _ in range(40):
+        laughs = [laughs, laughs]
+    assert len(list(inspect._named_arrays(laughs))) == 1
+    deep = []
+    for _ in range(100):
+        deep = [deep]
+    with pytest.raises(InputError, match="more than 50 deep"):
+        list(inspect._named_arrays(deep))
+
+
+def test_a_limit_can_be_raised(tmp_path, capsys):
+    path = tmp_path / "cifar10.npz"
+    images = np.zeros((20, 800, 800, 3), np.uint8)
+    np.savez_compressed(path, images=images, labels=LABELS)
+    assert inspect.main([str(path)]) == 2
+    assert "npz announces 38,400," in capsys.readouterr().err
+    assert inspect.main([str(path), f"--max_bytes={2**26}"]) == 0
+    assert "20 of 800x800 pixels" in capsys.readouterr().out
+
+
+def test_names_in_files_tell_a_terminal_nothing(tmp_path, capsys):
+    name = "\x1b[2J" + "x" * 10**4
+    torch_files.save_torch(tmp_path / "x.pt", {name: np.zeros(3)})
+    assert inspect.main([str(tmp_path / "x.pt")]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert max(map(len, printed.splitlines())) < 300
+
+
 def test_soft_labels_of_others():
     found = facts(FIXTURES / "data_fkd_cutmix")
     assert found["format"] == "FKD soft labels"
@@ -116,7 +152,7 @@ def test_a_work_directory(tmp_path, dataset):
     ]
 
 
-@pytest.mark.parametrize("content", ["{", "[1]"])
+@pytest.mark.parametrize("content", ["{", "[1]", "[" * 10**5])
 def test_broken_records_are_named(tmp_path, content):
     for name in ("recipe.json", "teacher/conv3/done.json"):
         path = tmp_path / name

@@ -86,3 +86,10 @@ def test_whitened_images_are_shown_as_pixels(tmp_path):
         np.testing.assert_array_equal(
             tile(grid, row, 0, 32)[::8, ::8], np.rint(pixels[row, ..., 0] * 255)
         )
+
+
+def test_long_images_are_not_enlarged_beyond_measure(tmp_path):
+    pixels = np.zeros((3, 1, 3000, 3), np.float32)
+    preview.save_preview(pixels, np.arange(3), tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as grid:
+        assert grid.size == (3004, 11)

@@ -112,9 +112,9 @@ def read_distilled(
     Raises:
       FileNotFoundError: there is nothing at the path.
       ImportError: a format needs a package that is not installed; says which.
-      InputError: what lies there fits no format, is malformed, or holds another number
-        of images of a class than `ipc`; the message names the file, what was found and
-        what was expected. (`TooLargeError`: it announces more than it may unpack to.)
+      InputError: what lies there fits no format, is malformed, holds another number of
+        images of a class than `ipc`, or announces more than it may unpack to; the
+        message names the file, what was found and what was expected.
     """
     path = pathlib.Path(path)
     if source is None:

@@ -8,6 +8,7 @@ from gift_jax.distilled import read_distilled
 from gift_jax.distilled.readers import (
     TrainImagesNeededError,
 )
+from gift_jax.runtime.errors import InputError
 from gift_jax.torch_io import torch_files
 from tests.distilled.readers.samples import (
     FLOATS,
@@ -68,3 +69,11 @@ class TestDatm:
         (root / "labels_best.pt").unlink()
         with pytest.raises(FileNotFoundError, match="labels_best"):
             read_distilled(root, dataset="cifar10")
+
+    def test_a_learning_rate_is_a_number(self, tmp_path):
+        root = write_datm(tmp_path, ZCA["kornia"], self.logits, np.nan)
+        with pytest.raises(InputError, match="learning rate is nan"):
+            read_distilled(root, dataset=TINY_CIFAR, train_images=TRAIN_IMAGES)
+        torch_files.save_torch(root / "lr_best.pt", 2**70)
+        read = read_distilled(root, dataset=TINY_CIFAR, train_images=TRAIN_IMAGES)
+        assert read.metadata.learning_rate == 2.0**70

@@ -1,5 +1,6 @@
 """Tests of `gift_jax.distilled.readers.folders`."""
 
+import os
 import re
 
 import numpy as np
@@ -88,6 +89,13 @@ class TestFolders:
         root = write_folders(tmp_path)
         (root / "00003" / ".DS_Store").write_text("hello")
         assert len(read_distilled(root, dataset="cifar10")) == 20
+
+    def test_what_is_no_file_is_not_waited_for(self, tmp_path):
+        root = write_folders(tmp_path)
+        path = root / "00003/class00003_id00001.png"
+        path.unlink()
+        os.mkfifo(path)
+        self.refuses(root, r"id00001\.png is not an image")
 
     def test_damaged_image(self, tmp_path):
         root = write_folders(tmp_path)

@@ -79,6 +79,7 @@ class TestGift:
             ({"data": channels_first(FLOATS) * 255}, ValueError, "divide by 255"),
             ({"data": channels_first(FLOATS) * 6 - 3}, ValueError, "normalisation"),
             ({"data": channels_first(FLOATS) * np.nan}, ValueError, "NaN"),
+            ({"dataset": ["cifar10"]}, ValueError, "`dataset` is no name"),
             ({"dataset": "cifar11"}, ValueError, "did you mean 'cifar10'"),
             ({"dataset": "digits"}, ValueError, r"expected \(N, 1, H, W\) for digits"),
         ],

@@ -5,11 +5,20 @@ import sys
 import types
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
+from pyarrow import parquet as pq
 
-from gift_jax.distilled import read_distilled
-from tests.distilled.readers.samples import FLOATS, LABELS, PIXELS, write_parquet
+from gift_jax.distilled import read_distilled, write_distilled
+from gift_jax.runtime.errors import InputError
+from tests.distilled.readers.samples import (
+    FLOATS,
+    LABELS,
+    PIXELS,
+    write_gift,
+    write_parquet,
+)
 
 
 class TestParquet:
@@ -85,3 +94,38 @@ class TestParquet:
         images = [*PIXELS[:-1], PIXELS[-1, :2]]
         with pytest.raises(ValueError, match=r"mixed sizes: row 0 .* row 19 has 2x4"):
             read_distilled(write_parquet(path, images))
+
+    def test_damaged_pages_are_found(self, tmp_path):
+        """By the checksums of those that `write_distilled` writes."""
+        read = read_distilled(write_gift(tmp_path))
+        path = tmp_path / "cifar10.parquet"
+        write_distilled(read, path, "parquet")
+        whole = path.read_bytes()
+        start = whole.index(b"\x89PNG")
+        for place in range(start, start + 600, 7):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1
+            path.write_bytes(damaged)
+            with pytest.raises(InputError, match="not a readable parquet file"):
+                read_distilled(path)
+
+    def test_a_picture_that_is_repeated_is_counted(self, tmp_path):
+        path = tmp_path / "cifar10.parquet"
+        indices = pa.array(np.zeros(10**4, np.int32))
+        images = pa.DictionaryArray.from_arrays(indices, pa.array([bytes(2**16)]))
+        pq.write_table(pa.table({"image": images, "label": indices}), path)
+        assert path.stat().st_size < 2**17
+        with pytest.raises(InputError, match="parquet announces"):
+            read_distilled(path)
+
+    def test_rows_without_a_class_or_a_picture(self, tmp_path):
+        path = tmp_path / "cifar10.parquet"
+        for columns, message in (
+            ({"image": [b"x"], "label": [None]}, "rows without a label"),
+            ({"image": [b"x"], "label": ["cat"]}, "rows without a label"),
+            ({"image": [None], "label": [0]}, "NoneType without encoded bytes"),
+            ({"image": [b"x"], "label": [0]}, "row 0 is not a readable image"),
+        ):
+            pq.write_table(pa.table(columns), path)
+            with pytest.raises(InputError, match=message):
+                read_distilled(path)
