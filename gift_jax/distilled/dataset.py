@@ -390,8 +390,6 @@ def _array(data: bytes) -> np.ndarray:
         (2, 0): np.lib.format.read_array_header_2_0,
     }[version]
     shape, in_fortran_order, dtype = read_header(stream)
-    if min(shape, default=0) < 0:
-        raise InputError(f"an array of shape {shape}")
     array = np.frombuffer(data, dtype, offset=stream.tell())
     if dtype.kind == "U" and array.size:
         codes = array.view(np.dtype(np.uint32).newbyteorder(dtype.byteorder))

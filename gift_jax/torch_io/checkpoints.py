@@ -1,16 +1,11 @@
-"""The state dict in a PyTorch checkpoint, or that of torchvision's weights.
+"""The state dict in a PyTorch checkpoint, or that of torchvision's weights."""
 
-Checkpoints are read without PyTorch; only `torchvision_state_dict` imports it.
-"""
-
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from gift_jax.runtime.errors import InputError, MissingPackageError
-from gift_jax.torch_io import torch_files
 
 # Keys under which training scripts keep the state dict: "model" (RDED, GIFT, SRe2L),
 # "state_dict" (akamaster, torchvision references), "net" (kuangliu/pytorch-cifar).
@@ -21,32 +16,7 @@ _PREFIXES = ("module.", "_orig_mod.")
 _IGNORED_SUFFIX = "num_batches_tracked"
 
 
-def load_checkpoint(path: str | os.PathLike) -> Mapping[str, Any]:
-    """Reads a checkpoint file as `torch_files.load_torch` does, without PyTorch.
-
-    Args:
-        path: A .pt, .pth or .th file.
-
-    Returns:
-        The dict in the file, with NumPy arrays in place of tensors.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        InputError: The file is damaged, holds no dict, or refers to Python objects
-            that could run code.
-    """
-    checkpoint = torch_files.load_torch(path)
-    if not isinstance(checkpoint, Mapping):
-        is_tensor = isinstance(checkpoint, np.ndarray)
-        kind = "tensor" if is_tensor else type(checkpoint).__name__
-        raise InputError(
-            f"{path} holds a {kind}, but a checkpoint is a dict of tensors by name: "
-            "torch.save(network.state_dict(), path)."
-        )
-    return checkpoint
-
-
-def state_dict(checkpoint: Mapping[str, Any], origin: str) -> dict[str, np.ndarray]:
+def state_dict(checkpoint: Any, origin: str) -> dict[str, np.ndarray]:
     """The tensors of a checkpoint as float32 arrays, without wrappers and prefixes.
 
     Args:
@@ -54,8 +24,16 @@ def state_dict(checkpoint: Mapping[str, Any], origin: str) -> dict[str, np.ndarr
         origin: Where it is from, for error messages.
 
     Raises:
-        InputError: No tensors are found, or values among them are not tensors.
+        InputError: It is no dict, no tensors are found, or values among them are not
+            tensors.
     """
+    if not isinstance(checkpoint, Mapping):
+        is_tensor = isinstance(checkpoint, np.ndarray)
+        kind = "tensor" if is_tensor else type(checkpoint).__name__
+        raise InputError(
+            f"{origin} holds a {kind}, but a checkpoint is a dict of tensors by name: "
+            "torch.save(network.state_dict(), path)."
+        )
     for wrapper in _WRAPPERS:
         if isinstance(checkpoint.get(wrapper), Mapping):
             return state_dict(checkpoint[wrapper], f"{origin} [{wrapper!r}]")

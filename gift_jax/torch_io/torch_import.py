@@ -18,7 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from gift_jax.models.registry import create_model
 from gift_jax.runtime.errors import InputError
-from gift_jax.torch_io import checkpoints
+from gift_jax.torch_io import checkpoints, torch_files
 from gift_jax.torch_io.names import Table, torch_tables
 
 # PyTorch's names for the leaves of Flax modules.
@@ -99,7 +99,7 @@ def import_torch(
     if isinstance(source, Mapping):
         origin, checkpoint = "The given dict", source
     else:
-        origin, checkpoint = str(source), checkpoints.load_checkpoint(source)
+        origin, checkpoint = str(source), torch_files.load_torch(source)
     tensors = checkpoints.state_dict(checkpoint, origin)
 
     tables = torch_tables(module).values()

@@ -287,7 +287,7 @@ def npy(array, shape=None):
     return stream.getvalue() + array.tobytes()
 
 
-@pytest.mark.parametrize("shape", [(2,), (4,), (2**40,), (2**70,), (3, 0), (-3,)])
+@pytest.mark.parametrize("shape", [(2,), (4,), (2**40,), (2**70,), (3, 0)])
 def test_arrays_are_as_long_as_they_say(tmp_path, shape):
     path = tmp_path / "x.npz"
     write_npz(path, x=npy(np.arange(3.0)))

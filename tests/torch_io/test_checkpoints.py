@@ -38,3 +38,11 @@ def test_values_become_float32_and_counters_are_left_out():
 def test_what_holds_no_weights_is_refused_by_its_entries(checkpoint):
     with pytest.raises(InputError, match=r"file\.pth is no state dict"):
         names(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [(np.zeros(3), "tensor"), ([1, 2], "list"), (None, "NoneType")]
+)
+def test_what_is_no_dict_is_named(content, kind):
+    with pytest.raises(InputError, match=f"holds a {kind}, but a checkpoint is a dict"):
+        names(content)
