@@ -5,7 +5,6 @@ import pathlib
 import shutil
 
 import jax
-from tests import launch
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from gift_jax.runtime import hosts, preemption
 from gift_jax.train import checkpoint
+from tests import launch
 
 EPOCHS = 30
 JOB = (*launch.SMALL_JOB, f"--config.train.epochs={EPOCHS}")
