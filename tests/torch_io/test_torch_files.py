@@ -344,7 +344,7 @@ BOMBS = {
     "a key that is text of 2**60 parts": b"(" + NESTED + b"tQ.",
     "one tuple again and again": b"(" + b"N" * 10**5 + b"tq\x00ctorch\nSize\nq\x01"
     + b"h\x01h\x00\x85R0" * 10**4 + b"N.",
-    "ever new lists": b"(" + b"]" * (2**19 + 1) + b"l.",
+    "ever new lists": b"(" + b"]" * (2**18 + 1) + b"l.",
     "a tensor of stride 0": pickle_of(
         tensor_opcodes(storage_opcodes(4), 0, (2**40,), (0,))
     ),
