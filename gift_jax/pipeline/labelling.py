@@ -95,10 +95,12 @@ def make_soft_labels(
         if teacher is None:
             labels = FixedSoftLabels(_own_soft_labels(dataset), job.spec.views)
         else:
-            labels = _labels_by(job, dataset, teacher, data, augmented, recipe, columns)
             name += f"_{teacher.teacher.name}_v{job.spec.views}"
             if spec.format != codecs.FLOAT16.name:
                 name += f"_{spec.format}"
+            labels = _labels_by(
+                job, name, dataset, teacher, data, augmented, recipe, columns
+            )
     if spec.source != "store":
         name += f"_{spec.source}"
     trained_on = fingerprint(recipe)
@@ -120,6 +122,7 @@ def make_soft_labels(
 
 def _labels_by(
     job: Job,
+    name: str,
     dataset: DistilledDataset,
     teacher: JobTeacher,
     data: views.TrainData,
@@ -154,10 +157,6 @@ def _labels_by(
         return OnlineSoftLabels(
             label_views, len(dataset), job.spec.views, batch_size, codec
         )
-    name = f"{job.spec.distilled.name}_ipc{dataset.ipc}_{teacher.teacher.name}"
-    name += f"_v{job.spec.views}"
-    if codec != codecs.FLOAT16:
-        name += f"_{codec.name}"
     name = job.spec.tagged(name, "distilled", "soft_labels")
     product = Product(job.workdir / "soft_labels" / name, recipe)
     record = {

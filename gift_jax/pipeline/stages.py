@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 
 from gift_jax import distilled as distilled_lib
-from gift_jax import evaluators
+from gift_jax import evaluators, registry
 from gift_jax.data import info, preprocess, real
 from gift_jax.distilled import DistilledDataset, read_distilled
 from gift_jax.distilled.readers import guess_source
@@ -144,8 +144,7 @@ def make_teacher(job: Job) -> JobTeacher:
     shape = _image_shape(data.info)
     variables = flax_teacher_lib.load_teacher(product.directory, model, shape)
     teacher = FlaxTeacher(name, model, variables, transform)
-    record = product.record()
-    _check_fingerprint(product, teacher.fingerprint)
+    record = _checked_record(product, teacher.fingerprint)
     return JobTeacher(teacher, record["top1"])
 
 
@@ -176,13 +175,16 @@ def _test_accuracy(
     return dataclasses.asdict(accuracy)
 
 
-def _check_fingerprint(product: Product, found: str) -> None:
-    expected = product.record()["fingerprint"]
+def _checked_record(product: Product, found: str) -> dict[str, Any]:
+    """What is recorded of a product, whose contents must be those that were made."""
+    record = product.record()
+    expected = record["fingerprint"]
     if found != expected:
         raise WorkdirError(
             f"{product.directory} is damaged: its contents have the fingerprint "
             f"{found}, but {expected} was made; delete it to have it made anew"
         )
+    return record
 
 
 def _image_shape(dataset: info.DatasetInfo) -> tuple[int, int, int]:
@@ -267,7 +269,7 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
     name = f"{spec.name}_ipc{spec.ipc}"
     recipe: dict[str, Any] = {"dataset": job.dataset_recipe(), "ipc": spec.ipc}
     if spec.distiller is None:
-        recipe["source"] = spec.source
+        recipe["source"] = [spec.source, registry.code_fingerprint(spec.source)]
         path = pathlib.Path(spec.path)
         recipe["path"] = file_fingerprint(path) if path.exists() else spec.path
     else:
@@ -294,7 +296,7 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
             if not product.is_finished():
                 raise preemption.PreemptedError
     dataset = distilled_lib.load_distilled(product.directory)
-    _check_fingerprint(product, dataset.fingerprint)
+    _checked_record(product, dataset.fingerprint)
     return JobDistilled(product.directory.name, dataset)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 import gift_jax
-from gift_jax import evaluators
+from gift_jax import evaluators, registry
 from gift_jax.pipeline.labelling import LabelledDataset
 from gift_jax.pipeline.products import Product, file_fingerprint, fingerprint
 from gift_jax.pipeline.stages import Job
@@ -91,7 +91,7 @@ class Run:
             "epochs": train.epochs,
             "batch_size": self.batch_size,
             "eval_every": self.evaluate_every,
-            "evaluators": list(train.evaluators),
+            "evaluators": {e: registry.code_fingerprint(e) for e in train.evaluators},
             "init_from": self.init_from,
         }
 
@@ -295,6 +295,11 @@ class _Journal:
 
     def start(self, record: Record) -> None:
         """Opens the record of metrics where the training goes on."""
+        source = self._run.job.spec.train.init_from
+        if source and not record.steps:
+            _log.info(
+                "started from the weights of %s, with a fresh optimizer state", source
+            )
         self._writer = self._stack.enter_context(
             progress.MetricsWriter(
                 self._directory, finished_epochs=record.finished_epochs
