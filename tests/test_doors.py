@@ -199,8 +199,12 @@ def test_wrong_ones_are_one_clear_error(mine, one_device, field, value, message)
     assert not (mine / "w" / "runs").exists()
 
 
-def test_results_depend_on_the_code_behind_a_name(mine, one_device):
-    config = small("loss.name", "mine:margin")
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("loss.name", "mine:margin"), ("train.evaluators", "accuracy+mine:length")],
+)
+def test_results_depend_on_the_code_behind_a_name(mine, one_device, field, value):
+    config = small(field, value)
     (before,) = job.run_job(config, mine / "a")
     (mine / "mine.py").write_text(MINE.replace("temperature=2.0", "temperature=2.5"))
     del sys.modules["mine"]

@@ -397,7 +397,9 @@ def test_without_a_mix_every_image_is_its_own_partner():
     np.testing.assert_array_equal(weights, [1, 1])
 
 
-@pytest.mark.parametrize("mix", augment.MIXES)
+@pytest.mark.parametrize(
+    "mix", ["none", "cutmix", pytest.param("mixup", marks=pytest.mark.slow)]
+)
 def test_images_of_a_batch_give_the_views_of_the_whole_set(mix):
     pixels = np.random.default_rng(6).integers(0, 256, (9, 8, 8, 3), dtype=np.uint8)
     normalization = preprocess.Normalization((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))

@@ -172,7 +172,7 @@ def test_means_are_over_images():
 
 
 @pytest.mark.parametrize("scan", [False, True])
-@pytest.mark.parametrize("num_devices", [1, 2])
+@pytest.mark.parametrize("num_devices", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_students_that_train_at_once_are_those_trained_one_by_one(num_devices, scan):
     rates, seeds = (1e-3, 3e-3), (3, 5)
     orders = [jax.random.key(7), jax.random.key(8)]

@@ -170,7 +170,9 @@ def test_bars_hear_of_every_image():
 
 
 @pytest.mark.parametrize("scan", [False, True])
-@pytest.mark.parametrize("stop_after", [3, 5])
+@pytest.mark.parametrize(
+    "stop_after", [3, 5, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 11))]
+)
 def test_a_training_that_is_stopped_anywhere_ends_the_same(
     whole, tmp_path, request_stop, monkeypatch, scan, stop_after
 ):

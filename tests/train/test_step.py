@@ -83,7 +83,9 @@ def cross_entropy(logits, labels):
     return np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]
 
 
-@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+@pytest.mark.parametrize(
+    "mix", [pytest.param("mixup", marks=pytest.mark.slow), "cutmix"]
+)
 def test_the_loss_of_mixed_images_is_mixed(mix):
     data, view_images = make_data(), mixed_views(mix)
     indices, number = np.array([31, 2, 7, 16, 25], np.int32), np.int32(5)
