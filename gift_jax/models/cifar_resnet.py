@@ -9,13 +9,22 @@ import jax
 import jax.numpy as jnp
 
 from gift_jax.models import initializers, layers
+from gift_jax.runtime.errors import InputError
+
+# Section 4.2 of the paper: options A and B.
+SHORTCUTS = ("pad", "projection")
 
 
 class CifarBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut without parameters (option A)."""
+    """Two 3x3 convolutions around a shortcut.
+
+    Where the block changes its input's shape, the shortcut has no parameters and pads
+    the channels with zeros (option A), or is a projection (option B).
+    """
 
     features: int
     stride: int
+    shortcut: str
     conv: Callable[..., nn.Module]
     norm: Callable[..., nn.Module]
 
@@ -26,7 +35,10 @@ class CifarBlock(nn.Module):
         y = nn.relu(self.norm(name="bn1")(y))
         y = self.conv(self.features, 3, name="conv2")(y)
         y = self.norm(name="bn2")(y)
-        if y.shape != x.shape:
+        if y.shape != x.shape and self.shortcut == "projection":
+            x = self.conv(self.features, 1, self.stride, name="downsample_conv")(x)
+            x = self.norm(name="downsample_bn")(x)
+        elif y.shape != x.shape:
             x = x[:, :: self.stride, :: self.stride]
             missing = (self.features - x.shape[-1]) // 2
             x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (missing, missing)))
@@ -34,21 +46,33 @@ class CifarBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """ResNet-20, 32, 44 and 56 of akamaster/pytorch_resnet_cifar10 (resnet.py).
+    """ResNet-20 to 110 of akamaster/pytorch_resnet_cifar10 (resnet.py).
 
-    Three stages of 16, 32 and 64 channels.
+    Three stages of 16, 32 and 64 channels. With projections it is that of
+    chenyaofo/pytorch-cifar-models (resnet.py).
 
     Attributes:
         blocks: Blocks of each stage: (layers - 2) / 6.
         num_classes: Length of the logits.
+        shortcut: "pad" or "projection", see `CifarBlock`.
         dtype: Dtype of the computation; parameters and logits are float32.
         axis_name: Mapped axis over which batch norm averages while training.
     """
 
     blocks: int
     num_classes: int
+    shortcut: str = "pad"
     dtype: Any = jnp.float32
     axis_name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InputError for an unknown shortcut."""
+        super().__post_init__()
+        if self.shortcut not in SHORTCUTS:
+            raise InputError(
+                f"shortcut is {self.shortcut!r}, but must be one of "
+                f"{', '.join(SHORTCUTS)}."
+            )
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
@@ -75,6 +99,7 @@ class CifarResNet(nn.Module):
                 x = CifarBlock(
                     features=features,
                     stride=2 if stage > 0 and i == 0 else 1,
+                    shortcut=self.shortcut,
                     conv=conv,
                     norm=norm,
                     name=f"layer{stage + 1}_{i}",

@@ -38,7 +38,7 @@ MODELS: Mapping[str, partial[Any]] = MappingProxyType(
         },
         **{
             f"resnet{6 * blocks + 2}": partial(CifarResNet, blocks=blocks)
-            for blocks in (3, 5, 7, 9)
+            for blocks in (3, 5, 7, 9, 18)
         },
         "mobilenet_v2": partial(MobileNetV2),
         "efficientnet_b0": partial(EfficientNetB0),
@@ -70,7 +70,8 @@ def create_model(
             are computed in; parameters and logits stay float32) and `axis_name` (None,
             or the pmapped axis over which batch norm averages while training). For
             conv{depth} also `width` (default 128) and `norm` ("batch", "instance" or
-            "none").
+            "none"), for resnet20 to resnet110 `shortcut` ("pad" or "projection"): see
+            `model_options`.
 
     Returns:
         A `flax.linen.Module`.

@@ -88,6 +88,15 @@ def _resnet(model: ResNet) -> dict[str, Table]:
     return {"torchvision": _table(names | {"fc": "fc"})}
 
 
+# Names of projections and classifier.
+_CIFAR_RESNETS = {
+    "akamaster": ("shortcut", "linear"),
+    "chenyaofo": ("downsample", "fc"),
+    "downsample, linear": ("downsample", "linear"),
+    "shortcut, fc": ("shortcut", "fc"),
+}
+
+
 @torch_tables.register
 def _cifar_resnet(model: CifarResNet) -> dict[str, Table]:
     names = {"conv1": "conv1", "bn1": "bn1"}
@@ -95,7 +104,19 @@ def _cifar_resnet(model: CifarResNet) -> dict[str, Table]:
         for i in range(model.blocks):
             for layer in ("conv1", "bn1", "conv2", "bn2"):
                 names[f"layer{stage}_{i}/{layer}"] = f"layer{stage}.{i}.{layer}"
-    return {"akamaster": _table(names | {"linear": "linear"})}
+    projected = [2, 3] if model.shortcut == "projection" else []
+    return {
+        layout: _table(
+            names
+            | {
+                f"layer{stage}_0/downsample_{layer}": f"layer{stage}.0.{shortcut}.{i}"
+                for stage in projected
+                for i, layer in enumerate(("conv", "bn"))
+            }
+            | {"linear": head}
+        )
+        for layout, (shortcut, head) in _CIFAR_RESNETS.items()
+    }
 
 
 @torch_tables.register

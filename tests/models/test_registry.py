@@ -21,8 +21,8 @@ from gift_jax.runtime.errors import InputError
 # (classes, image size, parameters). Sources of the counts: torchvision's `num_params`
 # (resnet, mobilenet_v2, efficientnet_b0, vgg11); for the modified ResNets less the
 # 7x7 stem, plus the 3x3 one: 64 * 3 * (49 - 9) = 7680 fewer; akamaster's README (0.27M,
-# 0.46M, 0.66M, 0.85M); for ConvNets the sum over their layers, and 320,010 is also what
-# Dataset Condensation reports for the ConvNet-3 on CIFAR-10.
+# 0.46M, 0.66M, 0.85M, 1.7M); for ConvNets the sum over their layers, and 320,010 is also
+# what Dataset Condensation reports for the ConvNet-3 on CIFAR-10.
 PARAMETERS = {
     "conv1": (10, 32, 331_530),
     "conv2": (10, 32, 233_610),
@@ -44,6 +44,7 @@ PARAMETERS = {
     "resnet32": (10, 32, 464_154),
     "resnet44": (10, 32, 658_586),
     "resnet56": (10, 32, 853_018),
+    "resnet110": (10, 32, 1_727_962),
     "mobilenet_v2": (1000, 224, 3_504_872),
     "efficientnet_b0": (1000, 224, 5_288_548),
     "vgg11": (1000, 224, 132_863_336),
@@ -175,11 +176,16 @@ def test_refused_models(name, options, message):
 # Options that change parameters.
 
 
+OPTIONS = {
+    **{f"conv{depth}": {"width": 128, "norm": "batch"} for depth in range(1, 9)},
+    **{f"resnet{depth}": {"shortcut": "pad"} for depth in (20, 32, 44, 56, 110)},
+}
+
+
 def test_options_are_those_that_change_parameters():
     assert set(MODELS) == set(PARAMETERS)
     for name in MODELS:
-        expected = {"width": 128, "norm": "batch"} if name.startswith("conv") else {}
-        assert model_options(name) == expected
+        assert model_options(name) == OPTIONS.get(name, {})
     with pytest.raises(InputError, match="did you mean 'conv3'"):
         model_options("convv3")
 

@@ -41,6 +41,11 @@ SHAPES = {
     case: {name: tuple(shape) for name, shape in shapes.items()}
     for case, shapes in json.loads(str(EXPECTED["shapes"])).items()
 }
+# Those whose names are not the first that a model has.
+LAYOUTS = {
+    **{f"datm_{norm}": "features" for norm in ("batch", "instance", "none")},
+    "resnet20_chenyaofo": "chenyaofo",
+}
 WITH_LOGITS = [case for case in SHAPES if case in EXPECTED]
 
 
@@ -95,8 +100,7 @@ def conv_state(**changes):
 def test_names_and_shapes_are_pytorchs(case):
     keywords = arguments(case)
     variables = zero_variables(channels=reference.CASES[case][2], **keywords)
-    layout = "features" if case.startswith("datm") else None
-    state = export_torch(variables, layout=layout, **keywords)
+    state = export_torch(variables, layout=LAYOUTS.get(case), **keywords)
     assert {name: array.shape for name, array in state.items()} == SHAPES[case]
 
 
@@ -369,9 +373,15 @@ def test_half_precision_tensors_become_float32(torch, tmp_path):
 # PyTorch's networks themselves.
 
 
+WITH_TORCHVISION = (
+    *("resnet18", "resnet34", "resnet50", "resnet101"),
+    *("mobilenet_v2", "efficientnet_b0", "vgg11"),
+)
+
+
 def torch_network(case):
     pytest.importorskip("torch")
-    if not case.startswith(("datm", "resnet20", "resnet32", "resnet44", "resnet56")):
+    if case.startswith(WITH_TORCHVISION):
         # Its compiled part may not fit the PyTorch beside it.
         pytest.importorskip("torchvision", exc_type=(ImportError, RuntimeError))
     return reference.torch_network(case)
@@ -393,8 +403,7 @@ def test_fixture_holds_the_logits_of_this_pytorch(case):
 def test_pytorch_loads_exported_weights(torch, case):
     keywords = arguments(case)
     variables = random_variables(0, **keywords)
-    layout = "features" if case.startswith("datm") else None
-    state = export_torch(variables, layout=layout, **keywords)
+    state = export_torch(variables, layout=LAYOUTS.get(case), **keywords)
     network = torch_network(case)
     network.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
     assert_equal_variables(import_torch(network.state_dict(), **keywords), variables)
