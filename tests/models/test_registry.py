@@ -21,8 +21,8 @@ from gift_jax.runtime.errors import InputError
 # (classes, image size, parameters). Sources of the counts: torchvision's `num_params`
 # (resnet, mobilenet_v2, efficientnet_b0, vgg11); for the modified ResNets less the
 # 7x7 stem, plus the 3x3 one: 64 * 3 * (49 - 9) = 7680 fewer; akamaster's README (0.27M,
-# 0.46M, 0.66M, 0.85M, 1.7M); for ConvNets the sum over their layers, and 320,010 is also
-# what Dataset Condensation reports for the ConvNet-3 on CIFAR-10.
+# 0.46M, 0.66M, 0.85M, 1.7M); for ConvNets the sum over their layers, and 320,010 is
+# also what Dataset Condensation reports for the ConvNet-3 on CIFAR-10.
 PARAMETERS = {
     "conv1": (10, 32, 331_530),
     "conv2": (10, 32, 233_610),
