@@ -13,8 +13,9 @@ import numpy as np
 
 from gift_jax.data import preprocess
 from gift_jax.distilled import DistilledDataset
-from gift_jax.pipeline.products import Product, file_fingerprint, fingerprint
+from gift_jax.pipeline.products import Product, file_fingerprint
 from gift_jax.pipeline.stages import Job, JobDistilled, JobTeacher
+from gift_jax.runtime.checksums import fingerprint
 from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import codecs, fkd, relabel, storage, store, views
 from gift_jax.soft_labels.base import SoftLabels

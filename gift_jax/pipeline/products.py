@@ -11,7 +11,6 @@ Of several hosts the primary looks, writes and removes; the others learn from it
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -21,7 +20,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
-from gift_jax.runtime import atomic, hosts, preemption
+from gift_jax.runtime import atomic, checksums, hosts, preemption
+from gift_jax.runtime.checksums import fingerprint
 from gift_jax.runtime.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -41,12 +41,6 @@ class WorkdirError(UserError):
     """The work directory cannot be used, or holds products of another config."""
 
 
-def fingerprint(recipe: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that stand for a JSON-able recipe."""
-    canonical = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
 def file_fingerprint(path: pathlib.Path) -> str:
     """16 hexadecimal digits that stand for the contents of a file or folder.
 
@@ -58,14 +52,7 @@ def file_fingerprint(path: pathlib.Path) -> str:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
-    files = [path] if path.is_file() else sorted(path.rglob("*"))
-    contents = {}
-    for file in files:
-        if file.is_file():
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            contents[file.relative_to(path).as_posix()] = digest
-    return fingerprint(contents)
+    return fingerprint(checksums.digests(path))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +92,15 @@ class Product:
                 + "\nUse another --workdir, set these fields back, or delete that "
                 "directory to make it anew."
             )
-        return (self.directory / DONE_FILE).is_file()
+        path = self.directory / DONE_FILE
+        try:
+            return _read_json(path) is not None
+        except WorkdirError:
+            aside = path.replace(path.with_name(f"unreadable-{DONE_FILE}"))
+            _log.warning(
+                "%s is damaged: moved to %s, and finished again", path, aside.name
+            )
+            return False
 
     def record(self) -> dict[str, Any]:
         """What `finish` recorded about the finished product."""
@@ -216,7 +211,7 @@ class Product:
     def finish(self, **record: Any) -> None:
         """Marks the product as complete, and records what is known of it."""
         if hosts.is_primary():
-            write_json(self.directory / DONE_FILE, record)
+            write_json(self.directory / DONE_FILE, checksums.with_checksum(record))
 
 
 def open_workdir(directory: pathlib.Path) -> None:
@@ -288,9 +283,13 @@ def _wait_until_visible(path: pathlib.Path) -> None:
 
 def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
     try:
-        return json.loads(path.read_text())
+        return checksums.without_checksum(json.loads(path.read_text()))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except checksums.DamagedError as error:
+        raise WorkdirError(
+            f"{path}: {error}; delete it to have it made again"
+        ) from error
     except ValueError as error:  # of JSON, or of UTF-8
         raise WorkdirError(
             f"{path} is not valid JSON ({error}); delete {path.parent} to make it anew"

@@ -14,7 +14,7 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gift_jax.runtime import hosts
+from gift_jax.runtime import checksums, hosts
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def _append_line(path: pathlib.Path, row: Row) -> None:
     """
     if not hosts.is_primary():
         return
-    line = json.dumps(row) + "\n"
+    line = json.dumps(checksums.with_checksum(row)) + "\n"
     # The last line of a writer that was killed may be half there.
     if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
         line = "\n" + line
@@ -155,7 +155,7 @@ def _read_lines(
         if not line and number == len(lines):
             continue
         try:
-            row = json.loads(line.decode())
+            row = checksums.without_checksum(json.loads(line.decode()))
             check(row)
         except UnicodeDecodeError:
             wrong.setdefault("not UTF-8", []).append(number)

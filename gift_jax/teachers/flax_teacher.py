@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from gift_jax.data.preprocess import Preprocess
 from gift_jax.models import variables as variables_lib
-from gift_jax.runtime import hosts
+from gift_jax.runtime import checksums, hosts
 from gift_jax.teachers import base
 
 VARIABLES_DIRECTORY = "variables"
@@ -94,6 +94,7 @@ def save_teacher(directory: pathlib.Path, variables: Any) -> None:
     """
     if hosts.is_primary():
         variables_lib.save_variables(directory / VARIABLES_DIRECTORY, variables)
+        checksums.seal(directory / VARIABLES_DIRECTORY)
 
 
 def load_teacher(
@@ -102,8 +103,17 @@ def load_teacher(
     """Reads what `save_teacher` wrote.
 
     Raises:
+      CheckpointError: it is damaged.
       CheckpointMismatchError: it belongs to another model.
     """
+    try:
+        # Those of earlier versions have none.
+        if (directory / VARIABLES_DIRECTORY / checksums.FILE).exists():
+            checksums.verify(directory / VARIABLES_DIRECTORY)
+    except checksums.DamagedError as error:
+        raise variables_lib.CheckpointError(
+            f"{directory} is damaged: {error}; delete it to have it made anew"
+        ) from error
     shapes = variable_shapes(model, image_shape)
     return variables_lib.load_variables(directory / VARIABLES_DIRECTORY, like=shapes)
 

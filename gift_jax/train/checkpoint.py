@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from gift_jax import optimizers
 from gift_jax.models import variables as variables_lib
 from gift_jax.models.variables import CheckpointError, CheckpointMismatchError
-from gift_jax.runtime import hosts
+from gift_jax.runtime import checksums, hosts
 from gift_jax.train.step import TrainState
 
 _log = logging.getLogger(__name__)
@@ -29,22 +29,23 @@ _EVALUATED = "evaluation_variables"
 # A state, and the progress it was saved with.
 Restored = tuple[TrainState, dict[str, Any]]
 
-# What Orbax and TensorStore raise for files that are damaged or missing.
-_UNREADABLE = (ValueError, KeyError, OSError)
-
 
 class Checkpoints:
     """The checkpoints of one run: the latest `keep`, and the best.
 
     Saving is asynchronous; leaving the `with` block waits for what is under way.
     All hosts open the checkpoints and call every method together. The number of a
-    checkpoint is that of the optimizer's steps before it.
+    checkpoint is that of the optimizer's steps before it. Those whose files are not
+    those that were written are set aside when the checkpoints are opened.
 
     Args:
       directory: Created if absent.
       keep: How many of the latest checkpoints to keep.
       identity: What the state belongs to, such as the names of model and
         optimizer. It is stored, and must be equal when a state is restored.
+
+    Raises:
+      CheckpointError: there are checkpoints, and all are damaged.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Checkpoints:
         self._directory = directory.resolve()
         if hosts.is_primary():
             self._directory.mkdir(parents=True, exist_ok=True)
+            self._set_damaged_aside()
         hosts.barrier(f"{directory} is there")
         self._manager = ocp.CheckpointManager(
             self._directory,
@@ -65,6 +67,7 @@ class Checkpoints:
                 read_only=not hosts.is_primary(),
                 cleanup_tmp_directories=hosts.is_primary(),
                 multiprocessing_options=variables_lib.alone(),
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
                 # Without it the metrics are not stored, and forgotten by a restart.
                 best_fn=_top1,
                 preservation_policy=policies.AnyPreservationPolicy(
@@ -150,9 +153,7 @@ class Checkpoints:
             )
 
     def restore_latest(self, state: TrainState) -> Restored | None:
-        """The latest checkpoint that can be read, or None where there is none.
-
-        Those after it are set aside, so that their steps can be saved again.
+        """The latest checkpoint, or None where there is none.
 
         Args:
           state: A state of the same model and optimizer, for its structure.
@@ -162,50 +163,45 @@ class Checkpoints:
 
         Raises:
           CheckpointMismatchError: it was saved by another model or optimizer.
-          CheckpointError: there are checkpoints, and none can be read.
+          DamagedError: a host other than the primary reads another one.
         """
-        if hosts.is_primary():
-            step, restored = self._latest_readable(state)
-            hosts.broadcast(step)
-            return restored
-        step = hosts.broadcast(None)
-        return None if step is None else self._restore(step, state)
+        step = hosts.broadcast(self._manager.latest_step())
+        if step is None:
+            return None
+        if not hosts.is_primary():
+            checksums.verify(self._directory / str(step))
+        return self._restore(step, state)
 
-    def _latest_readable(
-        self, state: TrainState
-    ) -> tuple[int, Restored] | tuple[None, None]:
-        reasons: dict[int, str] = {}
-        for step in sorted(self._manager.all_steps(), reverse=True):
+    def _set_damaged_aside(self) -> None:
+        reasons: dict[pathlib.Path, str] = {}
+        steps = ocp.utils.checkpoint_steps(self._directory)
+        for path in (self._directory / str(s) for s in sorted(steps, reverse=True)):
             try:
-                restored = self._restore(step, state)
-            except CheckpointMismatchError:
-                raise
-            except _UNREADABLE as error:
-                reasons[step] = variables_lib.reason(error)
-            else:
-                self._set_aside(reasons)
-                return step, restored
-        if reasons:
+                checksums.verify(path)
+            except (checksums.DamagedError, OSError) as error:
+                reasons[path] = str(error)
+        if reasons and len(reasons) == len(steps):
             raise CheckpointError(
                 f"no checkpoint in {self._directory} can be read:\n"
-                + "\n".join(f"  {step}: {reason}" for step, reason in reasons.items())
+                + "\n".join(f"  {p.name}: {reason}" for p, reason in reasons.items())
                 + f"\nDelete {self._directory} to train from the start."
             )
-        return None, None
-
-    def _set_aside(self, unreadable: Mapping[int, str]) -> None:
-        for step, reason in unreadable.items():
-            path = self._directory / str(step)
-            aside = path.with_name(f"unreadable-{step}")
+        for path, reason in reasons.items():
+            aside = path.with_name(f"unreadable-{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
             _log.warning(
-                "checkpoint %s cannot be read (%s): moved to %s, an older one is used",
+                "checkpoint %s cannot be read (%s): moved to %s, another one is used",
                 path,
                 reason,
                 aside.name,
             )
-        self._manager.reload()
+
+    def _seal(self) -> None:
+        """Writes the checksums of the checkpoint that is about to get its name."""
+        for path in self._directory.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
+            # Orbax writes the time into its own record afterwards.
+            checksums.seal(path, but="_CHECKPOINT_METADATA")
 
     def _restore(self, step: int, state: TrainState) -> Restored:
         identity = self._manager.restore(
@@ -254,11 +250,18 @@ def restore_weights(run_directory: pathlib.Path, state: TrainState) -> TrainStat
 
     Raises:
       FileNotFoundError: there is no checkpoint.
+      CheckpointError: it is damaged.
       CheckpointMismatchError: the weights are those of another model.
     """
-    variables = variables_lib.load_variables(
-        latest_weights(run_directory), like=state.variables
-    )
+    path = latest_weights(run_directory)
+    try:
+        checksums.verify(path.parent)
+    except checksums.DamagedError as error:
+        raise CheckpointError(
+            f"{path.parent} is damaged: {error}; delete it to start from the "
+            "checkpoint before"
+        ) from error
+    variables = variables_lib.load_variables(path, like=state.variables)
     # A schedule-free optimizer's state holds a copy of the parameters.
     opt_state = optimizers.with_learning_rate(
         state.tx.init(variables["params"]),

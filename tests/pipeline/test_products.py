@@ -206,6 +206,40 @@ def test_a_damaged_recipe_is_an_error_that_says_what_to_do(product, content):
         product.is_finished()
 
 
+@pytest.mark.parametrize(
+    "content", [b"{", b"\xff\xfe", b'{"top1": 51.0, "checksum": 0}']
+)
+def test_a_damaged_record_is_set_aside_and_the_product_finished_again(
+    product, caplog, content
+):
+    make(product)
+    done = product.directory / "done.json"
+    done.write_bytes(content)
+    with pytest.raises(WorkdirError, match=r"done\.json"):
+        product.record()
+    assert not product.is_finished()
+    assert f"{done} is damaged: moved to unreadable-done.json" in caplog.text
+    assert (product.directory / "unreadable-done.json").read_bytes() == content
+    make(product, resumable=True)
+    assert product.record() == {"images": 100}
+
+
+def test_every_bit_of_a_record_counts(product):
+    make(product)
+    done = product.directory / "done.json"
+    whole = done.read_bytes()
+    for bit in range(8 * len(whole)):
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        done.write_bytes(changed)
+        try:
+            record = product.record()
+        except WorkdirError:
+            continue
+        # White space, or the name of the checksum: no number, and no name of one.
+        assert record["images"] == 100
+
+
 # --- Directories that cannot be used ------------------------------------------------
 
 

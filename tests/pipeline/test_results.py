@@ -11,6 +11,7 @@ import pytest
 
 import gift_jax
 from gift_jax.pipeline import results
+from gift_jax.runtime import checksums
 
 ROOT = pathlib.Path(gift_jax.__file__).parents[1]
 ROW = {
@@ -74,7 +75,21 @@ def test_rows_are_read_as_they_were_appended(tmp_path):
     for one in rows:
         results.append_result(tmp_path, one)
     assert results.read_results(tmp_path) == rows
-    assert [json.loads(line) for line in file_of(tmp_path).open()] == rows
+    assert [json.loads(line) for line in file_of(tmp_path).open()] == [
+        checksums.with_checksum(one) for one in rows
+    ]
+
+
+def test_a_row_that_was_damaged_is_passed_over_and_written_again(tmp_path):
+    for one in (row("a", top1_last=30.0), row("b", top1_last=40.0)):
+        results.append_result(tmp_path, one)
+    text = file_of(tmp_path).read_text()
+    file_of(tmp_path).write_text(text.replace("40.0", "50.0"))
+    rows, skipped = results.latest_rows(tmp_path)
+    assert rows == [row("a", top1_last=30.0)]
+    assert len(skipped) == 1 and skipped[0].startswith("line 2: its checksum is")
+    results.append_result(tmp_path, row("b", top1_last=40.0))
+    assert results.read_results(tmp_path)[1] == row("b", top1_last=40.0)
 
 
 def test_a_run_that_is_found_finished_is_not_written_again(tmp_path):
@@ -95,7 +110,7 @@ def test_of_a_run_that_was_made_anew_the_new_row_counts(tmp_path):
 @pytest.mark.parametrize("kept", [1, 20, 0.5, -2])
 def test_the_half_line_of_a_killed_writer_is_passed_over(tmp_path, kept):
     results.append_result(tmp_path, row("a"))
-    line = json.dumps(row("killed"))
+    line = json.dumps(checksums.with_checksum(row("killed")))
     half = line[: int(len(line) * kept) if isinstance(kept, float) else kept]
     with file_of(tmp_path).open("a") as stream:
         stream.write(half)
@@ -103,7 +118,8 @@ def test_the_half_line_of_a_killed_writer_is_passed_over(tmp_path, kept):
     results.append_result(tmp_path, row("b"))
     assert results.read_results(tmp_path) == [row("a"), row("b")]
     lines = file_of(tmp_path).read_text().splitlines()
-    assert lines == [json.dumps(row("a")), half, json.dumps(row("b"))]
+    a, b = (json.dumps(checksums.with_checksum(row(name))) for name in "ab")
+    assert lines == [a, half, b]
     results.append_result(tmp_path, row("killed"))
     assert results.read_results(tmp_path)[-1] == row("killed")
 
@@ -161,7 +177,9 @@ def test_a_choice_made_again_counts(tmp_path):
     for one in (first, other, second, second, first, other):
         results.append_tuning(tmp_path, one)
     lines = (tmp_path / results.TUNING_FILE).read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [first, other, second, first]
+    assert [checksums.without_checksum(json.loads(line)) for line in lines] == [
+        first, other, second, first
+    ]  # fmt: skip
     assert results.latest_choices(tmp_path) == ([first, other], [])
 
 

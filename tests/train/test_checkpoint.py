@@ -3,6 +3,7 @@
 import functools
 import multiprocessing
 import resource
+import shutil
 from concurrent import futures
 
 import jax
@@ -188,36 +189,65 @@ def progress_of(path, epochs=(), keep=2):
     return restored and restored[1]
 
 
-@pytest.mark.parametrize(
-    ("damaged", "how"),
-    [
-        ("variables/manifest.ocdbt", "truncated"),
-        ("variables/d/*", "truncated"),
-        ("variables/d/*", "changed"),
-        ("variables/d/*", "deleted"),
-        ("optimizer/manifest.ocdbt", "changed"),
-        ("optimizer/d/*", "truncated"),
-        ("progress/metadata", "truncated"),
-        ("identity/metadata", "deleted"),
-    ],
-)
-def test_a_damaged_checkpoint_is_set_aside(tmp_path, caplog, damaged, how):
-    assert progress_of(tmp_path, [1, 2]) is None
-    (file,) = (tmp_path / "2").glob(damaged)
-    content = file.read_bytes()
-    middle = len(content) // 2
-    if how == "deleted":
-        file.unlink()
-    elif how == "truncated":
-        file.write_bytes(content[:middle])
-    else:
-        changed = bytes([content[middle] ^ 255])
-        file.write_bytes(content[:middle] + changed + content[middle + 1 :])
-    # The one before is used, and the same step is saved again.
-    assert progress_of(tmp_path, [2]) == {"epoch": 1}
-    assert f"{tmp_path / '2'} cannot be read" in caplog.text
-    assert (tmp_path / "unreadable-2").is_dir()
-    assert progress_of(tmp_path) == {"epoch": 2}
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory):
+    """Their directory, and all files of the later one."""
+    directory = tmp_path_factory.mktemp("two")
+    with open_checkpoints(directory, keep=2) as checkpoints:
+        for step in (1, 2):
+            state = stepped(make_state(seed=step))
+            checkpoints.save(step, state, {"epoch": step}, top1=float(step))
+    found = sorted(p for p in (directory / "2").rglob("*") if p.is_file())
+    return directory, [path.relative_to(directory) for path in found]
+
+
+@pytest.mark.parametrize("how", ["flipped", "truncated", "deleted"])
+def test_damage_of_any_file_sets_a_checkpoint_aside(
+    two_checkpoints, tmp_path, caplog, how
+):
+    directory, files = two_checkpoints
+    # Orbax's own, in which nothing of a state stands.
+    own = {"2/_CHECKPOINT_METADATA", "2/commit_success.txt"}
+    rng = np.random.default_rng(0)
+    for number, file in enumerate(files):
+        copy = tmp_path / str(number)
+        shutil.copytree(directory, copy)
+        content = (copy / file).read_bytes()
+        if how == "deleted":
+            (copy / file).unlink()
+        elif how == "truncated":
+            (copy / file).write_bytes(content[: len(content) // 2])
+        else:
+            bit = int(rng.integers(8 * len(content)))
+            changed = bytearray(content)
+            changed[bit // 8] ^= 1 << bit % 8
+            (copy / file).write_bytes(changed)
+        open_checkpoints(copy, keep=2).__exit__(None, None, None)
+        is_damaged = str(file) not in own
+        assert (copy / "unreadable-2").is_dir() == is_damaged, file
+        assert (f"{copy / '2'} cannot be read" in caplog.text) == is_damaged
+    # One that Orbax does not see is no checkpoint; then the one before is used, too.
+    assert len(files) > 20
+
+
+def test_the_checkpoint_before_a_damaged_one_is_used(two_checkpoints, tmp_path):
+    shutil.copytree(two_checkpoints[0], tmp_path / "c")
+    (tmp_path / "c" / "2" / "metrics" / "metrics").write_text("{")
+    with open_checkpoints(tmp_path / "c", keep=2) as checkpoints:
+        restored = checkpoints.restore_latest(make_state())
+        assert restored is not None and restored[1] == {"epoch": 1}
+        assert_trees_equal(restored[0].params, stepped(make_state(seed=1)).params)
+        # The same step is saved again.
+        checkpoints.save(2, restored[0], {"epoch": 2})
+    assert progress_of(tmp_path / "c") == {"epoch": 2}
+
+
+def test_damaged_weights_start_no_other_run(two_checkpoints, tmp_path):
+    shutil.copytree(two_checkpoints[0], tmp_path / "run" / "checkpoints")
+    (file,) = (tmp_path / "run" / "checkpoints" / "2" / "variables" / "d").iterdir()
+    file.write_bytes(file.read_bytes()[::-1])
+    with pytest.raises(checkpoint.CheckpointError, match="delete it to start from"):
+        checkpoint.restore_weights(tmp_path / "run", make_state())
 
 
 def test_if_all_are_damaged_nothing_is_touched(tmp_path):
