@@ -1,6 +1,7 @@
 """MobileNetV2 as in torchvision, and the block that EfficientNet shares with it."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gift_jax.models import initializers, layers
+from gift_jax.runtime.errors import InputError
 
 # (expansion, channels, blocks, stride of the first block): table 2 of Sandler et al.
 # (arXiv 1801.04381), torchvision/models/mobilenetv2.py.
@@ -21,6 +23,17 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
+
+
+def scaled(channels: int, width_mult: float) -> int:
+    """Channels of a wider or narrower network, a multiple of 8 (torchvision).
+
+    >>> scaled(32, 0.5), scaled(24, 0.35), scaled(16, 1.4)
+    (16, 8, 24)
+    """
+    exact = channels * width_mult
+    rounded = max(8, int(exact + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * exact else rounded + 8
 
 
 class InvertedResidual(nn.Module):
@@ -84,19 +97,31 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """MobileNetV2 of width 1 (torchvision/models/mobilenetv2.py, mobilenet_v2).
+    """MobileNetV2 (torchvision/models/mobilenetv2.py, mobilenet_v2).
 
-    Training draws a dropout mask: `apply` needs `rngs={"dropout": key}`.
+    Training draws a dropout mask: `apply` needs `rngs={"dropout": key}`. The modified
+    form, for small images, does not reduce them in the stem and the second stage
+    (chenyaofo/pytorch-cifar-models, mobilenetv2.py).
 
     Attributes:
+        modified: The variant for small images.
         num_classes: Length of the logits.
+        width_mult: Factor of the channels.
         dtype: Dtype of the computation; parameters and logits are float32.
         axis_name: Mapped axis over which batch norm averages while training.
     """
 
+    modified: bool
     num_classes: int
+    width_mult: float = 1.0
     dtype: Any = jnp.float32
     axis_name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InputError for a width that is none."""
+        super().__post_init__()
+        if not 0 < self.width_mult < math.inf:
+            raise InputError(f"width_mult is {self.width_mult}, but must be positive.")
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
@@ -117,12 +142,17 @@ class MobileNetV2(nn.Module):
         norm = functools.partial(
             layers.batch_norm, train=train, axis_name=self.axis_name, dtype=self.dtype
         )
-        x = nn.relu6(norm(name="stem_bn")(conv(32, 3, 2, name="stem_conv")(images)))
+        stem = conv(
+            scaled(32, self.width_mult), 3, 1 if self.modified else 2, name="stem_conv"
+        )
+        x = nn.relu6(norm(name="stem_bn")(stem(images)))
         index = 0
-        for expansion, features, blocks, stride in STAGES:
+        for stage, (expansion, features, blocks, stride) in enumerate(STAGES):
+            if self.modified and stage == 1:
+                stride = 1
             for i in range(blocks):
                 x = InvertedResidual(
-                    features=features,
+                    features=scaled(features, self.width_mult),
                     expansion=expansion,
                     kernel_size=3,
                     stride=stride if i == 0 else 1,
@@ -135,7 +165,8 @@ class MobileNetV2(nn.Module):
                     name=f"block{index}",
                 )(x)
                 index += 1
-        x = nn.relu6(norm(name="head_bn")(conv(1280, 1, name="head_conv")(x)))
+        last = scaled(1280, max(1.0, self.width_mult))
+        x = nn.relu6(norm(name="head_bn")(conv(last, 1, name="head_conv")(x)))
         x = layers.Dropout(0.2, train)(x.mean((1, 2)))
         return nn.Dense(
             self.num_classes,

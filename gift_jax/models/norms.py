@@ -81,7 +81,13 @@ class BatchNorm(nn.Module):
 
 
 class InstanceNorm(nn.Module):
-    """Instance norm (torch.nn.GroupNorm with one channel per group)."""
+    """Instance norm (torch.nn.GroupNorm with one channel per group).
+
+    Attributes:
+        dtype: Dtype of the result; parameters are float32.
+    """
+
+    dtype: Any = jnp.float32
 
     @nn.compact
     def affine(self, x: jax.Array) -> Affine:
@@ -97,6 +103,10 @@ class InstanceNorm(nn.Module):
         moments = _moments(x, (1, 2))
         affine = jax.vmap(_affine, (0, 0, None, None))(*moments, scale, bias)
         return jax.tree.map(lambda a: jnp.expand_dims(a, (1, 2)), affine)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (B, H, W, C) to the same shape."""
+        return self.affine(x)(x).astype(self.dtype)
 
 
 def _parameters(

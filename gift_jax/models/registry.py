@@ -16,7 +16,9 @@ from gift_jax.models.convnet import ConvNet
 from gift_jax.models.efficientnet import EfficientNetB0
 from gift_jax.models.mobilenet import MobileNetV2
 from gift_jax.models.resnet import ResNet
-from gift_jax.models.vgg import VGG11
+from gift_jax.models.vgg import CONVOLUTIONS, VGG
+from gift_jax.models.vit import VisionTransformer
+from gift_jax.models.wide_resnet import WideResNet
 from gift_jax.runtime.devices import AXIS
 from gift_jax.runtime.errors import InputError
 
@@ -27,11 +29,16 @@ _RESNETS = {
     "resnet101": partial(ResNet, stage_sizes=(3, 4, 23, 3), bottleneck=True),
 }
 
+_VIT = partial(VisionTransformer, depth=12, patch_size=16)
+
 #: Every model by name: its class with the arguments that the name stands for.
 MODELS: Mapping[str, partial[Any]] = MappingProxyType(
     {
         **{f"conv{depth}": partial(ConvNet, depth=depth) for depth in range(1, 9)},
-        **{name: partial(net, modified=False) for name, net in _RESNETS.items()},
+        **{
+            name: partial(net, modified=False, norm="batch")
+            for name, net in _RESNETS.items()
+        },
         **{
             f"{name}_modified": partial(net, modified=True)
             for name, net in _RESNETS.items()
@@ -40,9 +47,17 @@ MODELS: Mapping[str, partial[Any]] = MappingProxyType(
             f"resnet{6 * blocks + 2}": partial(CifarResNet, blocks=blocks)
             for blocks in (3, 5, 7, 9, 18)
         },
-        "mobilenet_v2": partial(MobileNetV2),
+        "wrn": partial(WideResNet),
+        "mobilenet_v2": partial(MobileNetV2, modified=False),
+        "mobilenet_v2_modified": partial(MobileNetV2, modified=True),
         "efficientnet_b0": partial(EfficientNetB0),
-        "vgg11": partial(VGG11),
+        **{
+            f"vgg{depth}{suffix}": partial(VGG, depth=depth, batch_norm=bool(suffix))
+            for suffix in ("", "_bn")
+            for depth in CONVOLUTIONS
+        },
+        "vit_t_16": partial(_VIT, width=192, heads=3),
+        "vit_s_16": partial(_VIT, width=384, heads=6),
     }
 )
 
@@ -69,9 +84,11 @@ def create_model(
         **options: For every model `dtype` ("float32" or "bfloat16": what activations
             are computed in; parameters and logits stay float32) and `axis_name` (None,
             or the pmapped axis over which batch norm averages while training). For
-            conv{depth} also `width` (default 128) and `norm` ("batch", "instance" or
-            "none"), for resnet20 to resnet110 `shortcut` ("pad" or "projection"): see
-            `model_options`.
+            those of `model_options`: conv{depth} has `width` (default 128) and `norm`
+            ("batch", "instance" or "none"), resnet{depth}_modified `norm` ("batch" or
+            "instance"), resnet20 to resnet110 `shortcut` ("pad" or "projection"), wrn
+            `depth` and `widen`, mobilenet_v2 `width_mult`, vgg{depth} and
+            vgg{depth}_bn `head` ("imagenet", "cifar" or "linear").
 
     Returns:
         A `flax.linen.Module`.

@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gift_jax.models import initializers, layers
+from gift_jax.models import initializers, layers, norms
+from gift_jax.runtime.errors import InputError
 
 
 class BasicBlock(nn.Module):
@@ -63,7 +64,8 @@ class ResNet(nn.Module):
     """ResNet of torchvision/models/resnet.py, v1.5 (arXiv 1512.03385).
 
     The modified form, which GIFT and RDED use on CIFAR and Tiny-ImageNet, has a 3x3
-    stem of stride 1 and no max-pool (CIM data/utils/load_model.py).
+    stem of stride 1 and no max-pool (CIM data/utils/load_model.py). It is also that of
+    kuangliu/pytorch-cifar, and with instance norm that of DC (networks.py).
 
     Attributes:
         stage_sizes: Blocks of each stage; every stage after the first halves the
@@ -71,6 +73,7 @@ class ResNet(nn.Module):
         bottleneck: Bottleneck blocks instead of basic ones.
         modified: The variant for small images.
         num_classes: Length of the logits.
+        norm: "batch" or "instance".
         dtype: Dtype of the computation; parameters and logits are float32.
         axis_name: Mapped axis over which batch norm averages while training.
     """
@@ -79,8 +82,17 @@ class ResNet(nn.Module):
     bottleneck: bool
     modified: bool
     num_classes: int
+    norm: str = "batch"
     dtype: Any = jnp.float32
     axis_name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InputError for an unknown norm."""
+        super().__post_init__()
+        if self.norm not in ("batch", "instance"):
+            raise InputError(
+                f"norm is {self.norm!r}, but must be one of batch, instance."
+            )
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
@@ -98,9 +110,11 @@ class ResNet(nn.Module):
             kernel_init=initializers.kaiming_normal_fan_out,
             dtype=self.dtype,
         )
-        norm = functools.partial(
+        norm: Any = functools.partial(
             layers.batch_norm, train=train, axis_name=self.axis_name, dtype=self.dtype
         )
+        if self.norm == "instance":
+            norm = functools.partial(norms.InstanceNorm, dtype=self.dtype)
         if self.modified:
             # The stem is replaced after torchvision has drawn its weights, so it keeps
             # the default of torch.nn.Conv2d.

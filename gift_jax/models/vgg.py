@@ -1,4 +1,4 @@
-"""VGG-11 as in torchvision."""
+"""VGG as in torchvision, with or without batch norm, and its forms for small images."""
 
 import functools
 from typing import Any
@@ -10,38 +10,58 @@ import jax.numpy as jnp
 from gift_jax.models import initializers, layers
 from gift_jax.runtime.errors import InputError
 
-# Channels of the convolutions between max-pools: configuration A of Simonyan and
-# Zisserman (arXiv 1409.1556), torchvision/models/vgg.py.
-STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
-POOLED_SIZE = 7
-MINIMUM_IMAGE_SIZE = 2 ** len(STAGES)
+# Channels of the stages between max-pools, and how many convolutions each stage has:
+# configurations A, B, D and E of Simonyan and Zisserman (arXiv 1409.1556),
+# torchvision/models/vgg.py.
+CHANNELS = (64, 128, 256, 512, 512)
+CONVOLUTIONS = {
+    11: (1, 1, 2, 2, 2),
+    13: (2, 2, 2, 2, 2),
+    16: (2, 2, 3, 3, 3),
+    19: (2, 2, 4, 4, 4),
+}
+# (units of both hidden linear layers, side of the map that they read): of torchvision,
+# of chenyaofo/pytorch-cifar-models (vgg.py), and the one linear layer of
+# kuangliu/pytorch-cifar (vgg.py) and DC (networks.py, VGG).
+HEADS = {"imagenet": (4096, 7), "cifar": (512, 1), "linear": (0, 1)}
+MINIMUM_IMAGE_SIZE = 2 ** len(CHANNELS)
 
 
-class VGG11(nn.Module):
-    """VGG-11 without batch norm (torchvision/models/vgg.py, vgg11).
+class VGG(nn.Module):
+    """VGG-11, 13, 16 or 19 (torchvision/models/vgg.py).
 
     Training draws dropout masks: `apply` needs `rngs={"dropout": key}`.
 
     Attributes:
+        depth: Layers with weights.
+        batch_norm: Whether a batch norm follows every convolution.
         num_classes: Length of the logits.
         image_size: Height and width of the images, at least 32.
+        head: A key of `HEADS`.
         dtype: Dtype of the computation; parameters and logits are float32.
-        axis_name: Without effect, since there are no batch statistics; taken so that
-            every model is built by the same call.
+        axis_name: Mapped axis over which batch norm averages while training.
     """
 
+    depth: int
+    batch_norm: bool
     num_classes: int
     image_size: int
+    head: str = "imagenet"
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuses images that the max-pools would shrink to nothing."""
+        """Refuses unknown heads and images that the max-pools shrink to nothing."""
         super().__post_init__()
+        if self.head not in HEADS:
+            raise InputError(
+                f"vgg{self.depth}: head is {self.head!r}, but must be one of "
+                f"{', '.join(HEADS)}."
+            )
         if self.image_size < MINIMUM_IMAGE_SIZE:
             raise InputError(
-                f"vgg11 halves the image {len(STAGES)} times and needs image_size >= "
-                f"{MINIMUM_IMAGE_SIZE}, got {self.image_size}."
+                f"vgg{self.depth} halves the image {len(CHANNELS)} times and needs "
+                f"image_size >= {MINIMUM_IMAGE_SIZE}, got {self.image_size}."
             )
 
     @nn.compact
@@ -50,7 +70,7 @@ class VGG11(nn.Module):
 
         Args:
             images: (B, image_size, image_size, channels) float, normalised.
-            train: Drop units of the two hidden linear layers.
+            train: Drop units of the hidden linear layers; use batch statistics.
 
         Returns:
             (B, num_classes) float32.
@@ -61,17 +81,22 @@ class VGG11(nn.Module):
             kernel_init=initializers.kaiming_normal_fan_out,
             dtype=self.dtype,
         )
+        norm = functools.partial(
+            layers.batch_norm, train=train, axis_name=self.axis_name, dtype=self.dtype
+        )
         dense = functools.partial(nn.Dense, kernel_init=initializers.normal_001)
         x = images
         index = 0
-        for stage in STAGES:
-            for features in stage:
-                x = nn.relu(conv(features, 3, name=f"conv{index}")(x))
+        for features, size in zip(CHANNELS, CONVOLUTIONS[self.depth], strict=True):
+            for _ in range(size):
+                x = conv(features, 3, name=f"conv{index}")(x)
+                x = nn.relu(norm(name=f"bn{index}")(x) if self.batch_norm else x)
                 index += 1
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
-        x = layers.adaptive_average_pool(x, POOLED_SIZE)
+        hidden, pooled = HEADS[self.head]
+        x = layers.adaptive_average_pool(x, pooled)
         x = x.reshape(x.shape[0], -1)
-        for name in ("fc0", "fc1"):
-            x = nn.relu(dense(4096, dtype=self.dtype, name=name)(x))
+        for name in ("fc0", "fc1") if hidden else ():
+            x = nn.relu(dense(hidden, dtype=self.dtype, name=name)(x))
             x = layers.Dropout(0.5, train)(x)
         return dense(self.num_classes, dtype=jnp.float32, name="fc2")(x)

@@ -7,6 +7,7 @@ classifier last.
 """
 
 import functools
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -17,7 +18,9 @@ from gift_jax.models.convnet import ConvNet
 from gift_jax.models.efficientnet import EfficientNetB0
 from gift_jax.models.mobilenet import MobileNetV2
 from gift_jax.models.resnet import ResNet
-from gift_jax.models.vgg import VGG11
+from gift_jax.models.vgg import VGG
+from gift_jax.models.vit import VisionTransformer
+from gift_jax.models.wide_resnet import WideResNet
 from gift_jax.runtime.errors import InputError
 
 
@@ -73,28 +76,52 @@ def _convnet(model: ConvNet) -> dict[str, Table]:
     }
 
 
+# Names of projections and classifier; others occur in every combination.
+_TORCHVISION = {"torchvision": ("downsample", "fc")}
+_KUANGLIU = {"kuangliu": ("shortcut", "linear")}
+_DC = {"dc": ("shortcut", "classifier")}
+_AKAMASTER = {"akamaster": ("shortcut", "linear")}
+_CHENYAOFO = {"chenyaofo": ("downsample", "fc")}
+_MIXED = {"mixed": ("downsample", "linear"), "mixed_fc": ("shortcut", "fc")}
+
+
+def _residual_tables(
+    names: dict[str, str],
+    projected: Iterable[int],
+    head: str,
+    layouts: dict[str, tuple[str, str]],
+) -> dict[str, Table]:
+    """The tables of a ResNet, whose projections and classifier have several names.
+
+    Args:
+        names: Of all other modules.
+        projected: Stages whose first block has a projection.
+        head: Path of the classifier.
+        layouts: Names of projections and classifier.
+    """
+    tables = {}
+    for layout, (shortcut, torch_head) in layouts.items():
+        shortcuts = {
+            f"layer{stage}_0/downsample_{layer}": f"layer{stage}.0.{shortcut}.{n}"
+            for stage in projected
+            for n, layer in enumerate(("conv", "bn"))
+        }
+        tables[layout] = _table(names | shortcuts | {head: torch_head})
+    return tables
+
+
 @torch_tables.register
 def _resnet(model: ResNet) -> dict[str, Table]:
     names = {"conv1": "conv1", "bn1": "bn1"}
     for stage, size in enumerate(model.stage_sizes, start=1):
         for i in range(size):
-            block, torch_block = f"layer{stage}_{i}", f"layer{stage}.{i}"
             for layer in range(1, 4 if model.bottleneck else 3):
-                names[f"{block}/conv{layer}"] = f"{torch_block}.conv{layer}"
-                names[f"{block}/bn{layer}"] = f"{torch_block}.bn{layer}"
-            if i == 0 and (stage > 1 or model.bottleneck):
-                names[f"{block}/downsample_conv"] = f"{torch_block}.downsample.0"
-                names[f"{block}/downsample_bn"] = f"{torch_block}.downsample.1"
-    return {"torchvision": _table(names | {"fc": "fc"})}
-
-
-# Names of projections and classifier.
-_CIFAR_RESNETS = {
-    "akamaster": ("shortcut", "linear"),
-    "chenyaofo": ("downsample", "fc"),
-    "downsample, linear": ("downsample", "linear"),
-    "shortcut, fc": ("shortcut", "fc"),
-}
+                for kind in ("conv", "bn"):
+                    name = f"{kind}{layer}"
+                    names[f"layer{stage}_{i}/{name}"] = f"layer{stage}.{i}.{name}"
+    projected = range(1 if model.bottleneck else 2, 5)
+    layouts = _TORCHVISION | _KUANGLIU | _DC | _MIXED
+    return _residual_tables(names, projected, "fc", layouts)
 
 
 @torch_tables.register
@@ -105,34 +132,51 @@ def _cifar_resnet(model: CifarResNet) -> dict[str, Table]:
             for layer in ("conv1", "bn1", "conv2", "bn2"):
                 names[f"layer{stage}_{i}/{layer}"] = f"layer{stage}.{i}.{layer}"
     projected = [2, 3] if model.shortcut == "projection" else []
-    return {
-        layout: _table(
-            names
-            | {
-                f"layer{stage}_0/downsample_{layer}": f"layer{stage}.0.{shortcut}.{i}"
-                for stage in projected
-                for i, layer in enumerate(("conv", "bn"))
-            }
-            | {"linear": head}
-        )
-        for layout, (shortcut, head) in _CIFAR_RESNETS.items()
-    }
+    layouts = _AKAMASTER | _CHENYAOFO | _MIXED
+    return _residual_tables(names, projected, "linear", layouts)
 
 
 @torch_tables.register
-def _vgg11(model: VGG11) -> dict[str, Table]:
+def _wide_resnet(model: WideResNet) -> dict[str, Table]:
+    names = {"conv1": "conv1"}
+    for stage in range(1, 4):
+        for i in range(model.blocks):
+            for layer in ("bn1", "conv1", "bn2", "conv2"):
+                names[f"block{stage}_{i}/{layer}"] = f"block{stage}.layer.{i}.{layer}"
+        if stage > 1 or model.widen > 1:
+            shortcut = f"block{stage}.layer.0.convShortcut"
+            names[f"block{stage}_0/shortcut"] = shortcut
+    return {"xternalz": _table(names | {"bn1": "bn1", "fc": "fc"})}
+
+
+@torch_tables.register
+def _vgg(model: VGG) -> dict[str, Table]:
     table: Table = {}
-    position = 0
-    for stage in vgg.STAGES:
-        for _ in stage:
-            table[f"conv{len(table)}"] = TorchModule(f"features.{position}")
-            position += 2  # convolution, activation
+    index = position = 0
+    for size in vgg.CONVOLUTIONS[model.depth]:
+        for _ in range(size):
+            table[f"conv{index}"] = TorchModule(f"features.{position}")
+            if model.batch_norm:
+                table[f"bn{index}"] = TorchModule(f"features.{position + 1}")
+            index += 1
+            position += 3 if model.batch_norm else 2  # with the activation
         position += 1  # pool
-    pooled = (vgg.STAGES[-1][-1], vgg.POOLED_SIZE, vgg.POOLED_SIZE)
-    table["fc0"] = TorchModule("classifier.0", pooled)
+    hidden, side = vgg.HEADS[model.head]
+    if not hidden:
+        return {"kuangliu": table | {"fc2": TorchModule("classifier")}}
+    table["fc0"] = TorchModule("classifier.0", (vgg.CHANNELS[-1], side, side))
     table["fc1"] = TorchModule("classifier.3")
     table["fc2"] = TorchModule("classifier.6")
     return {"torchvision": table}
+
+
+@torch_tables.register
+def _vision_transformer(model: VisionTransformer) -> dict[str, Table]:
+    names = {"patch_embed": "patch_embed.proj"}
+    for i in range(model.depth):
+        for layer in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2"):
+            names[f"block{i}/{layer.split('.')[-1]}"] = f"blocks.{i}.{layer}"
+    return {"timm": _table(names | {"norm": "norm", "head": "head"})}
 
 
 @torch_tables.register

@@ -43,14 +43,14 @@ class _Slot(NamedTuple):
         if len(self.shape) == 4:
             height, width, inputs, outputs = self.shape
             return outputs, inputs, height, width
-        return self.shape[::-1]
+        return self.shape[::-1] if len(self.shape) == 2 else self.shape
 
     def from_torch(self, tensor: np.ndarray) -> np.ndarray:
         if self.flattened:
             tensor = tensor.reshape(-1, *self.flattened)
         if tensor.ndim == 4:
             return tensor.transpose(2, 3, 1, 0).reshape(self.shape)
-        return tensor.T
+        return tensor.T if tensor.ndim == 2 else tensor
 
     def to_torch(self, array: np.ndarray) -> np.ndarray:
         if self.flattened:
@@ -58,7 +58,7 @@ class _Slot(NamedTuple):
             array = array.reshape(height, width, channels, -1)
         if array.ndim == 4:
             return array.transpose(3, 2, 0, 1).reshape(self.torch_shape)
-        return array.T
+        return array.T if array.ndim == 2 else array
 
 
 def import_torch(
@@ -220,9 +220,11 @@ def _slots(
     shapes = jax.eval_shape(module.init, jax.random.key(0), images)
     slots = {}
     for path, leaf in flatten_dict(shapes).items():
-        torch_module = table["/".join(path[1:-1])]
-        flattened = torch_module.flattened if path[-1] == "kernel" else None
-        name = f"{torch_module.name}.{_TORCH_LEAVES[path[-1]]}"
+        flattened, name = None, path[-1]  # of a parameter of the network itself
+        if len(path) > 2:
+            torch_module = table["/".join(path[1:-1])]
+            flattened = torch_module.flattened if path[-1] == "kernel" else None
+            name = f"{torch_module.name}.{_TORCH_LEAVES[path[-1]]}"
         slots[name] = _Slot(path, leaf.shape, flattened)
     return slots
 

@@ -38,6 +38,12 @@ def test_stochastic_depth_drops_the_branch_of_whole_examples():
     assert abs(kept.sum() - 300) < 40
 
 
+def test_the_modified_form_keeps_the_size_of_small_images():
+    # chenyaofo/pytorch-cifar-models (mobilenetv2.py): reduced three times, not five.
+    sides = [side for side, _ in sizes("mobilenet_v2_modified", 32, "block")]
+    assert sides == 3 * [32] + 3 * [16] + 7 * [8] + 4 * [4]
+
+
 def test_blocks_have_the_sizes_of_table_2():
     # Of the paper, arXiv 1801.04381, with images of 224 pixels.
     found = sizes("mobilenet_v2", 224, "block")

@@ -19,7 +19,8 @@ from gift_jax.models.registry import check_model
 from gift_jax.runtime.errors import InputError
 
 # (classes, image size, parameters). Sources of the counts: torchvision's `num_params`
-# (resnet, mobilenet_v2, efficientnet_b0, vgg11); for the modified ResNets less the
+# (resnet, mobilenet_v2, efficientnet_b0, vgg); timm's (vit: 5.7M and 22.1M); Zagoruyko
+# and Komodakis (WRN-28-10: 36.5M); for the modified ResNets less the
 # 7x7 stem, plus the 3x3 one: 64 * 3 * (49 - 9) = 7680 fewer; akamaster's README (0.27M,
 # 0.46M, 0.66M, 0.85M, 1.7M); for ConvNets the sum over their layers, and 320,010 is
 # also what Dataset Condensation reports for the ConvNet-3 on CIFAR-10.
@@ -45,9 +46,20 @@ PARAMETERS = {
     "resnet44": (10, 32, 658_586),
     "resnet56": (10, 32, 853_018),
     "resnet110": (10, 32, 1_727_962),
+    "wrn": (10, 32, 36_479_194),
     "mobilenet_v2": (1000, 224, 3_504_872),
+    "mobilenet_v2_modified": (1000, 64, 3_504_872),
     "efficientnet_b0": (1000, 224, 5_288_548),
     "vgg11": (1000, 224, 132_863_336),
+    "vgg13": (1000, 224, 133_047_848),
+    "vgg16": (1000, 224, 138_357_544),
+    "vgg19": (1000, 224, 143_667_240),
+    "vgg11_bn": (1000, 224, 132_868_840),
+    "vgg13_bn": (1000, 224, 133_053_736),
+    "vgg16_bn": (1000, 224, 138_365_992),
+    "vgg19_bn": (1000, 224, 143_678_248),
+    "vit_t_16": (1000, 224, 5_717_416),
+    "vit_s_16": (1000, 224, 22_050_664),
 }
 
 
@@ -94,9 +106,12 @@ FAMILIES = [
     "resnet18",
     "resnet50_modified",
     "resnet20",
+    "wrn",
     "mobilenet_v2",
     "efficientnet_b0",
     "vgg11",
+    "vgg11_bn",
+    "vit_s_16",
 ]
 
 
@@ -104,7 +119,7 @@ FAMILIES = [
 def test_options_reach_every_layer(name):
     calls = traced_layers(name, train=True, dtype="bfloat16", axis_name="batch")
     batch_norms = [layer for layer, *_ in calls if isinstance(layer, norms.BatchNorm)]
-    assert bool(batch_norms) == (name != "vgg11")
+    assert bool(batch_norms) == (name not in ("vgg11", "vit_s_16"))
     for norm in batch_norms:
         assert norm.axis_name == "batch"
         assert not norm.use_running_average
@@ -165,6 +180,12 @@ def test_models_without_batch_norm_have_empty_batch_stats():
         ("conv3", {"dtype": "float16"}, r"'float16'.*float32, bfloat16"),
         ("conv6", {"image_size": 32}, r"image_size >= 64, got 32"),
         ("vgg11", {"image_size": 28}, r"image_size >= 32, got 28"),
+        ("vgg11_bn", {"head": "fc"}, r"head is 'fc'.*imagenet, cifar, linear"),
+        ("wrn", {"depth": 40, "widen": 0}, r"depth is 40 and widen 0.*10, 16, 22"),
+        ("wrn", {"depth": 26}, r"depth is 26 and widen 10.*10, 16, 22"),
+        ("mobilenet_v2", {"width_mult": 0.0}, r"width_mult is 0\.0"),
+        ("resnet18_modified", {"norm": "none"}, r"'none'.*batch, instance"),
+        ("vit_s_16", {"image_size": 30}, r"16x16 patches.*got 30"),
         ("resnet18", {"num_classes": 0}, r"num_classes is 0"),
     ],
 )
@@ -179,6 +200,11 @@ def test_refused_models(name, options, message):
 OPTIONS = {
     **{f"conv{depth}": {"width": 128, "norm": "batch"} for depth in range(1, 9)},
     **{f"resnet{depth}": {"shortcut": "pad"} for depth in (20, 32, 44, 56, 110)},
+    **{f"resnet{depth}_modified": {"norm": "batch"} for depth in (18, 34, 50, 101)},
+    "wrn": {"depth": 28, "widen": 10},
+    "mobilenet_v2": {"width_mult": 1.0},
+    "mobilenet_v2_modified": {"width_mult": 1.0},
+    **{name: {"head": "imagenet"} for name in PARAMETERS if name.startswith("vgg")},
 }
 
 

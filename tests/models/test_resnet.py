@@ -12,9 +12,9 @@ from gift_jax.models import create_model, layers
 from gift_jax.models.resnet import BasicBlock, BottleneckBlock
 
 
-def sizes(name, image_size, prefix):
+def sizes(name, image_size, prefix, **options):
     """(side, channels) of the results of blocks, in order."""
-    model = create_model(name, num_classes=10, image_size=image_size)
+    model = create_model(name, num_classes=10, image_size=image_size, **options)
 
     def call(key):
         images = jnp.zeros((1, image_size, image_size, 3))

@@ -1,4 +1,4 @@
-"""VGG-11 of torchvision: its stages, and small images."""
+"""VGG of torchvision: its stages, and small images."""
 
 import pytest
 

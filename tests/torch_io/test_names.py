@@ -11,7 +11,9 @@ NETWORKS = {
     "resnet18": 32,
     "resnet18_modified": 32,
     "resnet20": 32,
+    "wrn": 32,
     "vgg11": 32,
+    "vgg11_bn": 32,
     "mobilenet_v2": 32,
     "efficientnet_b0": 32,
 }
@@ -36,6 +38,6 @@ def test_every_module_with_weights_has_one_name(name, side):
 
 def test_resnet_names_are_torchvision_s():
     model = models.create_model("resnet18", num_classes=10, image_size=32)
-    (table,) = names.torch_tables(model).values()
+    table = names.torch_tables(model)["torchvision"]
     found = {module.name for module in table.values()}
     assert {"conv1", "bn1", "layer1.0.conv1", "layer2.0.downsample.0", "fc"} <= found

@@ -45,6 +45,8 @@ SHAPES = {
 LAYOUTS = {
     **{f"datm_{norm}": "features" for norm in ("batch", "instance", "none")},
     "resnet20_chenyaofo": "chenyaofo",
+    "resnet18_kuangliu": "kuangliu",
+    "resnet18_dc": "dc",
 }
 WITH_LOGITS = [case for case in SHAPES if case in EXPECTED]
 
@@ -104,7 +106,24 @@ def test_names_and_shapes_are_pytorchs(case):
     assert {name: array.shape for name, array in state.items()} == SHAPES[case]
 
 
-@pytest.mark.parametrize("case", WITH_LOGITS)
+# Of these, other cases have the same code.
+SLOW = (
+    "resnet18_kuangliu",
+    "resnet32_akamaster",
+    "wrn_16_2",
+    "mobilenet_chenyaofo",
+    "vgg16_bn",
+    "vgg19_chenyaofo",
+)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case
+        for case in WITH_LOGITS
+    ],
+)
 def test_imported_weights_give_pytorchs_logits(case):
     keywords = arguments(case)
     variables = import_torch(reference.seeded_state(SHAPES[case]), **keywords)
@@ -375,13 +394,15 @@ def test_half_precision_tensors_become_float32(torch, tmp_path):
 
 WITH_TORCHVISION = (
     *("resnet18", "resnet34", "resnet50", "resnet101"),
-    *("mobilenet_v2", "efficientnet_b0", "vgg11"),
+    *("mobilenet", "efficientnet_b0", "vgg"),
 )
 
 
 def torch_network(case):
     pytest.importorskip("torch")
-    if case.startswith(WITH_TORCHVISION):
+    if case.startswith("vit"):
+        pytest.importorskip("timm", exc_type=(ImportError, RuntimeError))
+    elif case not in reference.SMALL_RESNETS and case.startswith(WITH_TORCHVISION):
         # Its compiled part may not fit the PyTorch beside it.
         pytest.importorskip("torchvision", exc_type=(ImportError, RuntimeError))
     return reference.torch_network(case)
