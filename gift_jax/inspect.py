@@ -17,13 +17,12 @@ import numpy as np
 from gift_jax.data import preprocess, real
 from gift_jax.distilled import preview, readers
 from gift_jax.distilled.dataset import DistilledDataset, as_uint8, read_npz
-from gift_jax.distilled.readers import frepo
+from gift_jax.distilled.readers import arrays, frepo, torch_arrays
 from gift_jax.runtime import errors
 from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import fkd
 from gift_jax.torch_io import torch_files
 
-_TORCH_SUFFIXES = (".pt", ".pth", ".th", ".tar")
 _WORKDIR_PARTS = ("distilled", "teacher", "soft_labels", "runs", "results.jsonl")
 _RECORDS = ("recipe.json", "done.json")
 _SUM_TOLERANCE = 1e-3
@@ -53,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         facts = inspect(
-            options.path,
+            options.path.expanduser(),
             options.dataset,
             options.preview,
             max_bytes=options.max_bytes,
@@ -106,9 +105,9 @@ def _other_than_images(path: pathlib.Path, max_bytes: int | None) -> Facts | Non
     """What is said of a path that is no distilled dataset; None for those."""
     if (path / "epoch_0").is_dir():
         return _fkd_facts(path)
-    if path.is_file() and path.suffix in _TORCH_SUFFIXES:
+    if arrays.kind_of(path) == "torch":
         content = torch_files.load_torch(path, max_bytes=max_bytes)
-        if isinstance(content, dict) and {"data", "label"} <= content.keys():
+        if torch_arrays.layout(path, content) is not None:
             return None
         return [("format", "PyTorch file"), *_tensor_facts(content)]
     if readers.READERS["gift_jax"].matches(path):
@@ -257,10 +256,11 @@ def _stored_arrays(path: pathlib.Path, max_bytes: int | None) -> Any:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file())
         return {file.name: _stored_arrays(file, max_bytes) for file in files}
-    if path.suffix == ".npz":
-        return read_npz(path, max_bytes=max_bytes)
-    if path.suffix in _TORCH_SUFFIXES:
-        return torch_files.load_torch(path, max_bytes=max_bytes)
+    match arrays.kind_of(path):
+        case "npz":
+            return read_npz(path, max_bytes=max_bytes)
+        case "torch":
+            return torch_files.load_torch(path, max_bytes=max_bytes)
     return frepo.load_checkpoint(path)
 
 

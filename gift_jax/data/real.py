@@ -31,12 +31,14 @@ class RealDataset:
       test: What accuracies are reported on.
       validation: Held out of the train split, to choose learning rates on; None
         where nothing is.
+      class_names: Names of the classes in order, if they are known.
     """
 
     info: info_lib.DatasetInfo
     train: ImageSplit
     test: ImageSplit
     validation: ImageSplit | None = None
+    class_names: tuple[str, ...] = ()
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -126,6 +128,7 @@ def load_dataset(
         train=ImageSplit(train, info, train_split),
         test=ImageSplit(test, info, test_split),
         validation=ImageSplit(validation, info, "validation") if validation else None,
+        class_names=tuple(collection.classes),
     )
 
 

@@ -8,8 +8,9 @@ import dataclasses
 import functools
 import os
 import pathlib
+import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from gift_jax.runtime.errors import InputError, MissingPackageError
 # (h, w, C) uint8 array.
 Record = bytes | pathlib.Path | np.ndarray
 
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif"}
 _DIGITS_TEST_PER_CLASS = 36
 
 
@@ -47,6 +48,10 @@ class Collection(Protocol):
     @property
     def num_classes(self) -> int:
         """Number of classes."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Their names, in order."""
 
     def split(self, name: str) -> Source:
         """Opens a split; InputError for a name that is not among the splits."""
@@ -121,6 +126,7 @@ class Digits:
     """
 
     num_classes = 10
+    classes = tuple("0123456789")
 
     def split(self, name: str) -> Source:
         """See `Collection`."""
@@ -148,7 +154,7 @@ class Digits:
 
 
 class Folders:
-    """Class folders, `root/SPLIT/CLASS/**/*.jpg`; classes in sorted order.
+    """Class folders, `root/SPLIT/CLASS/**/*.jpg`; see `subfolders`, `image_files`.
 
     The order is that of torchvision's `ImageFolder`, and so that of published
     teachers, but where all classes are numbers: `10` comes after `9`. Names that
@@ -195,7 +201,7 @@ class Folders:
         paths: list[pathlib.Path] = []
         labels: list[int] = []
         for class_name in subfolders(folder):
-            found = _image_files(folder / class_name)
+            found = image_files(folder / class_name)
             if not found:
                 raise InputError(f"class folder {folder / class_name} holds no images")
             paths += found
@@ -238,7 +244,15 @@ def subfolders(folder: pathlib.Path) -> list[str]:
     return sorted(names)
 
 
-def _image_files(folder: pathlib.Path) -> list[pathlib.Path]:
+def image_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The images in a folder and in those below it, in natural order: 10 after 9.
+
+    Of any suffix in any case that Pillow reads as a picture here; other files, and what
+    begins with a dot, are passed over.
+
+    Raises:
+      InputError: an image that is no regular file, such as a pipe.
+    """
     found, unread = [], [folder]
     while unread:
         for entry in os.scandir(unread.pop()):
@@ -247,8 +261,19 @@ def _image_files(folder: pathlib.Path) -> list[pathlib.Path]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 unread.append(path)
-            elif path.suffix.lower() in _IMAGE_SUFFIXES:
+            elif is_image_name(path):
                 if not entry.is_file():
                     raise InputError(f"{path} is no regular file")
                 found.append(path)
-    return sorted(found)
+    return sorted(found, key=natural_key)
+
+
+def is_image_name(path: pathlib.Path) -> bool:
+    """Whether a file has the suffix of an image, and is none of a tool's own."""
+    return path.suffix.lower() in _IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def natural_key(path: pathlib.Path) -> tuple[list[Any], str]:
+    """Sorts the numbers in a path as numbers, and the rest as text."""
+    parts = re.split(r"([0-9]+)", str(path))
+    return [int(p) if i % 2 else p for i, p in enumerate(parts)], str(path)

@@ -53,6 +53,7 @@ class Tfds:
         feature = self._builder.info.features[self._label_key]
         self.num_classes = feature.num_classes
         self._class_order = _class_order(feature.names)
+        self.classes = [feature.names[i] for i in np.argsort(self._class_order)]
 
     def split(self, name: str) -> sources.Source:
         """See `sources.Collection`; slices such as "train[:90%]" are splits too."""

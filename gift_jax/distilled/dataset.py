@@ -10,20 +10,18 @@ import sys
 import typing
 from typing import Any, NoReturn
 
+import ml_dtypes
 import numpy as np
 
 from gift_jax.data import fingerprint, preprocess
 from gift_jax.distilled import preview
+from gift_jax.distilled import value_space as value_space_lib
 from gift_jax.runtime import unpacking
 from gift_jax.runtime.errors import InputError
 
 ARRAYS_FILE = "distilled.npz"
 METADATA_FILE = "distilled.json"
 PREVIEW_FILE = "preview.png"
-
-# Learnt pixels may stick out of [0, 1] (CIM's writer does not clamp); what lies
-# further out is not in pixel units.
-PIXEL_RANGE = (-1.0, 2.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +36,7 @@ class Metadata:
       hard_labels: How the hard labels were obtained: "class" (given with the
         images) or "argmax" (of the stored soft labels).
       learning_rate: The learning rate that was distilled with the images, if any.
+      parts: Images that were stored as one, a mosaic of them (IDC's factor squared).
     """
 
     dataset: str
@@ -46,6 +45,7 @@ class Metadata:
     source: str
     hard_labels: str = "class"
     learning_rate: float | None = None
+    parts: int = 1
 
     def __post_init__(self) -> None:
         """Raises InputError for a field of another type or a rate without meaning."""
@@ -54,6 +54,8 @@ class Metadata:
                 raise InputError(f"{name} is {getattr(self, name)!r}, expected {kind}")
         if not math.isfinite(self.learning_rate or 0):
             raise InputError(f"the learnt learning rate is {self.learning_rate}")
+        if self.parts < 1:
+            raise InputError(f"parts is {self.parts}, expected at least 1")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,8 +111,12 @@ class DistilledDataset:
 
     @property
     def ipc(self) -> int:
-        """Images per class; the largest count where classes differ."""
-        return int(np.unique(self.labels, return_counts=True)[1].max())
+        """Stored images per class, of which one may be several here (`parts`).
+
+        The largest count where classes differ.
+        """
+        most = np.unique(self.labels, return_counts=True)[1].max()
+        return int(most) // self.metadata.parts
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -136,20 +142,44 @@ def _checked_images(images: np.ndarray, *, whitened: bool) -> np.ndarray:
             f"distilled images have shape {images.shape}, expected (N, H, W, C) with "
             "N > 0 and C = 1 or 3 (channels last)"
         )
-    if not np.issubdtype(images.dtype, np.floating):
+    if not is_float(images):
         raise InputError(
             f"distilled images have dtype {images.dtype}, expected floats; divide "
             "uint8 pixels by 255"
         )
     images = _finite(images, "distilled image")
-    low, high = float(images.min()), float(images.max())
-    if not whitened and (low < PIXEL_RANGE[0] or high > PIXEL_RANGE[1]):
-        raise InputError(
-            f"distilled pixels range over [{low:.3g}, {high:.3g}], expected [0, 1] "
-            "with little overshoot: undo the normalisation, divide by 255, or give "
-            "the ZCA transform the images are whitened with"
-        )
+    if not whitened:
+        require_pixels(images)
     return images
+
+
+def is_float(array: np.ndarray) -> bool:
+    """Whether an array holds floats, of which bfloat16 is none to NumPy."""
+    return array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16
+
+
+def require_pixels(images: np.ndarray) -> None:
+    """Raises InputError where float32 images are in no space of pixels.
+
+    Learnt pixels may stick out of [0, 1]: few writers clamp them.
+    """
+    space = value_space_lib.value_space(images)
+    if space != value_space_lib.PIXELS:
+        low, high = np.percentile(images[:256], (1, 99))
+        raise InputError(
+            f"98% of the images' values lie in [{low:.3g}, {high:.3g}], their mean is "
+            f"{images[:256].mean():.3g}, expected pixels in [0, 1] with little "
+            f"overshoot; they look {_LOOKS.get(space, 'like values in ' + space)}"
+        )
+
+
+_LOOKS = {
+    value_space_lib.STANDARDISED: "standardised: undo it with the mean and standard "
+    "deviation of their channels (other statistics than those known?)",
+    value_space_lib.WHITENED: "ZCA-whitened: give the transform, or a format that has "
+    "one",
+    "mean-subtracted": "mean-subtracted: add the mean",
+}
 
 
 def _finite(values: np.ndarray, what: str) -> np.ndarray:
@@ -318,6 +348,7 @@ def _from_record(
             matrix=arrays["zca_matrix"],
             inverse=arrays["zca_inverse"],
         )
+    record = {"parts": 1, **record}  # which datasets before IDC's did not have
     fields = [field.name for field in dataclasses.fields(Metadata)]
     return DistilledDataset(
         images=images,

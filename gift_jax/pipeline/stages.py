@@ -286,7 +286,7 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
             if hosts.is_primary():
                 with contextlib.suppress(preemption.PreemptedError):
                     dataset = _new_distilled(job, teacher)
-                    _check_belongs(dataset, job.data)
+                    _check_belongs(dataset, job.data, spec.ipc)
                     distilled_lib.save_distilled(dataset, directory)
                     product.finish(
                         images=len(dataset),
@@ -309,6 +309,7 @@ def _new_distilled(job: Job, teacher: Teacher | None) -> DistilledDataset:
             dataset=job.data.info,
             ipc=spec.ipc,
             train_images=job.data.train.all_images,
+            class_names=job.data.class_names,
         )
     shown = 0
     with progress.ProgressBar(spec.name, total=100, unit="%") as bar:
@@ -326,7 +327,12 @@ def _new_distilled(job: Job, teacher: Teacher | None) -> DistilledDataset:
         )
 
 
-def _check_belongs(dataset: DistilledDataset, data: real.RealDataset) -> None:
+def _check_belongs(dataset: DistilledDataset, data: real.RealDataset, ipc: int) -> None:
+    if dataset.ipc != ipc:  # such as of a distiller of the user's own
+        raise InputError(
+            f"the distilled dataset holds {dataset.ipc} images of a class, but "
+            f"distilled.ipc is {ipc}, by which it would be named"
+        )
     if dataset.metadata.num_classes != data.info.num_classes:
         raise InputError(
             f"the distilled dataset has {dataset.metadata.num_classes} classes, but "

@@ -6,6 +6,7 @@ is its part of a recipe.
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -19,10 +20,13 @@ from gift_jax.specs.options import parse_value
 Spec = TypeVar("Spec")
 # Options of something chosen by name, sorted, as specs are hashable.
 Options = tuple[tuple[str, Any], ...]
+_PATHS = ("path", "checkpoint", "data_dir", "init_from")
 
 
 def from_section(kind: type[Spec], section: ConfigDict, **other: Any) -> Spec:
     """A spec of the fields of a section that have its fields' names.
+
+    In paths, `~` stands for the user's home.
 
     Args:
       kind: A dataclass.
@@ -31,6 +35,8 @@ def from_section(kind: type[Spec], section: ConfigDict, **other: Any) -> Spec:
     """
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     fields = {name: section[name] for name in names if name not in other}
+    for name in fields.keys() & _PATHS:
+        fields[name] = os.path.expanduser(fields[name])
     return kind(**fields, **other)
 
 

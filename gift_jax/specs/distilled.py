@@ -43,7 +43,7 @@ class DistilledSpec:
                 "place of a published set is distilled.path"
             )
         if self.source:
-            registry.find("distilled.source", self.source, readers.READERS)
+            readers.find_reader(self.source)
         if self.source and not self.path:
             raise InputError(
                 f"distilled.source is {self.source!r}, the format of a published set, "

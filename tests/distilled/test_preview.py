@@ -64,10 +64,10 @@ def test_no_more_than_20_classes_and_10_images(tmp_path):
 
 def test_overshooting_pixels_are_clipped(tmp_path):
     images = np.full((1, 32, 32, 3), -0.5)
-    images[:, :16] = 1.5
+    images[:, :24] = 1.5
     grid = picture(make_dataset(images, [0]), tmp_path)
-    assert (tile(grid, 0, 0, 32)[:16] == 255).all()
-    assert (tile(grid, 0, 0, 32)[16:] == 0).all()
+    assert (tile(grid, 0, 0, 32)[:24] == 255).all()
+    assert (tile(grid, 0, 0, 32)[24:] == 0).all()
 
 
 def test_whitened_images_are_shown_as_pixels(tmp_path):

@@ -43,3 +43,15 @@ def test_channel_statistics():
     assert base.normalization("dataset", (0.5,), (0.2,)).std == (0.2,)
     with pytest.raises(InputError, match=r"teacher\.mean and teacher\.std"):
         base.normalization("teacher", (0.5,), ())
+
+
+def test_home_is_expanded_in_paths(monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class Paths:
+        path: str
+        data_dir: str
+        name: str
+
+    monkeypatch.setenv("HOME", "/home/me")
+    section = ConfigDict({"path": "~/x.pt", "data_dir": "", "name": "~/x"})
+    assert base.from_section(Paths, section) == Paths("/home/me/x.pt", "", "~/x")

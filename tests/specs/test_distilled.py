@@ -34,7 +34,7 @@ def test_a_name_can_bring_its_own_options():
 
 
 def test_a_published_one_has_no_distiller():
-    spec = distilled(name="theirs", path="data.pt", source="gift")
+    spec = distilled(name="theirs", path="data.pt", source="torch-experiment=0")
     assert spec.distiller is None and not spec.needs_teacher
 
 
@@ -45,7 +45,9 @@ def test_a_published_one_has_no_distiller():
         ({"name": "rdde"}, "did you mean 'rded'"),
         ({"name": "rded-factr=2"}, "did you mean 'factor'"),
         ({"name": "a/b", "path": "x"}, "without '/'"),
-        ({"path": "x", "source": "gifts"}, "did you mean 'gift"),
+        ({"name": "/tmp/a", "path": "x"}, "without '/'"),
+        ({"path": "x", "source": "folder"}, "did you mean 'folders'"),
+        ({"path": "x", "source": "torch-factr=2"}, "did you mean 'factor'"),
     ],
 )
 def test_mistakes(fields, message):

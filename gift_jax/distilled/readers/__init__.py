@@ -16,7 +16,7 @@ for, is checked after it.
 import itertools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,15 +25,14 @@ from gift_jax import registry
 from gift_jax.data import info as info_lib
 from gift_jax.distilled.dataset import DistilledDataset
 from gift_jax.distilled.readers import (
-    datm,
     folders,
     frepo,
-    gift,
     native,
     npz,
     parquet,
     rcig,
     rfad,
+    torch_arrays,
 )
 from gift_jax.distilled.readers.request import Request, TrainImagesNeededError
 from gift_jax.runtime.errors import InputError
@@ -49,7 +48,7 @@ __all__ = [
 
 
 class Reader(Protocol):
-    """What the module of a format has."""
+    """What the module of a format has, and maybe `OPTIONS`, the names of some."""
 
     @property
     def LOOKS_LIKE(self) -> str:
@@ -62,11 +61,13 @@ class Reader(Protocol):
         """Reads it. Raises InputError for what is malformed."""
 
 
+# Formats that had a name of their own.
+_OLD_NAMES = {"gift": "torch", "datm": "torch"}
+
 READERS: dict[str, Reader] = {
     "gift_jax": native,
-    "gift": gift,
+    "torch": torch_arrays,
     "folders": folders,
-    "datm": datm,
     "rfad": rfad,
     "frepo": frepo,
     "rcig": rcig,
@@ -83,6 +84,7 @@ def read_distilled(
     ipc: int | None = None,
     train_images: np.ndarray | Callable[[], np.ndarray] | None = None,
     max_bytes: int | None = None,
+    class_names: Sequence[str] = (),
 ) -> DistilledDataset:
     """Reads a distilled dataset, whoever published it.
 
@@ -92,19 +94,22 @@ def read_distilled(
 
     Args:
       path: File or directory, or the id of a Hugging Face dataset.
-      source: A name in `READERS`, or "package.module:attribute" of a function of a
-        `Request` that returns a `DistilledDataset`; by default the one format that
-        what lies there has.
+      source: A name in `READERS`, maybe with options ("torch-experiment=0",
+        "torch-factor=2"), or "package.module:attribute" of a function of a `Request`
+        that returns a `DistilledDataset`; by default the one format that what lies
+        there has.
       dataset: The real dataset, by any name that `info.dataset_info` knows, or what
         is known of another one. Needed where neither the files nor the path say it.
-      ipc: Of class folders, keep ids 0 to ipc - 1. SRe2L and its successors make one
-        id after the other, so that these are the dataset of that IPC. Other formats
-        must hold as many images of a class.
+      ipc: Of class folders, keep the images of the lowest ids, or the first in natural
+        order where names have no ids. SRe2L and its successors make one id after the
+        other, so that these are the dataset of that IPC. Other formats must hold as
+        many images of a class.
       train_images: The real train images as (N, H, W, C) uint8, or a function that
         loads them: needed for whitened images, on which alone their whitening can be
         fitted (DATM, RFAD, FRePo, RCIG).
       max_bytes: How much the files may unpack to, if not a usual multiple of their
         size: what a damaged or hostile one announces is not allocated.
+      class_names: Names of the real classes in order, for folders of such names.
 
     Returns:
       The dataset; see `metadata.hard_labels` for where its hard labels come from.
@@ -116,14 +121,17 @@ def read_distilled(
         images of a class than `ipc`, or announces more than it may unpack to; the
         message names the file, what was found and what was expected.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(path).expanduser()
     if source is None:
         source = guess_source(path)
     elif not path.exists() and not (source == "parquet" and parquet.is_hub_id(path)):
         raise FileNotFoundError(f"{path} does not exist")
-    request = Request(path, dataset, ipc, train_images, max_bytes)
+    read, options = find_reader(source)
+    request = Request(
+        path, dataset, ipc, train_images, max_bytes, tuple(class_names), options
+    )
     try:
-        result = _reader(source)(request)
+        result = read(request)
         if not isinstance(result, DistilledDataset):
             raise InputError(
                 f"it gave a {type(result).__name__}, expected a DistilledDataset"
@@ -137,11 +145,27 @@ def read_distilled(
     return result
 
 
-def _reader(source: str) -> Callable[[Request], DistilledDataset]:
-    if source in READERS:
-        return READERS[source].read
-    outside: Any = registry.find("distilled.source", source, READERS)
-    return outside
+def find_reader(
+    source: str,
+) -> tuple[Callable[[Request], DistilledDataset], dict[str, str]]:
+    """What reads a format, and the options in its name.
+
+    Raises:
+      InputError: there is no such format or option.
+    """
+    if registry.is_outside(source):
+        outside: Any = registry.find("distilled.source", source, READERS)
+        return outside, {}
+    name, options = registry.split_options(source)
+    name = _OLD_NAMES.get(name, name)
+    reader = registry.find("distilled.source", name, READERS)
+    known = getattr(reader, "OPTIONS", ())
+    for option in options:
+        if option not in known:
+            raise registry.unknown_name(
+                f"option of the format {name}", option, known or ["none"]
+            )
+    return reader.read, options
 
 
 def guess_source(path: pathlib.Path) -> str:

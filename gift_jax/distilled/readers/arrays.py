@@ -2,19 +2,76 @@
 
 import pathlib
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from gift_jax.data import info, preprocess
-from gift_jax.distilled.dataset import DistilledDataset, Metadata, from_uint8
+from gift_jax.distilled import zca
+from gift_jax.distilled.dataset import (
+    DistilledDataset,
+    Metadata,
+    from_uint8,
+    is_float,
+)
 from gift_jax.distilled.readers import request as request_lib
+from gift_jax.distilled.value_space import STANDARDISED, WHITENED, value_space
 from gift_jax.runtime.errors import InputError
 
 # Images that were whitened in the convention that they are un-whitened in look like
 # pixels again; those of RFAD have percentiles of -0.7 and 1.8. In a wrong convention
 # they miss [0, 1] by far: plain pixels end near 4.
 _UNWHITENED_RANGE = (-2.0, 3.0)
+# `get_dataset` of DC, DSA, DM and MTT, where it has others than GIFT, and so `info`.
+_STATISTICS = {
+    "cifar100": preprocess.Normalization(
+        (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
+    )
+}
+# What files begin with: of torch.save before its zip format, and of parquet.
+_MAGIC = {
+    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": "torch",
+    b"PAR1": "parquet",
+}
+_SUFFIXES = {
+    ".npz": "npz", ".parquet": "parquet",
+    ".pt": "torch", ".pth": "torch", ".th": "torch", ".tar": "torch",
+}  # fmt: skip
+
+
+def kind_of(path: pathlib.Path) -> str | None:
+    """What a file is by its content: "npz", "torch", "parquet" or None.
+
+    By its suffix where the content is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as stream:
+            begin = stream.read(16)
+    except OSError:
+        return None
+    for magic, kind in _MAGIC.items():
+        if begin.startswith(magic):
+            return kind
+    if begin.startswith(b"PK") and (names := _members(path)):
+        if any(name.endswith("/data.pkl") for name in names):
+            return "torch"
+        return "npz" if all(name.endswith(".npy") for name in names) else None
+    return _SUFFIXES.get(path.suffix.lower())
+
+
+def as_floats(array: np.ndarray) -> np.ndarray:
+    """Floats of any kind as float32; anything else as it is.
+
+    NumPy stores bfloat16 as two bytes without a meaning.
+    """
+    if array.dtype == np.dtype("V2"):
+        array = array.view(ml_dtypes.bfloat16)
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32) if is_float(array) else array
 
 
 def channels_last(images: np.ndarray) -> np.ndarray:
@@ -62,6 +119,66 @@ def hard_labels(soft_labels: np.ndarray) -> tuple[np.ndarray, str]:
     return argmax, "argmax"
 
 
+def class_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """Hard labels, soft labels if there are any, and where the hard ones are from.
+
+    Args:
+      labels: (N,) or (N, 1) integers, or (N, classes) floats, which are soft labels.
+    """
+    labels = as_floats(labels)
+    if labels.ndim == 2 and labels.shape[1] > 1 and is_float(labels):
+        hard, origin = hard_labels(labels)
+        return hard, labels, origin
+    is_column = labels.ndim == 2 and labels.shape[1] == 1
+    return labels[:, 0] if is_column else labels, None, "class"
+
+
+def learnt_dataset(
+    request: request_lib.Request,
+    info: info.DatasetInfo,
+    images: np.ndarray,
+    labels: np.ndarray,
+    fit: Callable[[np.ndarray], preprocess.Whitening] = zca.fit_kornia,
+    convention: str = "DATM",
+    **metadata: Any,
+) -> DistilledDataset:
+    """A dataset of pixels, or of network inputs, which their distribution tells.
+
+    Standardised images are turned into pixels by the statistics of DC's family.
+
+    Args:
+      request: What was asked for.
+      info: The real dataset.
+      images: (N, H, W, C) floats in any space, or uint8.
+      labels: As of `class_labels`.
+      fit: Of whitened images, from real train images to their whitening.
+      convention: Whose whitening that is, for messages.
+      **metadata: Fields of `Metadata`.
+
+    Raises:
+      InputError: they are in no space that is known.
+    """
+    images = as_floats(images)
+    hard, soft, origin = class_labels(labels)
+    metadata = {"hard_labels": origin, **metadata}
+    is_checked = is_float(images) and images.size and np.isfinite(images).all()
+    space = value_space(images) if is_checked else None
+    if space == WHITENED:
+        train_images = request.load_train_images(info, images.shape[1:], convention)
+        whitening = fit(train_images)
+        _require_whitened(images, whitening, info)
+        return _dataset(request, info, images, hard, whitening, soft, metadata)
+    if space == STANDARDISED:
+        images = _statistics(info).invert(images)
+    return pixel_dataset(request, info, images, hard, soft, **metadata)
+
+
+def _statistics(dataset: info.DatasetInfo) -> preprocess.Normalization:
+    """Those that published images were standardised with, whatever a config says."""
+    known = info.DATASETS.get(dataset.name, dataset)
+    return _STATISTICS.get(dataset.name, known.normalization)
+
+
 def pixel_dataset(
     request: request_lib.Request,
     info: info.DatasetInfo,
@@ -80,8 +197,7 @@ def pixel_dataset(
       soft_labels: (N, num_classes) float.
       **metadata: Fields of `Metadata`.
     """
-    if images.dtype == np.uint8:
-        images = from_uint8(images)
+    images = from_uint8(images) if images.dtype == np.uint8 else as_floats(images)
     return _dataset(
         request, info, images, labels, info.normalization, soft_labels, metadata
     )
@@ -130,6 +246,15 @@ def whitened_dataset(
     Raises:
       InputError: the images were not whitened like that.
     """
+    _require_whitened(images, whitening, info)
+    labels, origin = hard_labels(soft_labels)
+    metadata = {"hard_labels": origin, **metadata}
+    return _dataset(request, info, images, labels, whitening, soft_labels, metadata)
+
+
+def _require_whitened(
+    images: np.ndarray, whitening: preprocess.Whitening, info: info.DatasetInfo
+) -> None:
     low, high = np.percentile(whitening.invert(images), (1, 99))
     if low < _UNWHITENED_RANGE[0] or high > _UNWHITENED_RANGE[1]:
         raise InputError(
@@ -138,9 +263,6 @@ def whitened_dataset(
             "whitened, or in another convention, or were made from another dataset "
             f"than {info.name}"
         )
-    labels, origin = hard_labels(soft_labels)
-    metadata = {"hard_labels": origin, **metadata}
-    return _dataset(request, info, images, labels, whitening, soft_labels, metadata)
 
 
 def _dataset(
@@ -169,14 +291,17 @@ def _dataset(
 
 def array_names(path: pathlib.Path) -> set[str]:
     """Names of the arrays in an npz file; empty where the path is none."""
-    if not (path.is_file() and zipfile.is_zipfile(path)):
-        return set()
+    names = _members(path) if path.is_file() else []
+    return {name.removesuffix(".npy") for name in names if name.endswith(".npy")}
+
+
+def _members(path: pathlib.Path) -> list[str]:
+    """Names in a zip archive; none where it is damaged, or no archive."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            return archive.namelist()
     except Exception:  # damaged bytes raise a dozen different types
-        return set()
-    return {name.removesuffix(".npy") for name in names if name.endswith(".npy")}
+        return []
 
 
 def require(stored: dict[str, np.ndarray], *names: str) -> None:

@@ -1,54 +1,66 @@
-"""Class folders of images, as RDED, SRe2L, CDA, LPLD and G-VBSM write them.
+"""Class folders of images, whoever named them.
 
-    RDED                      syn_data/00003/class00003_id00007.jpg
-    SRe2L and its successors  new003/class003_id007.jpg (or .png)
+    RDED                         syn_data/00003/class00003_id00007.jpg
+    SRe2L, CDA, G-VBSM, LPLD     new003/class003_id007.jpg (or .png)
+    Minimax diffusion            n02086240/7.png
+    D4M                          3/3-image70.png
 
-The number of a folder is the class; its digits may be of any number. All of these
-projects turn floats into 8 bits by truncation, half a grey level darker on average.
+A folder is a class by its number, of any number of digits, or else by its name. Only
+names of files that are in `_NAMINGS` hold the index of an image: numbers in D4M's are
+those of two loops, joined. All of these projects turn floats into 8 bits by truncation,
+half a grey level darker on average.
 """
 
 import pathlib
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
 from gift_jax.data import info as info_lib
+from gift_jax.data import sources
 from gift_jax.distilled.dataset import DistilledDataset
 from gift_jax.distilled.readers import arrays, images
 from gift_jax.distilled.readers.request import Request
 from gift_jax.runtime.errors import InputError
 
 LOOKS_LIKE = (
-    "directories 00000/, 00001/ ... or new000/, new001/ ... (also "
-    "inside syn_data/), each with class00000_id00000.jpg or .png"
+    "a directory of class folders, by number (00003/, new003/, 3/), WordNet id or name "
+    "(also inside syn_data/), each with images"
 )
-_FOLDER = re.compile(r"(?:new)?(\d+)")
-_FILE = re.compile(r"(?:class\d+_id)?(\d+)\.(?:jpg|jpeg|png)", re.IGNORECASE)
+_NUMBERED = re.compile(r"(?:new)?([0-9]+)")
+_WNID = re.compile(r"n[0-9]{8}")
+# Names with an id, by which images are ordered: RDED's and SRe2L's, and Minimax's.
+_NAMINGS = (re.compile(r"class[0-9]+_id([0-9]+)"), re.compile(r"([0-9]+)"))
+# Datasets whose classes are numbered in the alphabetical order of their names.
+_ALPHABETICAL = ("cifar10", "cifar100")
+_SPLITS = {"train", "val", "test", "validation"}
 _SHOWN = 5
 
 
 def matches(path: pathlib.Path) -> bool:
-    """Whether the path is a directory with numbered folders of images."""
-    return any(
-        _FILE.fullmatch(file.name)
-        for folder in _class_folders(_root(path)).values()
-        for file in folder.iterdir()
-    )
+    """Whether the path is a directory of folders with images, and of no splits."""
+    root = _root(path)
+    names = sources.subfolders(root) if root.is_dir() else []
+    return not _SPLITS & set(names) and any(_has_images(root / name) for name in names)
+
+
+def _has_images(folder: pathlib.Path) -> bool:
+    return any(sources.is_image_name(file) for file in folder.iterdir())
 
 
 def read(request: Request) -> DistilledDataset:
-    """Reads all images, or those with ids 0 to ipc - 1; see `read_distilled`."""
+    """Reads all images, or IPC of each class; see `read_distilled`."""
     info = request.info()
-    folders = _class_folders(_root(request.path))
-    _require_classes(set(folders), info)
-    files = {label: _image_files(folders[label]) for label in sorted(folders)}
+    folders = _class_folders(_root(request.path), info, request.class_names)
+    files = [_ordered(sources.image_files(folder)) for folder in folders]
     if request.ipc is not None:
-        files = {
-            label: _first(files[label], request.ipc, folders[label]) for label in files
-        }
-    _require_equal_counts(files, folders)
-    paths = [file for by_id in files.values() for _, file in sorted(by_id.items())]
-    labels = np.repeat(list(files), [len(by_id) for by_id in files.values()])
+        files = [
+            _first(*each, request.ipc) for each in zip(files, folders, strict=True)
+        ]
+    _require_equal_counts([len(of_class) for of_class in files], folders)
+    paths = [file for of_class in files for file in of_class]
+    labels = np.repeat(np.arange(len(files)), len(files[0]))
     pixels = images.stack(
         [(path, path) for path in paths], info.channels, max_bytes=request.max_bytes
     )
@@ -60,75 +72,88 @@ def _root(path: pathlib.Path) -> pathlib.Path:
     return inner if inner.is_dir() else path
 
 
-def _class_folders(root: pathlib.Path) -> dict[int, pathlib.Path]:
-    """From class to folder.
+def _class_folders(
+    root: pathlib.Path, info: info_lib.DatasetInfo, class_names: Sequence[str]
+) -> list[pathlib.Path]:
+    """The folder of each class, in the order of the real dataset."""
+    names = sources.subfolders(root) if root.is_dir() else []
+    if class_names and set(names) == set(class_names):
+        return [root / name for name in class_names]
+    numbered = {name: _NUMBERED.fullmatch(name) for name in names}
+    if names and all(numbered.values()):
+        by_class: dict[int, pathlib.Path] = {}
+        for name, match in numbered.items():
+            label = int(match[1]) if match else 0
+            if label in by_class:
+                raise InputError(
+                    f"{by_class[label]} and {root / name} are both class {label}"
+                )
+            by_class[label] = root / name
+        _require_classes(set(by_class), set(range(info.num_classes)), info)
+        return [by_class[label] for label in range(info.num_classes)]
+    if class_names:
+        _require_classes(set(names), set(class_names), info)
+    if len(names) != info.num_classes:
+        raise InputError(
+            f"{root} has {len(names)} class folders ({', '.join(names[:_SHOWN])} ...), "
+            f"expected {info.num_classes} for {info.name}"
+        )
+    are_sorted = all(map(_WNID.fullmatch, names)) or info.name in _ALPHABETICAL
+    if info.name in info_lib.DATASETS and not are_sorted:
+        raise InputError(
+            f"{root} has the class folders {', '.join(names[:_SHOWN])} ..., of which "
+            f"{info.name} does not say which class they are: give the real dataset's "
+            "names in order as class_names, or rename them to 0, 1, ..."
+        )
+    return [root / name for name in names]
 
-    Raises:
-      InputError: two folders of the same number.
-    """
-    folders: dict[int, pathlib.Path] = {}
-    for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        match = _FOLDER.fullmatch(folder.name)
-        if match is None or not folder.is_dir():
-            continue
-        label = int(match[1])
-        if label in folders:
-            raise InputError(f"{folders[label]} and {folder} are both class {label}")
-        folders[label] = folder
-    return folders
 
-
-def _require_classes(found: set[int], info: info_lib.DatasetInfo) -> None:
-    expected = set(range(info.num_classes))
+def _require_classes(found: set, expected: set, info: info_lib.DatasetInfo) -> None:
     if found != expected:
         missing, unknown = sorted(expected - found), sorted(found - expected)
         raise InputError(
-            f"{len(found)} class folders, expected {info.num_classes} for {info.name}: "
+            f"{len(found)} class folders, expected {len(expected)} for {info.name}: "
             f"classes {missing[:_SHOWN]} are missing, {unknown[:_SHOWN]} are unknown"
         )
 
 
-def _image_files(folder: pathlib.Path) -> dict[int, pathlib.Path]:
-    """From the id of an image to its file."""
-    files: dict[int, pathlib.Path] = {}
-    for file in sorted(folder.iterdir()):
-        if file.name.startswith("."):
+def _ordered(files: list[pathlib.Path]) -> list[pathlib.Path]:
+    """Files by the ids in their names, or in natural order where there are none.
+
+    Raises:
+      InputError: two files of one id.
+    """
+    for naming in _NAMINGS:
+        matches = [naming.fullmatch(file.stem) for file in files]
+        ids = [int(match[1]) for match in matches if match]
+        if len(ids) < len(files):
             continue
-        match = _FILE.fullmatch(file.name)
-        if match is None or not file.is_file():
-            raise InputError(
-                f"{file} is not an image of a distilled dataset; expected names like "
-                "class00000_id00000.jpg or .png"
-            )
-        if int(match[1]) in files:
-            raise InputError(f"{files[int(match[1])]} and {file} have the same id")
-        files[int(match[1])] = file
+        by_id = dict(zip(ids, files, strict=True))
+        if len(by_id) < len(files):
+            twice = next(f for i, f in zip(ids, files, strict=True) if by_id[i] != f)
+            raise InputError(f"{twice} and another file have the same id")
+        return [by_id[index] for index in sorted(by_id)]
     return files
 
 
 def _first(
-    files: dict[int, pathlib.Path], ipc: int, folder: pathlib.Path
-) -> dict[int, pathlib.Path]:
-    missing = [index for index in range(ipc) if index not in files]
-    if missing:
+    files: list[pathlib.Path], folder: pathlib.Path, ipc: int
+) -> list[pathlib.Path]:
+    if len(files) < ipc:
         raise InputError(
-            f"{folder} holds {len(files)} images and lacks the ids "
-            f"{missing[:_SHOWN]}, expected 0 to {ipc - 1} for IPC {ipc} "
+            f"{folder} holds {len(files)} images, expected at least {ipc} for this IPC "
             f"(--config.distilled.ipc={ipc}, in Python ipc={ipc})"
         )
-    return {index: files[index] for index in range(ipc)}
+    return files[:ipc]
 
 
-def _require_equal_counts(
-    files: dict[int, dict[int, pathlib.Path]], folders: dict[int, pathlib.Path]
-) -> None:
-    counts = {label: len(by_id) for label, by_id in files.items()}
-    fewest = min(counts, key=counts.__getitem__)
-    if counts[fewest] < max(counts.values()):
-        raise InputError(
-            f"{folders[fewest]} holds {counts[fewest]} images, other class folders "
-            f"hold {max(counts.values())}: unpack the data again, or keep "
-            "the same number of each class (--config.distilled.ipc, in Python ipc=)"
-        )
+def _require_equal_counts(counts: list[int], folders: list[pathlib.Path]) -> None:
+    fewest = counts.index(min(counts))
     if not counts[fewest]:
         raise InputError(f"{folders[fewest]} holds no images")
+    if counts[fewest] < max(counts):
+        raise InputError(
+            f"{folders[fewest]} holds {counts[fewest]} images, other class folders "
+            f"hold {max(counts)}: unpack the data again, or keep "
+            "the same number of each class (--config.distilled.ipc, in Python ipc=)"
+        )

@@ -16,7 +16,7 @@ LOOKS_LIKE = (
 def matches(path: pathlib.Path) -> bool:
     """Whether the path is an npz file that is nothing more special."""
     special = any(reader.matches(path) for reader in (rfad, frepo, native))
-    return path.suffix == ".npz" and path.is_file() and not special
+    return arrays.kind_of(path) == "npz" and not special
 
 
 def read(request: Request) -> DistilledDataset:

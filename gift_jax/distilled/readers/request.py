@@ -5,7 +5,7 @@ import functools
 import logging
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from gift_jax.runtime.errors import InputError
 
 _METHODS = (
     "rded", "sre2l", "cda", "gvbsm", "g-vbsm", "lpld", "edc", "cim", "datm", "rfad",
-    "frepo", "rcig", "dwa", "random", "forgetting", "el2n", "aum", "ccs",
+    "frepo", "rcig", "dwa", "random", "forgetting", "el2n", "aum", "ccs", "d4m", "dc",
+    "dsa", "dm", "mtt", "idc", "dream", "kip", "minimax", "kmeans",
 )  # fmt: skip
 # How many parts of a path are looked at for a name; in the layout of GIFT,
 # `syn_data/rded/cifar10_conv3/ipc10/data.pt`, the dataset is the third last.
@@ -47,6 +48,8 @@ class Request:
       train_images: The real train images as (N, H, W, C) uint8, or a function that
         loads them.
       max_bytes: How much it may unpack to, if not a usual multiple of its size.
+      class_names: Of the real dataset, in order; () where they are not known.
+      options: Of the format, by name, as text.
     """
 
     path: pathlib.Path
@@ -54,6 +57,19 @@ class Request:
     ipc: int | None = None
     train_images: np.ndarray | Callable[[], np.ndarray] | None = None
     max_bytes: int | None = None
+    class_names: tuple[str, ...] = ()
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def option(self, name: str) -> int | None:
+        """A whole number that was given with the format; None where it was not.
+
+        Raises:
+          InputError: it is no whole number.
+        """
+        text = self.options.get(name)
+        if text is None or re.fullmatch("-?[0-9]{1,9}", text):
+            return None if text is None else int(text)
+        raise InputError(f"{name}={text} of the format, expected a whole number")
 
     def info(self, stored_name: object = None) -> info_lib.DatasetInfo:
         """The real dataset: stored in the file, given, or named by the path.
@@ -88,13 +104,13 @@ class Request:
                 f"{stored_name!r}, or in Python nothing"
             )
 
-    def method(self) -> str:
-        """The distillation method that the path names, or "unknown"."""
+    def method(self, default: str = "unknown") -> str:
+        """The distillation method that the path names, or the default."""
         for part in _naming_parts(self.path):
             found = [name for name in _METHODS if _names(part, name)]
             if len(found) == 1:
                 return found[0]
-        return "unknown"
+        return default
 
     def load_train_images(
         self, info: info_lib.DatasetInfo, shape: tuple[int, ...], convention: str

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from gift_jax.distilled.dataset import PIXEL_RANGE, DistilledDataset
+from gift_jax.distilled.dataset import DistilledDataset, require_pixels
 from gift_jax.runtime.errors import InputError
 
 # RDED and SRe2L save JPEG in Pillow's default quality.
@@ -20,16 +20,16 @@ def readable_pixels(dataset: DistilledDataset) -> np.ndarray:
 
     Raises:
       InputError: they reach so far outside of [0, 1] that no reader could tell them
-        from images in another unit. They are not clipped: that is another dataset.
+        from images in another space. They are not clipped: that is another dataset.
     """
     pixels = dataset.pixels()
-    low, high = pixels.min(), pixels.max()
-    if low < PIXEL_RANGE[0] or high > PIXEL_RANGE[1]:
+    try:
+        require_pixels(pixels)
+    except InputError as error:
         raise InputError(
-            f"un-whitened, the pixels range over [{low:.3g}, {high:.3g}], and only "
-            f"those in {list(PIXEL_RANGE)} are read back as pixels. "
+            f"un-whitened, {error}: no reader would take them for pixels. "
             f"{_KEEP_WHITENED}"
-        )
+        ) from error
     return pixels
 
 

@@ -31,6 +31,11 @@ PIXELS = RNG.integers(0, 256, (20, 4, 4, 3), np.uint8)
 FLOATS = PIXELS.astype(np.float32) / 255
 
 
+# Neighbours in them are alike, as in pictures.
+SMOOTH = RNG.uniform(0.2, 0.8, (20, 1, 1, 3)) + RNG.uniform(-0.1, 0.1, (20, 4, 4, 3))
+SMOOTH = SMOOTH.astype(np.float32)
+
+
 CENTRED = (np.eye(10)[LABELS] - 0.1).astype(np.float32)
 
 

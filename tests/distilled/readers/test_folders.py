@@ -1,14 +1,24 @@
 """Tests of `gift_jax.distilled.readers.folders`."""
 
 import os
-import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from gift_jax.data import info, real
 from gift_jax.distilled import read_distilled
-from tests.distilled.readers.samples import FLOATS, LABELS, PIXELS, write_folders
+from gift_jax.runtime.errors import InputError
+from tests.distilled.readers.samples import (
+    FIXTURES,
+    FLOATS,
+    LABELS,
+    PIXELS,
+    SHARED,
+    write_folders,
+)
+
+DISTILLED = SHARED / "data/distilled"
 
 
 class TestFolders:
@@ -33,22 +43,130 @@ class TestFolders:
         read = read_distilled(root, dataset="cifar10")
         np.testing.assert_allclose(read.images, images / 255, atol=4 / 255)
 
-    def test_ipc_keeps_the_first_ids(self, tmp_path):
-        root = write_folders(tmp_path)
-        read = read_distilled(root, dataset="cifar10", ipc=1)
-        np.testing.assert_array_equal(read.images, FLOATS[::2])
-        with pytest.raises(
-            ValueError, match=r"00000 holds 2 images.*ids \[2\].*config.distilled.ipc=3"
-        ):
-            read_distilled(root, dataset="cifar10", ipc=3)
-
-    def test_order_is_numeric(self, tmp_path):
-        root = write_folders(tmp_path, "{0}/{1}.png")
-        for folder in root.iterdir():
-            (folder / "1.png").rename(folder / "10.png")
-            (folder / "0.png").rename(folder / "9.png")
+    @pytest.mark.parametrize("kind", ["JPG", "Png", "BMP", "webp"])
+    def test_any_suffix_of_an_image(self, tmp_path, kind):
+        root = write_folders(tmp_path, "{0}/{1}." + kind, PIXELS[:, :1, :1])
         read = read_distilled(root, dataset="cifar10")
-        np.testing.assert_array_equal(read.images, FLOATS)
+        np.testing.assert_allclose(read.images, FLOATS[:, :1, :1], atol=0.03)
+
+    @pytest.mark.parametrize(
+        ("pattern", "order"),
+        [
+            ("{0}/class{0}_id{1}.png", [3, 20, 100]),
+            ("{0}/{1}.png", [3, 20, 100]),
+            ("{0}/{0}-image{1}.png", [3, 20, 100]),
+            ("{0}/v2_{1}_512x512.png", [3, 20, 100]),
+            ("{0}/{1}00_image3.png", [3, 20, 100]),
+        ],
+    )
+    def test_ipc_keeps_the_lowest(self, tmp_path, pattern, order):
+        for label in range(10):
+            for number in (100, 3, 20):
+                path = tmp_path / pattern.format(label, number)
+                path.parent.mkdir(exist_ok=True)
+                pixels = np.full((4, 4, 3), number + label, np.uint8)
+                Image.fromarray(pixels).save(path)
+        for ipc in (1, 2, 3, None):
+            read = read_distilled(tmp_path, dataset="cifar10", ipc=ipc)
+            expected = np.add.outer(np.arange(10), order[:ipc]).ravel() / 255
+            np.testing.assert_allclose(read.images[:, 0, 0, 0], expected, atol=1e-6)
+            assert read.ipc == (ipc or 3)
+        with pytest.raises(
+            InputError,
+            match=r"/0 holds 3 images, .* at least 4 .*config.distilled.ipc=4",
+        ):
+            read_distilled(tmp_path, dataset="cifar10", ipc=4)
+
+    def test_one_id_twice(self, tmp_path):
+        root = write_folders(tmp_path, "{0}/{1}.png")
+        (root / "3/1.png").rename(root / "3/00.png")
+        self.refuses(root, r"3/00?\.png and another file have the same id")
+
+    def test_order_of_12_classes_is_that_of_the_real_folders(self, tmp_path):
+        """`10` comes after `9`, in both, and no dot entry is a class."""
+        for split in ("set/train", "set/val", "made"):
+            for label in range(12):
+                folder = tmp_path / split / str(label)
+                folder.mkdir(parents=True)
+                Image.fromarray(np.full((4, 4, 3), label, np.uint8)).save(
+                    folder / "a.png"
+                )
+            (tmp_path / split / ".ipynb_checkpoints").mkdir()
+            Image.new("RGB", (4, 4)).save(tmp_path / split / "0/.a.png")
+        real_set = real.load_dataset(f"folder:{tmp_path}/set")
+        assert real_set.class_names == tuple(map(str, range(12)))
+        read = read_distilled(tmp_path / "made", dataset=real_set.info)
+        real_images = real_set.train.all_images()
+        np.testing.assert_array_equal(np.rint(read.images * 255), real_images)
+        np.testing.assert_array_equal(read.labels, real_set.train.labels)
+
+    def rename(self, root, names):
+        for label, name in enumerate(names):
+            (root / f"{label:05d}").rename(root / name)
+        return root
+
+    def test_classes_by_wordnet_id(self, tmp_path):
+        names = [f"n0{number}" for number in range(1000000, 1000010)]
+        root = self.rename(write_folders(tmp_path), names)
+        np.testing.assert_array_equal(
+            read_distilled(root, dataset="imagewoof").labels, LABELS
+        )
+        read = read_distilled(root, dataset="imagewoof", class_names=names[::-1])
+        np.testing.assert_array_equal(
+            read.images, FLOATS.reshape(10, 2, 4, 4, 3)[::-1].reshape(FLOATS.shape)
+        )
+        (root / names[0]).rename(root / "n09999999")
+        self.refuses(
+            root,
+            r"classes \['n01000000'\] are missing, \['n09999999'\] are unknown",
+            class_names=names,
+        )
+
+    def test_classes_by_name(self, tmp_path):
+        names = "shirt dress bag coat boot sandal top trouser sneaker pullover"
+        names = names.split()
+        root = self.rename(write_folders(tmp_path, images=PIXELS[..., 0]), names)
+        read = read_distilled(root, dataset="fashion_mnist", class_names=names)
+        np.testing.assert_array_equal(read.images[..., 0], FLOATS[..., 0])
+        # Their order is not that of the alphabet.
+        with pytest.raises(InputError, match="does not say which class they are"):
+            read_distilled(root, dataset="fashion_mnist")
+        in_order = read_distilled(root, dataset="cifar10")  # as CIFAR's is
+        first = FLOATS[2 * names.index("bag"), ..., 0]
+        np.testing.assert_array_equal(in_order.images[0, ..., 0], first)
+
+    def test_another_number_of_names(self, tmp_path):
+        root = write_folders(tmp_path)
+        for folder in root.iterdir():
+            folder.rename(root / f"class {folder.name}")
+        (root / "class 00003").rename(root / ".hidden")
+        self.refuses(root, r"9 class folders \(class 00000, .*, expected 10")
+
+    def test_d4m(self):
+        """Folder K is class K: apples, fish, babies."""
+        three = info.DatasetInfo("cifar100", 3, 32, 3, info.CIFAR)
+        read = read_distilled(FIXTURES / "published/d4m_cifar100", dataset=three)
+        assert (read.ipc, read.metadata.method) == (2, "d4m")
+        assert read.labels.tolist() == [0, 0, 1, 1, 2, 2]
+        path = FIXTURES / "published/d4m_cifar100/1/1-image90.png"
+        with Image.open(path) as image:
+            expected = np.asarray(image.convert("RGB"))
+        np.testing.assert_array_equal(np.rint(read.images[3] * 255), expected)
+
+    @pytest.mark.skipif(not DISTILLED.exists(), reason="needs ../shared")
+    @pytest.mark.parametrize(
+        ("name", "ipc", "size"),
+        [("d4m_cifar100_ipc10", 10, 32), ("d4m_tiny_imagenet_ipc1", 1, 64)],
+    )
+    def test_the_whole_of_d4m(self, name, ipc, size):
+        read = read_distilled(DISTILLED / name, ipc=ipc)
+        classes = read.metadata.num_classes
+        assert read.images.shape == (classes * ipc, size, size, 3)
+        np.testing.assert_array_equal(read.labels, np.arange(classes).repeat(ipc))
+        path = DISTILLED / name / "11" / "11-image00.png"
+        with Image.open(path) as image:
+            expected = np.asarray(image.convert("RGB"))
+        np.testing.assert_array_equal(np.rint(read.images[11 * ipc] * 255), expected)
 
     def test_greyscale(self, tmp_path):
         images = PIXELS[..., 0]
@@ -70,20 +188,22 @@ class TestFolders:
         (root / "00003/class00003_id00001.png").unlink()
         self.refuses(root, "00003 holds 1 images, .* hold 2: .*config.distilled.ipc")
         assert len(read_distilled(root, dataset="cifar10", ipc=1)) == 10
-        self.refuses(root, "00003 holds 1 images and lacks the ids", ipc=2)
+        self.refuses(root, "00003 holds 1 images, expected at least 2", ipc=2)
 
     def test_empty_folders(self, tmp_path):
         root = write_folders(tmp_path)
         for file in root.glob("*/*_id00001.png"):
             file.unlink()
         (root / "00003/class00003_id00000.png").unlink()
-        self.refuses(root, "00003 holds 0 images")
+        self.refuses(root, "00003 holds no images")
 
-    @pytest.mark.parametrize("name", ["notes.txt", "class00003_id00007.gif"])
-    def test_other_files(self, tmp_path, name):
+    def test_other_files_are_passed_over_as_in_real_folders(self, tmp_path):
         root = write_folders(tmp_path)
-        (root / "00003" / name).write_text("hello")
-        self.refuses(root, f"{re.escape(name)} is not an image")
+        (root / "00003/notes.txt").write_text("hello")
+        (root / "readme.md").write_text("hello")
+        assert len(read_distilled(root, dataset="cifar10")) == 20
+        (root / "00003/notes.txt").rename(root / "00003/notes.gif")
+        self.refuses(root, "00003 holds 3 images|00000 holds 2 images, other")
 
     def test_hidden_files_are_nothing(self, tmp_path):
         root = write_folders(tmp_path)
@@ -95,7 +215,7 @@ class TestFolders:
         path = root / "00003/class00003_id00001.png"
         path.unlink()
         os.mkfifo(path)
-        self.refuses(root, r"id00001\.png is not an image")
+        self.refuses(root, r"id00001\.png is no regular file")
 
     def test_damaged_image(self, tmp_path):
         root = write_folders(tmp_path)

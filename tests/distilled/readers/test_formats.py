@@ -28,9 +28,8 @@ from tests.distilled.readers.samples import (
 class TestGuessing:
     def test_every_format_is_told_from_the_others(self, tmp_path):
         made = {
-            "gift": write_gift(tmp_path),
+            "torch": write_gift(tmp_path),
             "folders": write_folders(tmp_path / "folders"),
-            "datm": write_datm(tmp_path / "datm", ZCA["kornia"], CENTRED),
             "rfad": write_rfad(tmp_path / "rfad.npz"),
             "parquet": write_parquet(tmp_path / "x.parquet"),
         }
@@ -39,7 +38,7 @@ class TestGuessing:
         (tmp_path / "rcig").mkdir()
         params = {"x_proto": FLOATS, "y_proto": CENTRED, "log_temp": np.float32(0)}
         (tmp_path / "rcig/checkpoint_1").write_bytes(checkpoint(params=params))
-        save_distilled(read_distilled(made["gift"]), tmp_path / "own")
+        save_distilled(read_distilled(made["torch"]), tmp_path / "own")
         made |= {
             "frepo": tmp_path / "frepo.npz",
             "npz": tmp_path / "plain.npz",
@@ -49,6 +48,8 @@ class TestGuessing:
         assert made.keys() == distilled.READERS.keys()
         for source, path in made.items():
             assert guess_source(path) == source
+        datm = write_datm(tmp_path / "datm", ZCA["kornia"], CENTRED)
+        assert guess_source(datm) == "torch"
         # Never the npz alone, which would lose how the images are whitened.
         assert guess_source(tmp_path / "own" / "distilled.npz") == "gift_jax"
 
@@ -67,7 +68,7 @@ class TestGuessing:
     def test_two_formats(self, tmp_path):
         write_gift(tmp_path)
         write_folders(tmp_path)
-        with pytest.raises(ValueError, match=r"'gift' and 'folders'.*source="):
+        with pytest.raises(ValueError, match=r"'torch' and 'folders'.*source="):
             read_distilled(tmp_path)
         assert len(read_distilled(tmp_path, "gift")) == 20
 
