@@ -36,7 +36,8 @@ def value_space(images: np.ndarray) -> str:
     negative = np.mean(sample < -0.1)
     if lowest >= 0 and high > 2:
         return "[0, 255], to be divided by 255"
-    if lowest >= 0 and 0 < highest < 0.02:
+    below_a_level = (sample > 0) & (sample < 0.0039)  # of 8 bits, 1 / 255
+    if lowest >= 0 and highest < 0.004 and below_a_level.any():
         return "[0, 1/255], divided by 255 twice"
     is_shifted = low < -0.3 and high < 1.1  # learnt pixels stick out on both sides
     is_centred = negative > 0.05 and abs(mean) < 0.05

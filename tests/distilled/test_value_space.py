@@ -14,6 +14,7 @@ PUBLISHED = np.load(FIXTURES / "published/value_spaces.npz")
 REAL = np.load(FIXTURES / "data_zca.npz")["images"][:20] / np.float32(255)
 GREY = np.zeros((20, 8, 8, 1), np.float32)  # a digit on black
 GREY[:, 2:6, 3:6] = 0.9
+GREY[:, 4, 4] = 0.4
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -55,6 +56,7 @@ def test_a_white_background():
 
 def test_flat_and_single_pixels_are_no_fault():
     assert value_space(np.zeros((3, 4, 4, 1), np.float32)) == "pixels"
+    assert value_space(np.full((3, 4, 4, 1), 1 / 255, np.float32)) == "pixels"
     assert value_space(np.full((1, 1, 1, 1), 0.5, np.float32)) == "pixels"
     assert value_space(np.full((1, 1, 1, 1), -9, np.float32)) == "standardised"
 

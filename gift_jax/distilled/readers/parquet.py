@@ -1,7 +1,7 @@
 """Parquet of the Hugging Face sets `he-yang/2025-rethinkdc-imagenet-*`.
 
 One split `train` with columns `image` (encoded) and `class_id`, the classes in
-torchvision's order. `label`, the usual name elsewhere on the hub, is read too.
+torchvision's order. Names that are usual elsewhere on the hub are read too.
 """
 
 import pathlib
@@ -19,9 +19,12 @@ from gift_jax.runtime.errors import InputError, MissingPackageError
 
 LOOKS_LIKE = (
     "a .parquet file, a directory with some, or the hub id "
-    "he-yang/2025-rethinkdc-...; columns `image` and `class_id`"
+    "he-yang/2025-rethinkdc-...; columns `image` or `img` and `class_id` or `label`"
 )
-_LABELS = ("class_id", "label")
+_IMAGES = ("image", "img")
+_LABELS = ("class_id", "label", "labels", "fine_label")
+# A word of the path of a file below the directory that is read.
+_SPLIT = re.compile(r"(?<![a-z])(train|test|validation|valid|val|dev|eval)(?![a-z])")
 # Images that are unpacked at a time.
 _ROWS = 256
 _KNOWN_HUB_ID = re.compile(r"he-yang/2025-rethinkdc-[\w-]+")
@@ -56,12 +59,31 @@ def read(request: Request) -> DistilledDataset:
 
 
 def _files(path: pathlib.Path) -> list[pathlib.Path]:
-    """The parquet files at a path, of the split `train` where files name splits."""
+    """The parquet files at a path, of the split `train` where names tell splits.
+
+    Raises:
+      InputError: there are other splits only, which would be trained on.
+    """
     if path.is_file():
-        return [path] if path.suffix == ".parquet" else []
-    found = [*path.glob("*.parquet"), *path.glob("*/*.parquet")]
-    files = sorted(file for file in found if file.is_file())
-    return [file for file in files if file.name.startswith("train")] or files
+        return [path] if arrays.kind_of(path) == "parquet" else []
+    found = [
+        file for depth in ("", "*/", "*/*/") for file in path.glob(f"{depth}*.parquet")
+    ]
+    splits = {
+        file: set(_SPLIT.findall(file.relative_to(path).as_posix().lower()))
+        for file in sorted(found)
+        if file.is_file()
+    }
+    if not any(splits.values()):
+        return list(splits)
+    files = [file for file, named in splits.items() if named == {"train"}]
+    if not files:
+        named = sorted(set().union(*splits.values()))
+        raise InputError(
+            f"{path} holds the splits {', '.join(named)}, expected train: give the "
+            "path of one file to read another"
+        )
+    return files
 
 
 def _read_files(
@@ -78,9 +100,9 @@ def _read_files(
     for path in paths:
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                label_column = _label_column(file.schema_arrow.names, str(path))
+                columns = _columns(file.schema_arrow.names, str(path))
                 unpacked, stored = 0, path.stat().st_size
-                for image, label in _rows(file, label_column, path, max_bytes):
+                for image, label in _rows(file, columns, path, max_bytes):
                     encoded.append(_bytes_of(image))
                     labels.append(label)
                     unpacked += len(encoded[-1])
@@ -100,7 +122,7 @@ def _read_files(
 
 
 def _rows(
-    file: Any, label_column: str, path: pathlib.Path, max_bytes: int | None
+    file: Any, names: tuple[str, str], path: pathlib.Path, max_bytes: int | None
 ) -> Iterator[tuple[Any, Any]]:
     """The cells of each row.
 
@@ -115,10 +137,9 @@ def _rows(
     most = unpacking.allowed_bytes(stored, max_bytes)
     batch_size = min(max(1, most // max(1, whole)), _ROWS)
     rows = 0
-    for batch in file.iter_batches(batch_size, columns=["image", label_column]):
+    for batch in file.iter_batches(batch_size, columns=list(names)):
         rows += batch.num_rows
-        columns = (batch["image"].to_pylist(), batch[label_column].to_pylist())
-        yield from zip(*columns, strict=True)
+        yield from zip(*(batch[name].to_pylist() for name in names), strict=True)
     if rows != metadata.num_rows:
         raise InputError(f"{path} holds {rows} rows and announces {metadata.num_rows}")
 
@@ -132,21 +153,23 @@ def _read_hub(hub_id: str) -> tuple[list[bytes], np.ndarray]:
             'read with `datasets`: pip install "gift_jax[parquet]"'
         ) from error
     rows = datasets.load_dataset(hub_id, split="train")
-    label_column = _label_column(rows.column_names, hub_id)
-    rows = rows.cast_column("image", datasets.Image(decode=False))
-    encoded = [_bytes_of(image) for image in rows["image"]]
+    image_column, label_column = _columns(rows.column_names, hub_id)
+    rows = rows.cast_column(image_column, datasets.Image(decode=False))
+    encoded = [_bytes_of(image) for image in rows[image_column]]
     return encoded, np.asarray(rows[label_column])
 
 
-def _label_column(names: Iterable[str], where: str) -> str:
+def _columns(names: Iterable[str], where: str) -> tuple[str, str]:
+    """The columns of the images and of their classes."""
     names = list(names)
-    found = [name for name in _LABELS if name in names]
-    if "image" not in names or not found:
+    images = [name for name in _IMAGES if name in names]
+    labels = [name for name in _LABELS if name in names]
+    if not images or not labels:
         raise InputError(
-            f"{where} has the columns {', '.join(names)}; expected `image` and one of "
-            f"{', '.join(_LABELS)}"
+            f"{where} has the columns {', '.join(names)}; expected one of "
+            f"{', '.join(_IMAGES)} and one of {', '.join(_LABELS)}"
         )
-    return found[0]
+    return images[0], labels[0]
 
 
 def _bytes_of(image: Any) -> bytes:
@@ -154,6 +177,6 @@ def _bytes_of(image: Any) -> bytes:
     data = image.get("bytes") if isinstance(image, dict) else image
     if not isinstance(data, bytes):
         raise InputError(
-            f"a cell of `image` holds {type(image).__name__} without encoded bytes"
+            f"a cell of the images holds {type(image).__name__} without encoded bytes"
         )
     return data

@@ -39,6 +39,42 @@ class TestParquet:
         np.testing.assert_array_equal(read.images, FLOATS)
         np.testing.assert_array_equal(read.labels, LABELS)
 
+    @pytest.mark.parametrize(
+        "pattern",
+        [
+            "{}/0000.parquet",
+            "data/{}-00000-of-00001.parquet",
+            "plain_text/{}/0000.parquet",
+            "cifar10-{}.parquet",
+        ],
+    )
+    def test_only_train_of_several_splits(self, tmp_path, pattern):
+        root = tmp_path / "cifar10_distilled"
+        write_parquet(root / pattern.format("train"))
+        for split in ("test", "validation"):
+            write_parquet(root / pattern.format(split), PIXELS[:1], [0])
+        np.testing.assert_array_equal(read_distilled(root).images, FLOATS)
+        (root / pattern.format("train")).unlink()
+        with pytest.raises(InputError, match="splits test, validation, expected train"):
+            read_distilled(root)
+        one = write_parquet(root / pattern.format("test"))
+        assert len(read_distilled(one, dataset="cifar10")) == 20
+
+    def test_splits_of_a_word_that_only_begins_so(self, tmp_path):
+        write_parquet(tmp_path / "cifar10/training_free.parquet")
+        assert len(read_distilled(tmp_path / "cifar10")) == 20
+
+    @pytest.mark.parametrize("image", ["image", "img"])
+    @pytest.mark.parametrize("label", ["class_id", "label", "labels", "fine_label"])
+    def test_names_of_columns(self, tmp_path, image, label):
+        path = write_parquet(tmp_path / "cifar10.parquet")
+        columns = dict(zip((image, label), pq.read_table(path).columns, strict=True))
+        columns["coarse_label"] = pa.array([0] * 20)
+        pq.write_table(pa.table(columns), path.with_suffix(".PQ"))
+        read = read_distilled(path.with_suffix(".PQ"))  # by content
+        np.testing.assert_array_equal(read.images, FLOATS)
+        np.testing.assert_array_equal(read.labels, LABELS)
+
     def test_hub_id(self, monkeypatch):
         """Through `datasets`, of which a stand-in has the parts that are used."""
 
