@@ -1,70 +1,169 @@
-"""The state dict in a PyTorch checkpoint, or that of torchvision's weights."""
+"""The tensors of a PyTorch checkpoint, wherever in it, or of torchvision's weights."""
 
-from collections.abc import Mapping
-from typing import Any
+import collections
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gift_jax.runtime.errors import InputError, MissingPackageError
 
-# Keys under which training scripts keep the state dict: "model" (RDED, GIFT, SRe2L),
-# "state_dict" (akamaster, torchvision references), "net" (kuangliu/pytorch-cifar).
-_WRAPPERS = ("model", "state_dict", "net", "model_state_dict", "network", "teacher")
-# Prefixes of torch.nn.DataParallel and torch.compile.
-_PREFIXES = ("module.", "_orig_mod.")
 # Counter of torch.nn.BatchNorm2d that neither evaluation nor training reads here.
 _IGNORED_SUFFIX = "num_batches_tracked"
+# Parts of names that torch.nn.DataParallel and torch.compile add, wherever they wrap.
+_WRAPPING_PARTS = {"module", "_orig_mod"}
+# First parts of names that training adds to a state dict: of AveragedModel (SWA, EMA)
+# and of losses with tensors of their own.
+_BESIDE = ("n_averaged", "criterion", "loss")
+_DEEPEST = 8
+_MOST_PARTS = 32
 
 
-def state_dict(checkpoint: Any, origin: str) -> dict[str, np.ndarray]:
-    """The tensors of a checkpoint as float32 arrays, without wrappers and prefixes.
+class Place(NamedTuple):
+    """Where a checkpoint may hold weights.
+
+    Attributes:
+        keys: Of the dicts around them, joined by "/".
+        prefix: What their names begin with.
+    """
+
+    keys: str
+    prefix: str
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.keys, self.prefix) if part) or "the top"
+
+
+class Weights(NamedTuple):
+    """What a checkpoint has of a network.
+
+    Attributes:
+        place: Where it is.
+        tensors: float32 arrays by the names that were looked for.
+        unused: Names of tensors beside them that are none of the network's.
+    """
+
+    place: Place
+    tensors: dict[str, np.ndarray]
+    unused: list[str]
+
+
+class Tensors:
+    """All tensors of a checkpoint, under whatever keys and prefixes they are.
 
     Args:
-        checkpoint: A state dict, or a dict that holds one under a usual key.
+        checkpoint: A state dict, or dicts and lists that hold some; what is no tensor
+            in them does not matter.
         origin: Where it is from, for error messages.
 
     Raises:
-        InputError: It is no dict, no tensors are found, or values among them are not
-            tensors.
+        InputError: It is no dict, or holds no tensors.
     """
-    if not isinstance(checkpoint, Mapping):
-        is_tensor = isinstance(checkpoint, np.ndarray)
-        kind = "tensor" if is_tensor else type(checkpoint).__name__
-        raise InputError(
-            f"{origin} holds a {kind}, but a checkpoint is a dict of tensors by name: "
-            "torch.save(network.state_dict(), path)."
+
+    def __init__(self, checkpoint: Any, origin: str) -> None:
+        if not isinstance(checkpoint, Mapping):
+            is_tensor = isinstance(checkpoint, np.ndarray)
+            kind = "tensor" if is_tensor else type(checkpoint).__name__
+            raise InputError(
+                f"{origin} holds a {kind}, but a checkpoint is a dict of tensors by "
+                "name: torch.save(network.state_dict(), path)."
+            )
+        self._tensors: dict[tuple[str, str], Any] = {}
+        self._places: dict[str, list[Place]] = {}
+        for keys, name, tensor in _walk(checkpoint, (), set()):
+            self._tensors.setdefault((keys, name), tensor)
+        if not self._tensors:
+            entries = short_list(map(str, checkpoint)) or "(none)"
+            raise InputError(
+                f"{origin} is no state dict, and holds none: no tensors by name are "
+                f"found in its entries {entries}."
+            )
+        for keys, name in self._tensors:
+            parts = name.split(".")
+            for start in range(len(parts)):
+                prefix = "".join(f"{part}." for part in parts[:start])
+                place = Place(keys, prefix)
+                self._places.setdefault(name[len(prefix) :], []).append(place)
+
+    @property
+    def names(self) -> list[str]:
+        """Those of all tensors, without the keys around them."""
+        return [name for _, name in self._tensors]
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """That of the first tensor of a name, behind any prefix; None without one."""
+        places = self._places.get(name)
+        if not places:
+            return None
+        return tuple(self._tensors[places[0].keys, places[0].prefix + name].shape)
+
+    def places(self, names: Iterable[str]) -> list[tuple[Place, int]]:
+        """Where tensors of these names are, and how many; the most first.
+
+        Of equals, the first in the file that is no moving average.
+        """
+        counts: collections.Counter[Place] = collections.Counter()
+        for name in names:
+            counts.update(dict.fromkeys(self._places.get(name, ())).keys())
+        return sorted(
+            counts.items(), key=lambda item: (-item[1], "ema" in str(item[0]).lower())
         )
-    for wrapper in _WRAPPERS:
-        if isinstance(checkpoint.get(wrapper), Mapping):
-            return state_dict(checkpoint[wrapper], f"{origin} [{wrapper!r}]")
-    others = [
-        name
-        for name, value in checkpoint.items()
-        if not (isinstance(name, str) and _is_tensor(value))
-    ]
-    if others or not checkpoint:
-        raise InputError(
-            f"{origin} is no state dict: it has the entries "
-            f"{', '.join(map(str, list(checkpoint)[:8])) or '(none)'}, of which "
-            f"{len(others)} are not tensors under a name. Expected only those, or a "
-            f"dict with them under one of the keys {', '.join(_WRAPPERS)}."
-        )
-    tensors = {
-        name: _to_numpy(value)
-        for name, value in checkpoint.items()
-        if not name.endswith(_IGNORED_SUFFIX)
-    }
-    while prefix := next((p for p in _PREFIXES if _all_start(tensors, p)), None):
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
+
+    def weights(self, names: Iterable[str]) -> Weights:
+        """The tensors of these names, as far as they are found.
+
+        They are those behind one prefix; one that is not there, and in one other place
+        only, is taken from that: a classifier beside a "backbone.".
+        """
+        names = list(names)
+        best = [place for place, _ in self.places(names)] or [Place("", "")]
+        found = {}
+        for name in names:
+            places = self._places.get(name, [])
+            place = best[0] if best[0] in places else None
+            if place is None and len(places) == 1:
+                (place,) = places
+            if place is not None:
+                found[name] = (place.keys, place.prefix + name)
+        used = set(found.values())
+        unused = [
+            name
+            for keys, name in self._tensors
+            if keys == best[0].keys
+            and name.startswith(best[0].prefix)
+            and (keys, name) not in used
+            and not name.removeprefix(best[0].prefix).startswith(_BESIDE)
+        ]
+        tensors = {name: _to_numpy(self._tensors[at]) for name, at in found.items()}
+        return Weights(best[0], tensors, unused)
 
 
-def _all_start(names: Mapping[str, Any], prefix: str) -> bool:
-    return bool(names) and all(name.startswith(prefix) for name in names)
+def short_list(names: Iterable[str], shown: int = 5) -> str:
+    """Names joined by commas, and how many more there are.
+
+    >>> short_list(["a", "b", "c"], shown=2)
+    'a, b and 1 more'
+    """
+    names = list(names)
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
-def _is_tensor(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype")
+def _walk(
+    value: Any, keys: tuple[str, ...], seen: set[int]
+) -> Iterator[tuple[str, str, Any]]:
+    """(keys around it, name, tensor) of every tensor that has a name."""
+    if id(value) in seen or len(keys) > _DEEPEST:
+        return
+    seen.add(id(value))
+    items = value.items() if isinstance(value, Mapping) else enumerate(value)
+    for key, entry in items:
+        if isinstance(entry, Mapping | list | tuple):
+            yield from _walk(entry, (*keys, str(key)), seen)
+        elif isinstance(key, str) and {"shape", "dtype"} <= set(dir(entry)):
+            parts = [part for part in key.split(".") if part not in _WRAPPING_PARTS]
+            if 0 < len(parts) <= _MOST_PARTS and parts[-1] != _IGNORED_SUFFIX:
+                yield "/".join(keys), ".".join(parts), entry
 
 
 def _to_numpy(value: Any) -> np.ndarray:

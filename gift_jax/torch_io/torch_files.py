@@ -1,15 +1,17 @@
-"""PyTorch's `.pt` and `.pth` files as NumPy arrays, without PyTorch.
+"""PyTorch's files, and safetensors, as NumPy arrays, without PyTorch.
 
 `torch.save` writes a pickle, and unpickling runs whatever the file asks for. The
 reader here knows tensors, numbers, text and their containers; a file that names
 anything else is refused and nothing of it is run, as by `torch.load` with
 `weights_only=True`. NumPy scalars, which that refuses, are read as numbers: FKD soft
 labels hold them. Both formats are read: the zip archive of torch 1.6 and later, and
-the stream of pickles before that.
+the stream of pickles before that. What an optimizer, a scheduler or a sparse tensor
+leaves in a file is data, too, and stands for itself or for None.
 """
 
 import collections
 import io
+import json
 import math
 import operator
 import os
@@ -38,7 +40,24 @@ _DTYPES = {
     "ByteStorage": np.dtype(np.uint8),
     "BoolStorage": np.dtype(np.bool_),
 }
+# github.com/huggingface/safetensors, README: dtypes by their names in a header.
+_SAFETENSORS = {
+    **{f"F{8 * n}": np.dtype(f"<f{n}") for n in (2, 4, 8)},
+    **{f"I{8 * n}": np.dtype(f"<i{n}") for n in (1, 2, 4, 8)},
+    **{f"U{8 * n}": np.dtype(f"<u{n}") for n in (1, 2, 4, 8)},
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "BOOL": np.dtype(np.bool_),
+}
 _STORAGES = {dtype: name for name, dtype in _DTYPES.items()}
+
+# Names of dtypes, which stand for themselves.
+_TORCH_DTYPES = {
+    *("float16", "float32", "float64", "bfloat16", "bool", "complex64", "complex128"),
+    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+    *("strided", "sparse_coo", "sparse_csr", "sparse_csc"),
+}
 
 # The first pickle of a file that was written before the zip format.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -60,7 +79,7 @@ class UnsafePickleError(InputError):
 
 
 def load_torch(path: str | os.PathLike, *, max_bytes: int | None = None) -> Any:
-    """Reads what `torch.save` wrote.
+    """Reads what `torch.save` wrote, or safetensors.
 
     Args:
       path: A file with tensors, numbers, text, lists, tuples and dicts, such as a
@@ -82,9 +101,11 @@ def load_torch(path: str | os.PathLike, *, max_bytes: int | None = None) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist, or is no file")
     with path.open("rb") as stream:
-        is_zip = stream.read(2) == b"PK"
+        start = stream.read(9)
         stream.seek(0)
-        load = _load_zip if is_zip else _load_legacy
+        load = _load_zip if start.startswith(b"PK") else _load_legacy
+        if start[8:] == b"{":
+            load = _load_safetensors
         try:
             return load(stream, path.stat().st_size, max_bytes)
         except (UnsafePickleError, unpacking.TooLargeError) as error:
@@ -152,6 +173,27 @@ def _load_legacy(stream: BinaryIO, stored: int, max_bytes: int | None) -> Any:
     return result
 
 
+def _load_safetensors(
+    stream: BinaryIO, stored: int, max_bytes: int | None
+) -> dict[str, np.ndarray]:
+    """A header of JSON behind its length in 8 bytes, then the arrays."""
+    start = 8 + int.from_bytes(stream.read(8), "little")
+    if start > stored:
+        raise InputError(f"its header is said to end at byte {start:,}")
+    header = json.loads(stream.read(start - 8))
+    header.pop("__metadata__", None)
+    arrays, place = {}, 0
+    for name in sorted(header, key=lambda name: header[name]["data_offsets"]):
+        begin, end = header[name]["data_offsets"]
+        # The format has neither holes nor tensors that share bytes.
+        if begin != place or not begin <= end <= stored - start:
+            raise InputError(f"the tensor {name} does not lie in its place")
+        data, place = stream.read(end - begin), end
+        flat = np.frombuffer(data, _SAFETENSORS[header[name]["dtype"]])
+        arrays[name] = flat.reshape(header[name]["shape"])
+    return {name: arrays[name] for name in header}
+
+
 class _Source:
     """The pickles of a file, and what they may still unpack to.
 
@@ -208,15 +250,14 @@ class _Unpickler(_InPython):
         self._storage = storage
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in _DTYPES:
+        if module == "torch" and (name in _DTYPES or name in _TORCH_DTYPES):
             return name
         if (module, name) not in _KNOWN:
             raise UnsafePickleError(
                 f"refers to the Python object {module}.{name}. Anything but tensors, "
                 "numbers, text and their containers can run code from the file, so it "
-                "is refused and nothing of it was run. If you trust the file, take its "
-                "tensors out with PyTorch: torch.save(torch.load(path, "
-                "weights_only=False)['model'], new_path), with the key that holds them"
+                "is refused and nothing of it was run. Ask for the weights alone, "
+                "torch.save(network.state_dict(), path), or as safetensors"
             )
         return _KNOWN[module, name]
 
@@ -333,6 +374,22 @@ def _numpy_scalar(dtype: _NumpyDtype, data: bytes) -> int | float | bool:
     return np.frombuffer(data, np.dtype(dtype.byte_order + dtype.code), 1)[0].item()
 
 
+def _plain_set(members: Iterable[Any] = ()) -> set[Any]:
+    members = list(members)
+    _require_plain(members)
+    return set(members)
+
+
+def _counter(counts: Mapping[Any, Any] | None = None) -> collections.Counter:
+    if not isinstance(counts, dict | type(None)):
+        raise pickle.UnpicklingError("a Counter of no dict")
+    return collections.Counter(counts)
+
+
+def _nothing(*_: Any) -> None:
+    """What no array stands for, and nothing here needs."""
+
+
 def _latin1_bytes(text: str, encoding: str) -> bytes:
     """How pickles of protocol 2 spell bytes."""
     if encoding != "latin1":
@@ -342,7 +399,16 @@ def _latin1_bytes(text: str, encoding: str) -> bytes:
 
 _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): _ordered_dict,
+    ("collections", "Counter"): _counter,  # milestones of MultiStepLR
+    ("__builtin__", "set"): _plain_set,
+    ("builtins", "set"): _plain_set,
     ("torch", "Size"): tuple,
+    ("torch", "device"): _nothing,
+    ("torch.serialization", "_get_layout"): _nothing,
+    ("torch._utils", "_rebuild_sparse_tensor"): _nothing,
+    ("torch._utils", "_rebuild_qtensor"): _nothing,
+    ("torch._utils", "_rebuild_meta_tensor_no_storage"): _nothing,
+    ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
     ("torch._utils", "_rebuild_tensor"): _tensor,  # before torch 0.4
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,

@@ -6,59 +6,23 @@ map, its inputs permuted between (C, H, W) and (H, W, C) order. PyTorch is neede
 the weights of torchvision only.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from gift_jax.models.registry import create_model
 from gift_jax.runtime.errors import InputError
-from gift_jax.torch_io import checkpoints, torch_files
-from gift_jax.torch_io.names import Table, torch_tables
+from gift_jax.torch_io import checkpoints, recognition, torch_files
+from gift_jax.torch_io.checkpoints import Tensors
+from gift_jax.torch_io.names import torch_tables
+from gift_jax.torch_io.slots import differences, find_slots
 
-# PyTorch's names for the leaves of Flax modules.
-_TORCH_LEAVES = {
-    "kernel": "weight",
-    "scale": "weight",
-    "bias": "bias",
-    "mean": "running_mean",
-    "var": "running_var",
-}
-
-
-class _Slot(NamedTuple):
-    """The place of one PyTorch tensor in the Flax variables."""
-
-    path: tuple[str, ...]
-    shape: tuple[int, ...]
-    flattened: tuple[int, int, int] | None
-
-    @property
-    def torch_shape(self) -> tuple[int, ...]:
-        if len(self.shape) == 4:
-            height, width, inputs, outputs = self.shape
-            return outputs, inputs, height, width
-        return self.shape[::-1] if len(self.shape) == 2 else self.shape
-
-    def from_torch(self, tensor: np.ndarray) -> np.ndarray:
-        if self.flattened:
-            tensor = tensor.reshape(-1, *self.flattened)
-        if tensor.ndim == 4:
-            return tensor.transpose(2, 3, 1, 0).reshape(self.shape)
-        return tensor.T if tensor.ndim == 2 else tensor
-
-    def to_torch(self, array: np.ndarray) -> np.ndarray:
-        if self.flattened:
-            channels, height, width = self.flattened
-            array = array.reshape(height, width, channels, -1)
-        if array.ndim == 4:
-            return array.transpose(3, 2, 0, 1).reshape(self.torch_shape)
-        return array.T if array.ndim == 2 else array
+_log = logging.getLogger(__name__)
 
 
 def import_torch(
@@ -71,15 +35,15 @@ def import_torch(
 ) -> dict[str, Any]:
     """Flax variables of a model from a PyTorch checkpoint.
 
-    Understands torchvision's names, those of the ConvNets of RDED and GIFT
-    (`layers.conv.0`) and of DATM and its relatives (`features.0`), and those of
-    akamaster/pytorch_resnet_cifar10. A dict around the state dict (under "model",
-    "state_dict", ...) and the prefixes of DataParallel and torch.compile are taken off.
-    The channels of the images follow from the first convolution.
+    Understands the names of `names`: torchvision's, those of the ConvNets of RDED and
+    GIFT (`layers.conv.0`) and of DATM and its relatives (`features.0`), and those of
+    the usual repositories for CIFAR. The weights may be in any dict of the file and
+    behind any prefix. The channels of the images follow from the first convolution.
 
     Args:
         source: Path of a checkpoint, or a state dict of NumPy arrays or tensors.
-        model: Name of the model, as in `create_model`.
+        model: Name of the model, as in `create_model`; "auto" recognises it, with its
+            options, from the tensors.
         num_classes: Classes that the checkpoint's classifier has.
         image_size: Height and width of the images.
         **options: Options of the model, as in `create_model`.
@@ -91,38 +55,49 @@ def import_torch(
     Raises:
         FileNotFoundError: There is no such file.
         InputError: The file is no checkpoint or would run code, or its tensors do not
-            fit the model: other classes, missing, unused or of other shapes.
+            fit the model: other classes, missing, unused or of other shapes; or "auto"
+            knows no model that they fit.
     """
+    origin = "The given dict" if isinstance(source, Mapping) else str(source)
+    tensors = open_checkpoint(source)
+    if model == recognition.AUTO:
+        model, options = recognition.recognise(tensors, origin, image_size=image_size)
     module = create_model(
         model, num_classes=num_classes, image_size=image_size, **options
     )
-    if isinstance(source, Mapping):
-        origin, checkpoint = "The given dict", source
-    else:
-        origin, checkpoint = str(source), torch_files.load_torch(source)
-    tensors = checkpoints.state_dict(checkpoint, origin)
-
-    tables = torch_tables(module).values()
-    table = max(tables, key=lambda table: _names_in_common(table, tensors))
-    stem, *_, head = (f"{torch_module.name}.weight" for torch_module in table.values())
-    if head in tensors and len(tensors[head]) != num_classes:
+    fit = recognition.fit(module, tensors, image_size)
+    if fit.num_classes not in (None, num_classes):
         raise InputError(
-            f"{origin} has {len(tensors[head])} classes (rows of {head!r}), but "
+            f"{origin} has {fit.num_classes} classes (rows of {fit.head!r}), but "
             f"num_classes is {num_classes}."
         )
-    has_stem = stem in tensors and tensors[stem].ndim == 4
-    channels = tensors[stem].shape[1] if has_stem else 3
-    slots = _slots(module, table, image_size, channels)
-    _check_fit(
-        f"{origin} does not fit {model}",
-        expected={name: slot.torch_shape for name, slot in slots.items()},
-        found={name: tensor.shape for name, tensor in tensors.items()},
-    )
+    if fit.differences:
+        near = recognition.nearest(tensors, image_size=image_size)
+        raise InputError(
+            f"{origin} does not fit {model}; {fit.differences}. By its tensors it is "
+            f"{near}: see teacher.name=auto."
+        )
     flat = {
-        slot.path: np.ascontiguousarray(slot.from_torch(tensors[name]))
-        for name, slot in slots.items()
+        slot.path: np.ascontiguousarray(slot.from_torch(fit.weights.tensors[name]))
+        for name, slot in fit.slots.items()
     }
+    _log.info("%s: weights of %s at %s", origin, model, fit.weights.place)
     return {"batch_stats": {}, **unflatten_dict(flat)}
+
+
+def open_checkpoint(source: str | Path | Mapping[str, Any]) -> Tensors:
+    """The tensors of a checkpoint, wherever in it.
+
+    Args:
+        source: Path of a checkpoint, or a dict.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        InputError: It holds no tensors.
+    """
+    if isinstance(source, Mapping):
+        return Tensors(source, "The given dict")
+    return Tensors(torch_files.load_torch(source), str(source))
 
 
 def export_torch(
@@ -169,12 +144,13 @@ def export_torch(
     stem = next(iter(tables[layout]))
     kernel = leaves.get(("params", *stem.split("/"), "kernel"))
     channels = 3 if kernel is None else kernel.shape[2]
-    slots = _slots(module, tables[layout], image_size, channels)
-    _check_fit(
-        f"The variables do not fit {model}",
+    slots = find_slots(module, tables[layout], image_size, channels)
+    differing = differences(
         expected={"/".join(slot.path): slot.shape for slot in slots.values()},
         found={"/".join(path): np.shape(leaf) for path, leaf in leaves.items()},
     )
+    if differing:
+        raise InputError(f"The variables do not fit {model}; {differing}.")
     return {
         name: np.ascontiguousarray(
             slot.to_torch(np.asarray(leaves[slot.path], np.float32))
@@ -206,51 +182,3 @@ def import_torchvision(
     """
     state = checkpoints.torchvision_state_dict(model, weights)
     return import_torch(state, model=model, num_classes=1000, image_size=image_size)
-
-
-def _names_in_common(table: Table, tensors: Mapping[str, Any]) -> int:
-    return sum(f"{module.name}.weight" in tensors for module in table.values())
-
-
-def _slots(
-    module: nn.Module, table: Table, image_size: int, channels: int
-) -> dict[str, _Slot]:
-    """The place of every tensor of the model, by its PyTorch name."""
-    images = jax.ShapeDtypeStruct((1, image_size, image_size, channels), jnp.float32)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), images)
-    slots = {}
-    for path, leaf in flatten_dict(shapes).items():
-        flattened, name = None, path[-1]  # of a parameter of the network itself
-        if len(path) > 2:
-            torch_module = table["/".join(path[1:-1])]
-            flattened = torch_module.flattened if path[-1] == "kernel" else None
-            name = f"{torch_module.name}.{_TORCH_LEAVES[path[-1]]}"
-        slots[name] = _Slot(path, leaf.shape, flattened)
-    return slots
-
-
-def _check_fit(
-    what: str,
-    *,
-    expected: Mapping[str, tuple[int, ...]],
-    found: Mapping[str, tuple[int, ...]],
-) -> None:
-    """Raises a ValueError that lists every difference between two sets of arrays."""
-    missing = [name for name in expected if name not in found]
-    unused = [name for name in found if name not in expected]
-    differing = [
-        f"{name} is {found[name]} and should be {shape}"
-        for name, shape in expected.items()
-        if name in found and found[name] != shape
-    ]
-    differences = [
-        f"{title}: {', '.join(names)}"
-        for title, names in (
-            ("missing", missing),
-            ("unused", unused),
-            ("other shapes", differing),
-        )
-        if names
-    ]
-    if differences:
-        raise InputError(f"{what}; {'; '.join(differences)}.")

@@ -1,3 +1,4 @@
+import json
 import os
 import pathlib
 import pickle
@@ -100,7 +101,8 @@ def test_refuses_code_and_does_not_run_it(tmp_path, write):
     message = str(caught.value)
     module = os.mkdir.__module__  # posix or nt
     assert message.startswith(f"{path} refers to the Python object {module}.mkdir.")
-    assert "weights_only=False" in message  # what to do about it
+    assert "weights_only=False" not in message  # which would run it
+    assert "torch.save(network.state_dict(), path)" in message
     assert not trace.exists()
     pickle.loads(malicious)
     assert trace.exists()
@@ -535,3 +537,53 @@ def test_reads_published_checkpoints():
     assert resnet["state_dict"]["module.linear.weight"].shape == (10, 64)
     conv = torch_files.load_torch(SHARED / "data/teachers/cifar10_conv3.pth")
     assert conv["model"]["classifier.weight"].shape == (10, 2048)
+
+
+# safetensors: a header of JSON behind its length, then the arrays.
+
+
+def safetensors(header, data=b""):
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def entry(begin, end, shape=(2,), dtype="F32"):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+def test_reads_safetensors(tmp_path):
+    path = tmp_path / "weights.bin"  # by their content
+    values = np.array([1.5, -2.0], np.float32)
+    header = {"__metadata__": {"format": "pt"}, "b": entry(2, 10)}
+    header["a"] = entry(0, 2, (1, 2), "U8")
+    path.write_bytes(safetensors(header, b"\x01\x02" + values.tobytes()))
+    found = torch_files.load_torch(path)
+    assert list(found) == ["b", "a"]
+    np.testing.assert_array_equal(found["b"], values)
+    np.testing.assert_array_equal(found["a"], np.array([[1, 2]], np.uint8))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        safetensors({"a": entry(0, 8)}, bytes(7)),
+        safetensors({"a": entry(4, 12)}, bytes(12)),
+        safetensors({"a": entry(0, 8), "b": entry(0, 8)}, bytes(8)),
+        safetensors({"a": entry(0, 8, (3,))}, bytes(8)),
+        safetensors({"a": entry(0, 8, (2,), "F4")}, bytes(8)),
+        safetensors({"a": 3}),
+        safetensors({"a": entry(0, 8)}, bytes(8))[:40],
+        b"\xff" * 8 + b"{",
+    ],
+)
+def test_refuses_damaged_safetensors(tmp_path, content):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"weights\.safetensors .*not a readable"):
+        torch_files.load_torch(path)
+
+
+def test_reads_the_file_of_the_safetensors_library():
+    found = torch_files.load_torch(FIXTURES / "torch_checkpoint.safetensors")
+    assert {array.dtype.name for array in found.values()} == {"bfloat16"}
+    assert found["0.weight"].shape == (2, 3)

@@ -200,6 +200,7 @@ wrappers = st.sampled_from(
         lambda state: {"net": {f"module.{k}": v for k, v in state.items()}},
         lambda state: {f"module._orig_mod.{k}": v for k, v in state.items()},
         lambda state: state | {"layers.norm.0.num_batches_tracked": np.array(3)},
+        lambda state: {"epoch": 3, "ema": {f"model.{k}": v for k, v in state.items()}},
     ]
 )
 
@@ -236,7 +237,6 @@ def test_import_undoes_export(keywords, channels, sequence, wrap):
         ({"layers.conv.1.bias": None}, r"missing: layers\.conv\.1\.bias"),
         ({"layers.conv.2.bias": np.zeros(4)}, r"unused: layers\.conv\.2\.bias"),
         ({"layers.norm.0.running_var": np.zeros(5)}, r"is \(5,\) and should be \(4,\)"),
-        ({"epoch": 3}, r"no state dict.*1 are not tensors.*model, state_dict, net"),
     ],
 )
 def test_states_that_do_not_fit_are_refused(changes, message):
@@ -321,7 +321,7 @@ def test_checkpoint_with_code_is_refused(without_torch, tmp_path, zipped):
         header = (torch_files._LEGACY_MAGIC, 1001, {"little_endian": True})
         parts = [pickle.dumps(part, protocol=2) for part in header]
         path.write_bytes(b"".join(parts) + pickled)
-    with pytest.raises(ValueError, match=r"evil\.pth .*\.mkdir\. .*weights_only=False"):
+    with pytest.raises(ValueError, match=r"evil\.pth .*\.mkdir\. .*state_dict\(\)"):
         import_torch(path, **CONV)
     assert not trace.exists()
     pickle.loads(pickled)
@@ -333,7 +333,6 @@ def test_checkpoint_with_code_is_refused(without_torch, tmp_path, zipped):
     [
         (np.zeros(3), "holds a tensor, but a checkpoint is a dict"),
         ([1, 2], "holds a list, but a checkpoint is a dict"),
-        ({0: np.zeros(3)}, "no state dict.*1 are not tensors under a name"),
     ],
 )
 def test_files_of_something_else_are_refused(tmp_path, content, message):
