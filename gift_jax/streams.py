@@ -16,6 +16,7 @@ class Purpose(enum.IntEnum):
     STUDENT_INIT = 5
     STUDENT_ORDER = 6
     STUDENT_DROPOUT = 7
+    DISTILLATION = 8
 
 
 def stream_key(seed: int, purpose: Purpose) -> jax.Array:

@@ -51,13 +51,16 @@ def _key_for(image_key: jax.Array, purpose: _Purpose) -> jax.Array:
 
 
 def _uniform(
-    key: jax.Array, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0
+    key: jax.Array,
+    shape: tuple[int, ...],
+    low: ArrayLike = 0.0,
+    high: ArrayLike = 1.0,
 ) -> jax.Array:
     return jax.random.uniform(key, shape, jnp.float32, low, high)
 
 
 def draw_resized_crop(
-    key: jax.Array, height: int, width: int, min_area: float
+    key: jax.Array, height: int, width: int, min_area: ArrayLike
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Draws the box of torchvision's RandomResizedCrop.
 
@@ -68,7 +71,8 @@ def draw_resized_crop(
       key: Typed key.
       height: H of the image.
       width: W of the image.
-      min_area: Smallest area, as a fraction of the image; the largest is 1.
+      min_area: Smallest area, as a fraction of the image, may be traced; the
+        largest is 1.
 
     Returns:
       top, left, height, width of the box: int32 scalars.

@@ -6,16 +6,17 @@ from types import MappingProxyType
 from typing import Any
 
 from gift_jax import registry
-from gift_jax.distill.base import Distiller
+from gift_jax.distill.base import NEEDS, Distiller
 from gift_jax.distill.random import Random
 from gift_jax.distill.rded import Rded
+from gift_jax.distill.recovery.sre2l import Sre2l
 from gift_jax.runtime.errors import InputError
 
-__all__ = ["DISTILLERS", "Distiller", "Random", "Rded", "make_distiller"]
+__all__ = ["DISTILLERS", "Distiller", "Random", "Rded", "Sre2l", "make_distiller"]
 
 #: Every distiller by name.
 DISTILLERS: Mapping[str, Callable[..., Distiller]] = MappingProxyType(
-    {"random": Random, "rded": Rded}
+    {"random": Random, "rded": Rded, "sre2l": Sre2l}
 )
 
 
@@ -42,10 +43,10 @@ def make_distiller(name: str, *, ipc: int, **options: Any) -> Distiller:
     distiller = kind(ipc=ipc, **options)
     needs = getattr(distiller, "needs", None)
     if not callable(getattr(distiller, "make", None)) or not (
-        isinstance(needs, frozenset) and needs <= {"teacher", "train_images"}
+        isinstance(needs, frozenset) and needs <= NEEDS
     ):
         raise InputError(
             f"the distiller {name} has no method `make`, or `needs` is {needs!r}, "
-            "expected a frozenset of 'teacher' and 'train_images'"
+            f"expected a frozenset of {', '.join(sorted(NEEDS))}"
         )
     return distiller

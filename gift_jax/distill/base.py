@@ -1,8 +1,9 @@
 """What a distiller is: a way to make a distilled dataset from a real one."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
@@ -11,15 +12,29 @@ from gift_jax.distilled import DistilledDataset, Metadata
 from gift_jax.runtime.errors import InputError
 from gift_jax.teachers import Teacher
 
-# Called with how much is done, and of how much. What it raises ends the work.
-OnProgress = Callable[[int, int], None]
+Constants = TypeVar("Constants", bound=tuple)
+
+# What a distiller can need. With "teacher_gradients" it needs a teacher that can be
+# differentiated: a network of this project.
+NEEDS = frozenset({"teacher", "teacher_gradients", "train_images"})
+
+
+class OnProgress(Protocol):
+    """Told of progress. What it raises ends the work."""
+
+    def __call__(self, done: int, total: int, **metrics: float) -> None:
+        """Called with how much is done, of how much, and what is shown with it."""
 
 
 class Distiller(Protocol):
     """A frozen dataclass of its options, checked when it is made.
 
+    One may have an attribute `resumable`, True: its `make` is given a `directory`, a
+    path (or None) where it may keep what it needs to go on after it was stopped. It is
+    there again at the next attempt, and removed when the images are made.
+
     Attributes:
-      needs: Of "teacher" and "train_images".
+      needs: Of `NEEDS`.
       ipc: Images per class.
     """
 
@@ -58,6 +73,36 @@ def check_positive(distiller: Any) -> None:
                 f"{type(distiller).__name__}: {name} is {value!r}, expected a positive "
                 "integer"
             )
+
+
+def check_options(distiller: Any, *, positive: Sequence[str]) -> None:
+    """Raises InputError for numbers that are none, negative, or of another type.
+
+    Args:
+      distiller: A dataclass; only fields that are numbers by default, or in
+        `positive`, are checked.
+      positive: Whole numbers that may not be zero.
+    """
+    for field in dataclasses.fields(distiller):
+        value, is_positive = getattr(distiller, field.name), field.name in positive
+        whole = is_positive or type(field.default) is int
+        if not whole and type(field.default) is not float:
+            continue
+        least = 1 if is_positive else 0
+        kinds = (int,) if whole else (int, float)
+        if type(value) not in kinds or not least <= value < math.inf:
+            kind = "whole number" if whole else "number"
+            raise InputError(
+                f"{type(distiller).__name__}: {field.name} is {value!r}, expected a "
+                f"{kind} of at least {least}"
+            )
+
+
+def chosen(distiller: Any, constants: Constants) -> Constants:
+    """Constants of a recipe, where a distiller's option is not zero in its place."""
+    options = {n: getattr(distiller, n, 0) for n in constants._fields}  # type: ignore[attr-defined]
+    given = {name: value for name, value in options.items() if value}
+    return constants._replace(**given)  # type: ignore[attr-defined]
 
 
 def distilled_dataset(

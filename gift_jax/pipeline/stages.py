@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 _TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
 # Of a teacher in training.
 _CHECKPOINTS = "checkpoints"
+# Of images in the making.
+_UNFINISHED = "unfinished"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -281,11 +283,12 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
         name += f"_{teacher.name}"
     name = job.spec.tagged(name, "distilled")
     product = Product(job.workdir / "distilled" / name, recipe)
-    with product.making_if_absent() as directory:
+    resumable = getattr(spec.distiller, "resumable", False)
+    with product.making_if_absent(resumable=resumable) as directory:
         if directory is not None:
             if hosts.is_primary():
                 with contextlib.suppress(preemption.PreemptedError):
-                    dataset = _new_distilled(job, teacher)
+                    dataset = _new_distilled(job, teacher, directory / _UNFINISHED)
                     _check_belongs(dataset, job.data, spec.ipc)
                     distilled_lib.save_distilled(dataset, directory)
                     product.finish(
@@ -293,6 +296,7 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
                         ipc=dataset.ipc,
                         fingerprint=dataset.fingerprint,
                     )
+                    shutil.rmtree(directory / _UNFINISHED, ignore_errors=True)
             if not product.is_finished():
                 raise preemption.PreemptedError
     dataset = distilled_lib.load_distilled(product.directory)
@@ -300,7 +304,9 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
     return JobDistilled(product.directory.name, dataset)
 
 
-def _new_distilled(job: Job, teacher: Teacher | None) -> DistilledDataset:
+def _new_distilled(
+    job: Job, teacher: Teacher | None, unfinished: pathlib.Path
+) -> DistilledDataset:
     spec = job.spec.distilled
     if spec.distiller is None:
         return read_distilled(
@@ -311,20 +317,24 @@ def _new_distilled(job: Job, teacher: Teacher | None) -> DistilledDataset:
             train_images=job.data.train.all_images,
             class_names=job.data.class_names,
         )
-    shown = 0
-    with progress.ProgressBar(spec.name, total=100, unit="%") as bar:
+    options: dict[str, Any] = {"teacher": teacher, "seed": job.spec.seed}
+    if getattr(spec.distiller, "resumable", False):
+        options["directory"] = unfinished
+    with contextlib.ExitStack() as stack:
+        bar: progress.ProgressBar | None = None
+        shown = 0
 
-        def on_progress(done: int, total: int) -> None:
-            nonlocal shown
-            percent = 100 * done // total
-            bar.update(percent - shown)
-            shown = percent
+        def on_progress(done: int, total: int, **metrics: float) -> None:
+            nonlocal bar, shown
+            if bar is None:
+                new = progress.ProgressBar(spec.name, total=total, unit="it", done=done)
+                bar, shown = stack.enter_context(new), done
+            bar.update(done - shown, **metrics)
+            shown = done
             if preemption.requested() and done < total:
                 raise preemption.PreemptedError
 
-        return spec.distiller.make(
-            job.data, teacher=teacher, seed=job.spec.seed, on_progress=on_progress
-        )
+        return spec.distiller.make(job.data, on_progress=on_progress, **options)
 
 
 def _check_belongs(dataset: DistilledDataset, data: real.RealDataset, ipc: int) -> None:

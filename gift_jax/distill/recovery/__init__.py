@@ -1,0 +1,1 @@
+"""Decoupled recovery: images that a trained teacher recognises as real."""

@@ -1,0 +1,388 @@
+"""The loop of all recoveries: images become, by gradient steps, what a method wants.
+
+Images are recovered in batches, each by itself and with a key of its own; devices work
+on a batch each. On accelerators many iterations are one `lax.scan`; on CPUs the host
+dispatches each, as XLA runs convolutions inside of a loop several times slower there.
+"""
+
+import functools
+import math
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gift_jax import streams
+from gift_jax.data.info import DatasetInfo
+from gift_jax.data.preprocess import Normalization
+from gift_jax.distill.base import OnProgress
+from gift_jax.distill.unfinished import Unfinished
+from gift_jax.distilled import preview
+from gift_jax.distilled.dataset import PREVIEW_FILE
+from gift_jax.models.variables import Variables
+from gift_jax.runtime import devices as devices_lib
+from gift_jax.runtime.preemption import PreemptedError
+
+# Of Adam, `recover/data_synthesis.py` of SRe2L, and of all that came after it.
+_BETAS = (0.5, 0.9)
+_SCANNED = 50  # iterations of one scan, between which it can be stopped
+_SECONDS_BETWEEN_SAVES = 60.0
+_PREVIEW = (20, 10)  # classes and images of a class that a preview shows
+
+
+class Task(NamedTuple):
+    """What one iteration is asked for.
+
+    Attributes:
+      key: Typed key of this iteration of this batch.
+      iteration: int32 scalar.
+      labels: (B,) int32 classes.
+    """
+
+    key: jax.Array
+    iteration: jax.Array
+    labels: jax.Array
+
+
+# `objective(variables, images, memory, task)` gives the terms of the loss by name,
+# weighted, whose sum is minimised, and the memory of the next iteration: any tree of
+# arrays. `images` are (B, H, W, C) float32, normalised.
+Objective = Callable[
+    [Variables, jax.Array, Any, Task], tuple[Mapping[str, jax.Array], Any]
+]
+
+
+class Method(NamedTuple):
+    """How a batch of images is recovered.
+
+    Attributes:
+      objectives: One of each teacher; iteration i takes number i modulo their count.
+      variables: Of each teacher.
+      normalization: What images are normalised by while they are recovered.
+      iterations: Of every batch.
+      learning_rate: Adam's at first; it falls to zero along a cosine.
+      batch_size: Most images of a batch.
+      by_class: A batch has images of as few classes as can be, in place of as many.
+      initial: (num_classes * ipc, S, S, C) float32 pixels to start from, class by
+        class; None starts from normal noise.
+      memory: Of the normalised images of a batch, before its first iteration.
+    """
+
+    objectives: Sequence[Objective]
+    variables: Sequence[Variables]
+    normalization: Normalization
+    iterations: int
+    learning_rate: float
+    batch_size: int
+    by_class: bool = False
+    initial: np.ndarray | None = None
+    memory: Callable[[jax.Array], Any] = lambda images: ()
+
+
+class State(NamedTuple):
+    """A batch in recovery: normalised images, Adam's state, the method's memory."""
+
+    images: jax.Array
+    optimizer: Any
+    memory: Any
+
+
+def recover(
+    method: Method,
+    info: DatasetInfo,
+    *,
+    ipc: int,
+    seed: int,
+    on_progress: OnProgress | None = None,
+    unfinished: Unfinished = Unfinished(None),  # noqa: B008
+) -> np.ndarray:
+    """Recovers `ipc` images of every class.
+
+    Args:
+      method: How.
+      info: The real dataset.
+      ipc: Images per class.
+      seed: Of noise and views.
+      on_progress: Called after every iteration, or every scan of some, with the terms
+        of the loss. When it raises `PreemptedError`, the state is kept first.
+      unfinished: Keeps finished batches, states of the others, and a preview.
+
+    Returns:
+      (num_classes * ipc, S, S, C) uint8, class by class.
+
+    Raises:
+      PreemptedError: by `on_progress`.
+    """
+    batches = make_batches(info.num_classes, ipc, method)
+    labels = np.repeat(np.arange(info.num_classes, dtype=np.int32), ipc)
+    shape = (info.image_size, info.image_size, info.channels)
+    pixels = np.zeros((len(labels), *shape), np.uint8)
+    finished: list[int] = []
+
+    def finish(number: int, images: np.ndarray) -> None:
+        pixels[batches[number]] = images
+        finished.append(number)
+
+    for number in range(len(batches)):
+        images = unfinished.kept(_part(number))
+        if images is not None:
+            finish(number, images)
+    left = [number for number in range(len(batches)) if number not in finished]
+    for group in grouped(left, batches, len(jax.local_devices())):
+
+        def report(iteration: int, terms: Mapping[str, float]) -> None:
+            if on_progress is not None:
+                done = len(finished) * method.iterations + len(group) * iteration  # noqa: B023
+                on_progress(done, len(batches) * method.iterations, **terms)
+
+        state = _recover_group(
+            method,
+            group,
+            [batches[number] for number in group],
+            labels,
+            shape,
+            seed,
+            report,
+            unfinished,
+        )
+        for number, images in zip(group, state, strict=True):
+            unfinished.keep(_part(number), images)
+            finish(number, images)
+        unfinished.forget(_part(*group))
+        if unfinished.directory:
+            members = np.sort(np.concatenate([batches[number] for number in finished]))
+            shown = members[_is_shown(members, ipc)]
+            _preview(pixels[shown], labels[shown], unfinished.directory)
+    return pixels
+
+
+def _part(*numbers: int) -> str:
+    return f"batch-{'-'.join(map(str, numbers))}"
+
+
+def _is_shown(places: np.ndarray, ipc: int) -> np.ndarray:
+    classes, columns = _PREVIEW
+    return (places // ipc < classes) & (places % ipc < columns)
+
+
+def _preview(pixels: np.ndarray, labels: np.ndarray, directory: pathlib.Path) -> None:
+    if len(pixels):
+        images = pixels.astype(np.float32) / 255
+        preview.save_preview(images, labels, directory / PREVIEW_FILE)
+
+
+def make_batches(num_classes: int, ipc: int, method: Method) -> list[np.ndarray]:
+    """Which images are recovered together: as few batches of equal size as can be.
+
+    Args:
+      num_classes: C.
+      ipc: Images per class.
+      method: Says how many images a batch has at most, and in which order they are
+        taken: the first of all classes, then the second (SRe2L's IPC indices), or
+        class by class (G-VBSM, EDC).
+
+    Returns:
+      Of every batch the places of its images in the dataset, class by class.
+    """
+    places = np.arange(num_classes * ipc).reshape(num_classes, ipc)
+    order = places.ravel() if method.by_class else places.T.ravel()
+    return np.array_split(order, math.ceil(len(order) / method.batch_size))
+
+
+def grouped(
+    numbers: Sequence[int], batches: Sequence[np.ndarray], devices: int
+) -> list[list[int]]:
+    """Numbers of batches that are recovered at once: of one size, one a device."""
+    groups: list[list[int]] = []
+    for number in numbers:
+        last, size = groups[-1] if groups else [], len(batches[number])
+        if last and len(last) < devices and len(batches[last[0]]) == size:
+            last.append(number)
+        else:
+            groups.append([number])
+    return groups
+
+
+def clip(images: jax.Array, normalization: Normalization) -> jax.Array:
+    """Brings normalised images (..., C) to what pixels in [0, 1] can be."""
+    mean, std = (
+        np.asarray(v, np.float32).reshape((1,) * (images.ndim - 1) + (-1,))
+        for v in (normalization.mean, normalization.std)
+    )
+    return jnp.clip(images, -mean / std, (1 - mean) / std)
+
+
+def step(
+    state: State,
+    key: jax.Array,
+    labels: jax.Array,
+    variables: Variables,
+    iteration: jax.Array,
+    *,
+    objective: Objective,
+    method: Method,
+) -> tuple[State, Mapping[str, jax.Array]]:
+    """One iteration of one batch.
+
+    Args:
+      state: Of the batch.
+      key: Of the batch.
+      labels: (B,) int32.
+      variables: Of the teacher.
+      iteration: int32 scalar.
+      objective: What is minimised.
+      method: The schedule and the valid range.
+
+    Returns:
+      The next state, and the terms of the loss.
+    """
+    task = Task(jax.random.fold_in(key, iteration), iteration, labels)
+
+    def loss(images: jax.Array) -> tuple[jax.Array, tuple[Any, Any]]:
+        terms, memory = objective(variables, images, state.memory, task)
+        return sum(terms.values(), jnp.float32(0)), (terms, memory)
+
+    gradient, (terms, memory) = jax.grad(loss, has_aux=True)(state.images)
+    updates, optimizer = _adam(method).update(gradient, state.optimizer)
+    images = clip(optax.apply_updates(state.images, updates), method.normalization)
+    return State(images, optimizer, memory), terms
+
+
+def _adam(method: Method) -> optax.GradientTransformation:
+    schedule = optax.cosine_decay_schedule(method.learning_rate, method.iterations)
+    return optax.adam(schedule, *_BETAS)
+
+
+def _recover_group(
+    method: Method,
+    group: Sequence[int],
+    places: Sequence[np.ndarray],
+    labels: np.ndarray,
+    shape: tuple[int, ...],
+    seed: int,
+    report: Callable[[int, Mapping[str, float]], None],
+    unfinished: Unfinished,
+) -> np.ndarray:
+    """(batches, B, S, S, C) uint8 of some batches, whose places are given."""
+    devices = jax.local_devices()[: len(group)]
+    base_key = streams.stream_key(seed, streams.Purpose.DISTILLATION)
+    keys = jnp.stack([jax.random.fold_in(base_key, number) for number in group])
+    if method.initial is None:
+        pixels = np.broadcast_to(np.float32(0), (*np.shape(places), *shape))
+    else:
+        pixels = method.initial[np.stack(places)]
+    start = jax.vmap(functools.partial(_initial, method))(keys, jnp.asarray(pixels))
+    done, state = unfinished.restore(_part(*group), jax.device_get(start))
+    spread = functools.partial(devices_lib.spread, devices=devices)
+    state, keys, of_batch = spread((state, keys, labels[np.stack(places)]))
+    advance = _advance(method, devices)
+    report(done, {})
+    saved = time.monotonic()
+    while done < method.iterations:
+        state, terms, done = advance(state, keys, of_batch, done)
+        try:
+            report(done, {name: float(value.mean()) for name, value in terms.items()})
+        except PreemptedError:
+            unfinished.save(_part(*group), done, jax.device_get(state))
+            raise
+        if time.monotonic() - saved > _SECONDS_BETWEEN_SAVES:
+            unfinished.save(_part(*group), done, jax.device_get(state))
+            saved = time.monotonic()
+    images = method.normalization.invert(np.asarray(state.images))
+    return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
+
+
+def _initial(method: Method, key: jax.Array, pixels: jax.Array) -> State:
+    """A batch before its first iteration."""
+    if method.initial is None:
+        # No iteration has this number.
+        key = jax.random.fold_in(key, method.iterations)
+        images = jax.random.normal(key, pixels.shape)
+    else:
+        images = method.normalization.apply(pixels)
+    return State(images, _adam(method).init(images), method.memory(images))
+
+
+# `advance(state, keys, labels, done)` -> state, terms (devices,), done.
+_Advance = Callable[..., tuple[State, Mapping[str, np.ndarray], int]]
+
+
+def _advance(method: Method, devices: Sequence[jax.Device]) -> _Advance:
+    """A function that does one iteration, or on accelerators some."""
+    steps = [
+        functools.partial(step, objective=objective, method=method)
+        for objective in method.objectives
+    ]
+    variables = devices_lib.replicate(list(method.variables), devices)
+    mapped = functools.partial(
+        jax.pmap,
+        in_axes=(0, 0, 0, None, None),
+        devices=devices,
+        axis_name=devices_lib.AXIS,
+        donate_argnums=0,
+    )
+    if devices[0].platform == "cpu":
+        programs = [mapped(one) for one in steps]
+
+        def advance(state: State, keys: Any, labels: Any, done: int) -> Any:
+            turn = done % len(programs)
+            state, terms = programs[turn](
+                state, keys, labels, variables[turn], np.int32(done)
+            )
+            return state, jax.device_get(terms), done + 1
+
+        return advance
+
+    scanned = [
+        mapped(functools.partial(scan, steps=steps, count=count))
+        for count in (_SCANNED, method.iterations % _SCANNED)
+    ]
+
+    def advance_scanned(state: State, keys: Any, labels: Any, done: int) -> Any:
+        count = min(_SCANNED, method.iterations - done)
+        program = scanned[0] if count == _SCANNED else scanned[1]
+        state, terms = program(state, keys, labels, variables, np.int32(done))
+        return state, jax.device_get(terms), done + count
+
+    return advance_scanned
+
+
+def scan(
+    state: State,
+    key: jax.Array,
+    labels: jax.Array,
+    variables: Sequence[Variables],
+    done: jax.Array,
+    *,
+    steps: Sequence[Callable[..., Any]],
+    count: int,
+) -> tuple[State, Mapping[str, jax.Array]]:
+    """Some iterations in one program.
+
+    Args:
+      state: As of `step`.
+      key: As of `step`.
+      labels: As of `step`.
+      variables: Of every teacher.
+      done: How many iterations were done before.
+      steps: `step` with the objective of every teacher.
+      count: How many to do.
+
+    Returns:
+      The next state, and the terms of the last iteration.
+    """
+
+    def body(state: State, iteration: jax.Array) -> tuple[State, Any]:
+        turns = [
+            lambda state, one=one, of=of: one(state, key, labels, of, iteration)
+            for one, of in zip(steps, variables, strict=True)
+        ]
+        return jax.lax.switch(iteration % len(turns), turns, state)
+
+    state, terms = jax.lax.scan(body, state, done + jnp.arange(count))
+    return state, jax.tree.map(lambda values: values[-1], terms)

@@ -1,0 +1,45 @@
+"""Random views of a batch, of which all images share one draw.
+
+So torchvision's transforms do when they are given a batch, as the official codes of
+SRe2L, CDA, G-VBSM and EDC give them one.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from gift_jax.augment import operations
+from gift_jax.augment.views import draw_resized_crop
+
+
+def resized_crop(key: jax.Array, images: jax.Array, min_area: ArrayLike) -> jax.Array:
+    """One box of every image, enlarged (torchvision's RandomResizedCrop).
+
+    Args:
+      key: Typed key.
+      images: (B, H, W, C) float.
+      min_area: Smallest area of the box as a fraction of the image, may be traced.
+
+    Returns:
+      (B, H, W, C).
+    """
+    box = draw_resized_crop(key, images.shape[1], images.shape[2], min_area)
+    return jax.vmap(lambda image: operations.resized_crop(image, *box))(images)
+
+
+def flip(key: jax.Array, images: jax.Array) -> jax.Array:
+    """Mirrors all images, or none."""
+    return jnp.where(jax.random.bernoulli(key), images[:, :, ::-1], images)
+
+
+def roll(key: jax.Array, images: jax.Array, low: int, high: int) -> jax.Array:
+    """Rolls rows and columns by `low` to `high` pixels, both included."""
+    rows, columns = jax.random.randint(key, (2,), low, high + 1)
+    return jnp.roll(images, (rows, columns), (1, 2))
+
+
+def pad_crop(key: jax.Array, images: jax.Array, padding: int) -> jax.Array:
+    """One crop of every image padded by zeros (torchvision's RandomCrop)."""
+    top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+    crop = lambda image: operations.pad_crop(image, top, left, padding)  # noqa: E731
+    return jax.vmap(crop)(images)

@@ -1,0 +1,95 @@
+"""What is kept of a distillation until it is whole, so that it can go on exactly."""
+
+import dataclasses
+import logging
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+
+from gift_jax.models import variables
+from gift_jax.runtime import atomic
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unfinished:
+    """Finished parts as arrays, and the state of the part in work, with Orbax.
+
+    Attributes:
+      directory: Where; None keeps nothing.
+    """
+
+    directory: pathlib.Path | None
+
+    def keep(self, part: str, array: np.ndarray) -> None:
+        """Writes a finished part."""
+        if self.directory is None:
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"{part}.npy"
+        with atomic.replacing(path) as unfinished, unfinished.open("wb") as file:
+            np.save(file, array)
+
+    def forget(self, part: str) -> None:
+        """Removes the states of a part."""
+        if self.directory is not None:
+            shutil.rmtree(self.directory / part, ignore_errors=True)
+
+    def kept(self, part: str) -> np.ndarray | None:
+        """A finished part, or None."""
+        path = self.directory and self.directory / f"{part}.npy"
+        return np.load(path) if path and path.is_file() else None
+
+    def save(self, part: str, done: int, state: Any) -> None:
+        """Writes the state of a part in work; the one before goes when it is whole.
+
+        Args:
+          part: Which.
+          done: Iterations that were done.
+          state: Any tree of arrays.
+
+        Raises:
+          CheckpointError: it cannot be written.
+        """
+        if self.directory is None:
+            return
+        leaves = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(state))}
+        variables.save_variables(self.directory / part / str(done), leaves)
+        for path in self._states(part):
+            if int(path.name) != done:
+                shutil.rmtree(path)
+
+    def restore(self, part: str, like: Any) -> tuple[int, Any]:
+        """The latest state that can be read, and how many iterations it has done.
+
+        Args:
+          part: Which.
+          like: The state before the first iteration, returned where there is none.
+
+        Raises:
+          CheckpointMismatchError: it is that of other images.
+        """
+        leaves, structure = jax.tree.flatten(like)
+        shapes = {str(i): leaf for i, leaf in enumerate(leaves)}
+        for path in self._states(part):
+            try:
+                found = variables.load_variables(path, like=shapes)
+            except variables.CheckpointMismatchError:
+                raise
+            except (ValueError, KeyError, OSError) as error:  # as Orbax has them
+                _log.warning("%s cannot be read: %s", path, variables.reason(error))
+                continue
+            ordered = [found[str(i)] for i in range(len(leaves))]
+            return int(path.name), jax.tree.unflatten(structure, ordered)
+        return 0, like
+
+    def _states(self, part: str) -> list[pathlib.Path]:
+        """Those of a part, the latest first."""
+        if self.directory is None or not (self.directory / part).is_dir():
+            return []
+        found = [p for p in (self.directory / part).iterdir() if p.name.isdecimal()]
+        return sorted(found, key=lambda path: -int(path.name))
