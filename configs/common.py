@@ -69,7 +69,8 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     config.teacher.min_accuracy = config_dict.placeholder(float)
 
     config.distilled = ml_collections.ConfigDict()
-    config.distilled.name = "rded"  # random, rded, or what a published set is called
+    # One of gift_jax/distill (docs/distillers.md), or what a published set is called.
+    config.distilled.name = "rded"
     config.distilled.ipc = 10  # images per class (the official scripts)
     # A published distilled dataset to read, and its format; an empty format is
     # guessed. An empty path makes the distilled dataset here.

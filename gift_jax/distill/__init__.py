@@ -9,14 +9,23 @@ from gift_jax import registry
 from gift_jax.distill.base import NEEDS, Distiller
 from gift_jax.distill.random import Random
 from gift_jax.distill.rded import Rded
+from gift_jax.distill.recovery.cda import Cda
 from gift_jax.distill.recovery.sre2l import Sre2l
 from gift_jax.runtime.errors import InputError
 
-__all__ = ["DISTILLERS", "Distiller", "Random", "Rded", "Sre2l", "make_distiller"]
+__all__ = [
+    "DISTILLERS",
+    "Cda",
+    "Distiller",
+    "Random",
+    "Rded",
+    "Sre2l",
+    "make_distiller",
+]
 
 #: Every distiller by name.
 DISTILLERS: Mapping[str, Callable[..., Distiller]] = MappingProxyType(
-    {"random": Random, "rded": Rded, "sre2l": Sre2l}
+    {"random": Random, "rded": Rded, "sre2l": Sre2l, "cda": Cda}
 )
 
 

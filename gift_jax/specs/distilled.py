@@ -82,6 +82,12 @@ class DistilledSpec:
         return self.distiller is not None and "teacher" in self.distiller.needs
 
     @property
+    def needs_gradients(self) -> bool:
+        """Whether that teacher is differentiated."""
+        needs = self.distiller.needs if self.distiller else frozenset()
+        return "teacher_gradients" in needs
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """What images that are made here depend on, besides data and teacher."""
         assert self.distiller is not None

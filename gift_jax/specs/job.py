@@ -77,6 +77,11 @@ class JobSpec:
                 f"distilled.name is {self.distilled.name!r}, which needs a teacher, "
                 f"but relabel.source is {self.relabel.source!r}"
             )
+        if self.distilled.needs_gradients and self.teacher.network is None:
+            raise InputError(
+                f"distilled.name is {self.distilled.name!r}, which needs gradients of "
+                f"a network of this project, but teacher.name is {self.teacher.name!r}"
+            )
         for student in (students[0] for students in self.setups):
             warmup = student.optimizer.warmup_epochs
             if warmup > self.train.epochs:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_those_of_the_project_are_found_by_name():
     assert found == distill.Rded(3, factor=2)
     assert "teacher" in found.needs and "teacher" not in distill.Random.needs
     for kind in distill.DISTILLERS.values():
-        assert kind(ipc=1).needs <= {"teacher", "train_images"}
+        assert kind(ipc=1).needs <= distill.base.NEEDS
 
 
 def test_one_of_the_users_own_makes_images(data):
@@ -97,3 +98,34 @@ def test_one_of_the_users_own_makes_images(data):
 def test_what_is_no_distiller_is_said(name, options, message):
     with pytest.raises(InputError, match=message):
         distill.make_distiller(name, ipc=1, **options)
+
+
+class Constants(NamedTuple):
+    iterations: int
+    rate: float
+    roll: tuple[int, int]
+
+
+def test_options_stand_in_place_of_constants_where_they_are_not_zero():
+    @dataclasses.dataclass
+    class Made:
+        iterations: int = 0
+        rate: float = 0.5
+
+    found = distill.base.chosen(Made(), Constants(7, 0.1, (0, 4)))
+    assert found == Constants(7, 0.5, (0, 4))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"iterations": -1}, "iterations is -1, expected a whole number of at least 0"),
+        ({"iterations": 1.5}, "iterations is 1.5, expected a whole number"),
+        ({"batch_size": 0}, "batch_size is 0, expected a whole number of at least 1"),
+        ({"bn_weight": float("nan")}, "bn_weight is nan, expected a number"),
+        ({"learning_rate": "1"}, "learning_rate is '1', expected a number"),
+    ],
+)
+def test_options_are_numbers_of_their_kind(options, message):
+    with pytest.raises(InputError, match=f"Sre2l: {message}"):
+        distill.make_distiller("sre2l", ipc=1, **options)

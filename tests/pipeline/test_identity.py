@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn import datasets
 
 from configs import common
-from gift_jax import losses, models, torch_io
+from gift_jax import distill, losses, models, registry, torch_io
 from gift_jax.models import variables
 from gift_jax.pipeline import job, labelling, results, stages, students
 from gift_jax.pipeline.products import WorkdirError
@@ -127,6 +127,20 @@ WITHOUT_EFFECT = {
     "tuning.validation_images": (7, "tuning is off"),
     "tuning.factors": ((1.0, 2.0, 3.0), "tuning is off"),
     "tuning.seeds": ((3,), "tuning is off"),
+    **{
+        f"distilled.{distiller}.{name}": (value, "of another distiller")
+        for distiller in distill.DISTILLERS
+        if distiller != "rded"
+        for name, value in {
+            "iterations": 3,
+            "learning_rate": 0.5,
+            "bn_weight": 0.5,
+            "batch_size": 7,
+            "curriculum": "step",
+            "milestone": 0.5,
+        }.items()
+        if name in registry.keyword_defaults(distill.DISTILLERS[distiller])
+    },
     **{
         f"loss.{loss}.{name}": (value, "of another loss")
         for loss in losses.LOSS_NAMES

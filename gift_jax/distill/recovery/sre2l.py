@@ -10,20 +10,19 @@ in the official code on CIFAR-100, and not 10.
 """
 
 import dataclasses
-import pathlib
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from gift_jax.data.preprocess import Normalization
 from gift_jax.data.real import RealDataset
-from gift_jax.distill import base
-from gift_jax.distill.recovery import loop, statistics, views
-from gift_jax.distill.unfinished import Unfinished
-from gift_jax.distilled import DistilledDataset
+from gift_jax.distill.base import chosen as chosen_constants
+from gift_jax.distill.recovery import base, loop, statistics, views
 from gift_jax.models.variables import Variables
-from gift_jax.teachers import FlaxTeacher, Teacher
+from gift_jax.teachers import FlaxTeacher
 
 # torchvision's RandomResizedCrop.
 MIN_AREA = 0.08
@@ -61,7 +60,7 @@ def constants(image_size: int) -> Constants:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sre2l:
+class Sre2l(base.Recovery):
     """Minimises cross-entropy and the distance of batch-norm statistics.
 
     Attributes:
@@ -71,71 +70,45 @@ class Sre2l:
       bn_weight: Of the distance; 0 likewise.
       batch_size: Most images that are recovered together, and whose statistics are
         matched: 100 in the official code.
-
-    Raises:
-      InputError: an option is negative, or none of its kind.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset(
-        {"teacher", "teacher_gradients", "train_images"}
-    )
-    resumable: ClassVar[bool] = True
-
-    ipc: int
     iterations: int = 0
     learning_rate: float = 0.0
     bn_weight: float = 0.0
     batch_size: int = 100
 
-    def __post_init__(self) -> None:
-        """Checks the options."""
-        base.check_options(self, positive=("ipc", "batch_size"))
-
-    def make(
-        self,
-        data: RealDataset,
-        *,
-        teacher: Teacher | None,
-        seed: int,
-        on_progress: base.OnProgress | None = None,
-        directory: pathlib.Path | None = None,
-    ) -> DistilledDataset:
-        """Recovers the images, see `base.Distiller`; progress is that of iterations.
-
-        Returns:
-          num_classes * ipc images, class by class.
-
-        Raises:
-          TeacherError: the teacher cannot be differentiated, or has no batch norm.
-        """
-        network, normalization = statistics.recoverable(teacher, "sre2l", data.info)
-        chosen = base.chosen(self, constants(data.info.image_size))
-        method = loop.Method(
-            [objective(network, chosen)],
-            [network.variables],
+    def method(
+        self, teacher: FlaxTeacher, normalization: Normalization, data: RealDataset
+    ) -> loop.Method:
+        """As `constants` and the options say."""
+        chosen = chosen_constants(self, constants(data.info.image_size))
+        return loop.Method(
+            [objective(teacher, chosen)],
+            [teacher.variables],
             normalization,
             chosen.iterations,
             chosen.learning_rate,
             self.batch_size,
         )
-        images = loop.recover(
-            method,
-            data.info,
-            ipc=self.ipc,
-            seed=seed,
-            on_progress=on_progress,
-            unfinished=Unfinished(directory),
-        )
-        return base.distilled_dataset(self, data, [images], seed=seed)
 
 
-def objective(teacher: FlaxTeacher, chosen: Constants) -> loop.Objective:
-    """Cross-entropy ("ce") and the distance of statistics ("bn") of random views."""
+def objective(
+    teacher: FlaxTeacher,
+    chosen: Constants,
+    min_area: Callable[[jax.Array], jax.Array | float] = lambda iteration: MIN_AREA,
+) -> loop.Objective:
+    """Cross-entropy ("ce") and the distance of statistics ("bn") of random views.
+
+    Args:
+      teacher: The teacher.
+      chosen: Its constants.
+      min_area: The least area of a crop, by the iteration.
+    """
 
     def terms(
         variables: Variables, images: jax.Array, memory: tuple, task: loop.Task
     ) -> tuple[dict[str, jax.Array], tuple]:
-        seen = view(task.key, images, chosen, MIN_AREA)
+        seen = view(task.key, images, chosen, min_area(task.iteration))
         return look(teacher, variables, seen, task.labels, chosen.bn_weight), memory
 
     return terms

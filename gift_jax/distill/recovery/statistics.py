@@ -14,10 +14,9 @@ import jax.numpy as jnp
 import optax
 
 from gift_jax.data.info import DatasetInfo
-from gift_jax.data.preprocess import Normalization
 from gift_jax.models import norms
 from gift_jax.models.variables import Variables
-from gift_jax.teachers import FlaxTeacher, Teacher, TeacherError
+from gift_jax.teachers import TeacherError
 from gift_jax.teachers.flax_teacher import variable_shapes
 
 # The method of each batch norm that is given its input.
@@ -107,43 +106,20 @@ def batch_norm_loss(
     return first_weight * distances[0] + sum(distances[1:], jnp.float32(0))
 
 
-def recoverable(
-    teacher: Teacher | None, method: str, info: DatasetInfo
-) -> tuple[FlaxTeacher, Normalization]:
-    """A teacher that images can be recovered from, and what it is fed.
-
-    Raises:
-      TeacherError: it cannot be differentiated here, has no batch norm, or is fed
-        whitened images.
-    """
-    if not isinstance(teacher, FlaxTeacher):
-        name = "no teacher" if teacher is None else f"the teacher {teacher.name}"
-        raise TeacherError(
-            f"{method} recovers images by gradients through the teacher, and {name} "
-            "is no Flax network: take a network of this project (with "
-            "teacher.checkpoint for PyTorch weights), or distilled.name=rded"
-        )
-    if not isinstance(teacher.preprocess, Normalization):
-        raise TeacherError(
-            f"{method}: the teacher {teacher.name} is fed whitened images"
-        )
-    check_network(teacher.model, method, info, name=teacher.name)
-    return teacher, teacher.preprocess
-
-
-def check_network(
-    model: nn.Module, method: str, info: DatasetInfo, *, name: str = "the network"
-) -> None:
+def check_network(model: nn.Module, method: str, info: DatasetInfo) -> None:
     """Raises TeacherError for a network without batch norm."""
     shape = (info.image_size, info.image_size, info.channels)
 
-    def count(variables: Variables, images: jax.Array) -> list[BatchNormInput]:
-        apply = lambda: model.apply(variables, images, train=False)  # noqa: E731
+    def layers(variables: Variables, images: jax.Array) -> list[BatchNormInput]:
+        def apply() -> Any:
+            return model.apply(variables, images, train=False)
+
         return with_batch_norms(apply)[1]
 
     images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
-    if not jax.eval_shape(count, variable_shapes(model, shape), images):
+    if not jax.eval_shape(layers, variable_shapes(model, shape), images):
         raise TeacherError(
             f"{method} recovers images from the statistics of batch norms, and the "
-            f"teacher {name} has none: give one with batch norm (norm=batch)"
+            f"teacher, a {type(model).__name__}, has none: give it batch norm, as "
+            "with teacher.norm=batch"
         )
