@@ -11,10 +11,13 @@ Where there are no soft labels `teacher_logits` is None.
 `get_loss` binds the hyperparameters of a loss chosen by name, or of any other
 function of that form: its keyword arguments are its hyperparameters.
 
-The definitions, and the defaults of the hyperparameters, are those of the
+The first eight have the definitions, and the defaults of the hyperparameters, of the
 official code, `losses_benchmark.py` in https://github.com/LINs-lab/GIFT. GIFT
 itself is `gift`; the others are the losses that it is compared with in
 Shang, Sun and Lin, ICLR 2025, https://arxiv.org/abs/2405.14736.
+
+`standardized_gift` is this project's. The losses of knowledge distillation after it
+have the definition and the defaults of their papers and codes, which they name.
 
 Logits may be float16, bfloat16 or float32; the arithmetic is in float32. All
 losses are jitted and pure, and have finite values and gradients for rows of
@@ -96,11 +99,24 @@ def _check_shapes(
         raise TypeError(f"hard labels must be integers, got dtype {labels.dtype}")
 
 
+def _softened_kl(
+    student_logits: jax.Array, teacher_logits: jax.Array, temperature: Any
+) -> jax.Array:
+    return optax.losses.kl_divergence_with_log_targets(
+        jax.nn.log_softmax(student_logits / temperature),
+        jax.nn.log_softmax(teacher_logits / temperature),
+    )
+
+
 def _cosine_distance(predictions: jax.Array, targets: jax.Array) -> jax.Array:
     # optax.cosine_distance has no finite gradient at a vector of zeros.
     unit_predictions = labels_lib.unit_length(predictions)
     unit_targets = labels_lib.unit_length(targets)
     return 1.0 - jnp.sum(unit_predictions * unit_targets, axis=-1)
+
+
+def _centred(rows: jax.Array) -> jax.Array:
+    return rows - jnp.mean(rows, axis=-1, keepdims=True)
 
 
 @_loss("mode")
@@ -202,9 +218,7 @@ def kl(
             teacher_logits, labels, gamma=gamma, alpha=alpha, mode=mode
         )
         teacher_logits = length * labels_lib.unit_length(refined)
-    log_student = jax.nn.log_softmax(student_logits / temperature)
-    log_teacher = jax.nn.log_softmax(teacher_logits / temperature)
-    divergence = optax.losses.kl_divergence_with_log_targets(log_student, log_teacher)
+    divergence = _softened_kl(student_logits, teacher_logits, temperature)
     return divergence * temperature**2 if t_squared else divergence
 
 
@@ -249,6 +263,372 @@ def soft_ce_ce(
     """
     hard = ce(student_logits, teacher_logits, labels)
     return soft_ce(student_logits, teacher_logits, labels) + ce_weight * hard
+
+
+@_loss("mode", "length_weight")
+def standardized_gift(
+    student_logits: jax.Array,
+    teacher_logits: jax.Array,
+    labels: jax.Array,
+    *,
+    temperature: float = 2.0,
+    length_weight: float = 0.0,
+    gamma: float = 0.1,
+    alpha: float = 0.1,
+    mode: str = "additive",
+) -> jax.Array:
+    """GIFT on z-scores, with a gradient that does not shrink with C and length.
+
+    With c(x) = x minus its mean over the C classes, u(x) = c(x) / |c(x)|, the z-score
+    z(x) = sqrt(C) u(x), r = refine_labels(t, y) and sg = stop_gradient,
+
+        sg(|c(s)|) * T^2 KL(softmax(z(r) / T) || softmax(z(s) / T))
+        + length_weight * |c(s) - |c(t)| u(r)|^2 / (2 |c(t)|)
+
+    The first term is `gift` with three changes, each for a reason:
+
+    - centring drops the mean of the logits, which no prediction depends on;
+    - the divergence of z-scores tends to 1 - cos(c(s), c(r)) as T grows, so the cosine
+      is its limit; a smaller T gives the likely classes more weight than the others;
+    - the gradient of every function of a direction falls with one over the length of
+      the logits, which grows with sqrt(C) and over the training. The factor takes that
+      back: the gradient is free of scale and shift of either's logits, orthogonal to
+      c(s), at most T sqrt(2 C) long, and tends to the sine of the angle to the target
+      as T grows.
+
+    It leaves the length of the student's logits free. The second term teaches it: it is
+    `kl` times T^2, at large T, in units of the teacher's length. It helps where there
+    are few classes and many epochs, and costs elsewhere. See docs/theory.md.
+
+    The factor is not differentiated: the value is not what the gradient descends. Two
+    classes have no direction to learn, and need the second term.
+
+    Hyperparameters:
+      temperature: T, in standard deviations of the logits.
+      length_weight: Weight of the second term.
+      gamma: Weight of the hard label in the refinement.
+      alpha: Smoothing of the hard label.
+      mode: Of the refinement, see `gift_jax.labels.refine_labels`.
+    """
+    num_classes = student_logits.shape[-1]
+    if num_classes < 3 and not length_weight:
+        raise ValueError(
+            f"{num_classes} classes have no direction to learn: set length_weight, or "
+            "choose another loss"
+        )
+    refined = labels_lib.refine_labels(
+        teacher_logits, labels, gamma=gamma, alpha=alpha, mode=mode
+    )
+    centred = _centred(student_logits)
+    student, target = (labels_lib.unit_length(c) for c in (centred, _centred(refined)))
+    # On unit vectors the temperature of z-scores is T / sqrt(C).
+    divergence = _softened_kl(student, target, temperature / num_classes**0.5)
+    direction = jnp.linalg.norm(jax.lax.stop_gradient(centred), axis=-1)
+    direction *= temperature**2 * divergence
+    length = jnp.linalg.norm(_centred(teacher_logits), axis=-1, keepdims=True)
+    squared = jnp.sum((centred - length * target) ** 2, axis=-1)
+    # Constant logits have no length to learn.
+    scale = jnp.where(length[:, 0] > 0, length[:, 0], jnp.inf)
+    return direction + length_weight * squared / (2 * scale)
+
+
+# --- Losses of knowledge distillation, to compare with ------------------------------
+
+
+def _standard_deviation(logits: jax.Array) -> jax.Array:
+    """(B, 1), unbiased as `torch.std`; 1e-7, with no gradient, for constant rows."""
+    variance = jnp.var(logits, axis=-1, keepdims=True, ddof=1)
+    varies = variance > 1e-14
+    return jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)), 1e-7)
+
+
+def _of_other_classes(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Log-softmax over all classes but the label's, where it is zero."""
+    others = ~jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    total = jax.nn.logsumexp(logits, axis=-1, where=others, keepdims=True)
+    return jnp.where(others, logits - total, 0)
+
+
+def _correlation(left: jax.Array, right: jax.Array) -> jax.Array:
+    """Pearson's, of rows; 1e-8 in the denominator, as DIST has it."""
+    left, right = _centred(left), _centred(right)
+    squared = jnp.sum(left**2, axis=-1) * jnp.sum(right**2, axis=-1)
+    varies = squared > 0
+    length = jnp.where(varies, jnp.sqrt(jnp.where(varies, squared, 1)), 0)
+    return jnp.sum(left * right, axis=-1) / (length + 1e-8)
+
+
+@_loss()
+def lskd(
+    student_logits: jax.Array,
+    teacher_logits: jax.Array,
+    labels: jax.Array,
+    *,
+    temperature: float = 2.0,
+    kd_weight: float = 9.0,
+    ce_weight: float = 0.1,
+) -> jax.Array:
+    """Logit standardization: T^2 KL of z-scores, plus cross-entropy.
+
+        z(x) = (x - mean(x)) / std(x)
+        kd_weight * T^2 KL(softmax(z(t) / T) || softmax(z(s) / T)) + ce_weight * ce
+
+    Sun et al., CVPR 2024, https://arxiv.org/abs/2403.01427; constants of
+    https://github.com/sunshangquan/logit-standardization-KD.
+
+    Hyperparameters:
+      temperature: T.
+      kd_weight: Weight of the divergence.
+      ce_weight: Weight of the cross-entropy with the hard labels.
+    """
+    # Softmax is blind to the mean.
+    divergence = _softened_kl(
+        student_logits / _standard_deviation(student_logits),
+        teacher_logits / _standard_deviation(teacher_logits),
+        temperature,
+    )
+    hard = ce(student_logits, teacher_logits, labels)
+    return kd_weight * temperature**2 * divergence + ce_weight * hard
+
+
+@_loss()
+def normkd(
+    student_logits: jax.Array,
+    teacher_logits: jax.Array,
+    labels: jax.Array,
+    *,
+    scale: float = 2.0,
+    kd_weight: float = 0.9,
+    ce_weight: float = 0.1,
+) -> jax.Array:
+    """NormKD: KL at temperatures that follow the spread of a row, plus cross-entropy.
+
+        T(x) = scale * std(x)
+        kd_weight * T(t)^2 KL(softmax(t / T(t)) || softmax(s / T(s))) + ce_weight * ce
+
+    Chi et al., 2023, https://arxiv.org/abs/2308.00520; constants for CIFAR-100 of
+    https://github.com/gizi1/NormKD (ImageNet: scale 1, weights 0.5).
+
+    Hyperparameters:
+      scale: Temperature in standard deviations.
+      kd_weight: Weight of the divergence.
+      ce_weight: Weight of the cross-entropy with the hard labels.
+    """
+    spread = _standard_deviation(teacher_logits)
+    divergence = _softened_kl(
+        student_logits / _standard_deviation(student_logits),
+        teacher_logits / spread,
+        scale,
+    )
+    hard = ce(student_logits, teacher_logits, labels)
+    return kd_weight * (scale * spread[:, 0]) ** 2 * divergence + ce_weight * hard
+
+
+@_loss()
+def spherical_kd(
+    student_logits: jax.Array,
+    teacher_logits: jax.Array,
+    labels: jax.Array,
+    *,
+    temperature: float = 4.0,
+    kd_weight: float = 0.9,
+    ce_weight: float = 0.1,
+) -> jax.Array:
+    """Spherical KD: the student's logits brought to the teacher's spread.
+
+        s' = s * std(t) / std(s)
+        kd_weight * T^2 KL(softmax(t / T) || softmax(s' / T)) + ce_weight * ce(s')
+
+    Guo et al., 2020, https://arxiv.org/abs/2010.07485. Their code,
+    https://github.com/forjiuzhou/Spherical-Knowledge-Distillation, names no defaults,
+    rescales twice and divides by the batch size twice: this is the paper's formula with
+    the temperature and weights of KD in https://github.com/megvii-research/mdistiller.
+
+    Hyperparameters:
+      temperature: T.
+      kd_weight: Weight of the divergence.
+      ce_weight: Weight of the cross-entropy of s' with the hard labels.
+    """
+    spread = _standard_deviation(teacher_logits)
+    rescaled = student_logits * spread / _standard_deviation(student_logits)
+    divergence = _softened_kl(rescaled, teacher_logits, temperature)
+    hard = ce(rescaled, teacher_logits, labels)
+    return kd_weight * temperature**2 * divergence + ce_weight * hard
+
+
+@_loss()
+def dkd(
+    student_logits: jax.Array,
+    teacher_logits: jax.Array,
+    labels: jax.Array,
+    *,
+    temperature: float = 4.0,
+    target_weight: float = 1.0,
+    other_weight: float = 8.0,
+    ce_weight: float = 1.0,
+) -> jax.Array:
+    """Decoupled KD: the label's class against the rest, and the rest among themselves.
+
+        T^2 (target_weight * KL of (label, rest) + other_weight * KL within the rest)
+        + ce_weight * ce
+
+    Zhao et al., CVPR 2022, https://arxiv.org/abs/2203.08679; constants of
+    https://github.com/megvii-research/mdistiller for CIFAR-100, where the divergence is
+    warmed up over 20 epochs besides: a loss does not know the epoch.
+
+    Hyperparameters:
+      temperature: T.
+      target_weight: alpha of the paper.
+      other_weight: beta of the paper; 2 to 8 by the pair of networks.
+      ce_weight: Weight of the cross-entropy with the hard labels.
+    """
+    student, teacher = student_logits / temperature, teacher_logits / temperature
+
+    def label_and_rest(logits: jax.Array) -> jax.Array:
+        at_label = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+        log_p = jax.nn.log_softmax(logits)
+        parts = [
+            jax.nn.logsumexp(log_p, axis=-1, where=w) for w in (at_label, ~at_label)
+        ]
+        return jnp.stack(parts, axis=-1)
+
+    kl_of = optax.losses.kl_divergence_with_log_targets
+    target = kl_of(label_and_rest(student), label_and_rest(teacher))
+    others = kl_of(
+        _of_other_classes(student, labels), _of_other_classes(teacher, labels)
+    )
+    divergence = target_weight * target + other_weight * others
+    hard = ce(student_logits, teacher_logits, labels)
+    return temperature**2 * divergence + ce_weight * hard
+
+
+@_loss()
+def nkd(
+    student_logits: jax.Array,
+    teacher_logits: jax.Array,
+    labels: jax.Array,
+    *,
+    temperature: float = 1.0,
+    other_weight: float = 1.5,
+) -> jax.Array:
+    """Normalised KD: soft cross-entropy of the label's class and of the other classes.
+
+        - q_y(t) log q_y(s)
+        - other_weight * T^2 sum_(c != y) q'_c(t / T) log q'_c(s / T)
+
+    with q = softmax and q' the softmax over the classes that are not the label.
+    Yang et al., ICCV 2023, https://arxiv.org/abs/2303.13005; constants of
+    https://github.com/yzd-v/cls_KD (some of its commits leave the label among the
+    others).
+
+    Hyperparameters:
+      temperature: T of the other classes.
+      other_weight: gamma of the paper.
+    """
+    probability = jnp.exp(-ce(teacher_logits, None, labels))
+    target = probability * ce(student_logits, None, labels)
+    teacher = _of_other_classes(teacher_logits / temperature, labels)
+    student = _of_other_classes(student_logits / temperature, labels)
+    # At the label both are zero.
+    others = -jnp.sum(jnp.exp(teacher) * student, axis=-1)
+    return target + other_weight * temperature**2 * others
+
+
+@_loss()
+def wttm(
+    student_logits: jax.Array,
+    teacher_logits: jax.Array,
+    labels: jax.Array,
+    *,
+    exponent: float = 0.2,
+    kd_weight: float = 4.0,
+    ce_weight: float = 1.0,
+) -> jax.Array:
+    """Weighted transformed teacher matching: only the teacher is softened.
+
+        p = softmax(t)^exponent;   kd_weight * sum(p) KL(p / sum(p) || softmax(s))
+        + ce_weight * ce
+
+    Zheng and Yang, ICLR 2024, https://arxiv.org/abs/2402.11148; constants of the
+    example in https://github.com/zkxufo/TTM.
+
+    Hyperparameters:
+      exponent: One over the teacher's temperature.
+      kd_weight: Weight of the divergence.
+      ce_weight: Weight of the cross-entropy with the hard labels.
+    """
+    log_power = exponent * jax.nn.log_softmax(teacher_logits)
+    log_total = jax.nn.logsumexp(log_power, axis=-1, keepdims=True)
+    divergence = optax.losses.kl_divergence_with_log_targets(
+        jax.nn.log_softmax(student_logits), log_power - log_total
+    )
+    hard = ce(student_logits, teacher_logits, labels)
+    return kd_weight * jnp.exp(log_total[:, 0]) * divergence + ce_weight * hard
+
+
+@_loss()
+def dist(
+    student_logits: jax.Array,
+    teacher_logits: jax.Array,
+    labels: jax.Array,
+    *,
+    inter_weight: float = 2.0,
+    intra_weight: float = 2.0,
+    ce_weight: float = 1.0,
+) -> jax.Array:
+    """DIST: one minus Pearson's correlation of the softmaxes, by rows and by columns.
+
+        inter_weight * (1 - corr over the classes)
+        + intra_weight * mean over classes of (1 - corr over the examples)
+        + ce_weight * ce
+
+    The second term belongs to the batch: every example is given the same, and on
+    several devices each sees the examples of its own. Huang et al., NeurIPS 2022,
+    https://arxiv.org/abs/2205.10536; weights of the CIFAR and ImageNet configs of
+    https://github.com/hunto/image_classification_sota.
+
+    Hyperparameters:
+      inter_weight: Weight of the correlation over the classes.
+      intra_weight: Weight of the correlation over the examples of a batch.
+      ce_weight: Weight of the cross-entropy with the hard labels.
+    """
+    student, teacher = jax.nn.softmax(student_logits), jax.nn.softmax(teacher_logits)
+    inter = 1 - _correlation(student, teacher)
+    intra = 1 - jnp.mean(_correlation(student.T, teacher.T))
+    hard = ce(student_logits, teacher_logits, labels)
+    return inter_weight * inter + intra_weight * intra + ce_weight * hard
+
+
+@_loss()
+def jsd(
+    student_logits: jax.Array, teacher_logits: jax.Array, labels: jax.Array
+) -> jax.Array:
+    """Jensen-Shannon divergence of the softmaxes, in [0, log 2]; labels unused."""
+    del labels
+    student, teacher = (jax.nn.log_softmax(x) for x in (student_logits, teacher_logits))
+    middle = jnp.logaddexp(student, teacher) - math.log(2)
+    kl_of = optax.losses.kl_divergence_with_log_targets
+    return 0.5 * (kl_of(middle, student) + kl_of(middle, teacher))
+
+
+@_loss()
+def poly1(
+    student_logits: jax.Array,
+    teacher_logits: jax.Array,
+    labels: jax.Array,
+    *,
+    epsilon: float = 2.0,
+) -> jax.Array:
+    """Poly-1: `soft_ce` plus epsilon times one minus the probability of the target.
+
+    Leng et al., ICLR 2022, https://arxiv.org/abs/2204.12511, with soft targets.
+
+    Hyperparameters:
+      epsilon: Weight of the first polynomial term; 2 is the paper's for ImageNet.
+    """
+    del labels
+    target = jax.nn.softmax(teacher_logits)
+    return optax.losses.poly_loss_cross_entropy(student_logits, target, epsilon=epsilon)
 
 
 LOSS_NAMES = tuple(LOSSES)
@@ -326,7 +706,7 @@ def get_loss(loss: str | Callable[..., jax.Array], **hyper: Any) -> Loss:
         function = functools.partial(_in_float32, function)
     bound = functools.partial(function, **hyper)
     # Traced once, so that a bad value is an error here and not in the first step.
-    logits = jax.ShapeDtypeStruct((3, 2), jnp.float32)
+    logits = jax.ShapeDtypeStruct((3, 4), jnp.float32)
     try:
         if own:
             _check_own(known | hyper, known)
@@ -362,11 +742,14 @@ def _check_value(what: str, value: Any, default: Any) -> None:
 
 def _check_own(hyper: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Refuses values that the losses here have no meaning for."""
-    for option, least in (("temperature", 1e-3), ("ce_weight", 0.0)):
-        if option in hyper and not least <= hyper[option] < math.inf:
+    for option, value in hyper.items():
+        is_positive = option in ("temperature", "scale", "exponent")
+        if not is_positive and not option.endswith(("_weight", "epsilon")):
+            continue
+        least = 1e-3 if is_positive else 0.0
+        if not least <= value < math.inf:
             raise ValueError(
-                f"{option} is {hyper[option]}, expected a finite value of at least "
-                f"{least}"
+                f"{option} is {value}, expected a finite value of at least {least}"
             )
     if "gamma" in hyper:
         refinement = {k: hyper[k] for k in ("gamma", "alpha", "mode")}

@@ -1,7 +1,8 @@
 """Tests of `gift_jax.losses` against the official values and closed forms.
 
 `fixtures/losses.npz` holds values and gradients of the official code, with its
-names softce and softce_ce.
+names softce and softce_ce. `fixtures/losses_kd.npz` holds those of the codes that
+`losses.py` names, on the same logits, computed in float64 with PyTorch 2.13.
 """
 
 import functools
@@ -25,8 +26,15 @@ OFFICIAL_NAMES = {name: name for name in losses.LOSS_NAMES} | {
     "soft_ce": "softce",
     "soft_ce_ce": "softce_ce",
 }
+OFFICIAL = ("gift", "cosine", "ce", "soft_ce", "kl", "mse", "mse_ce", "soft_ce_ce")
+KD = ("lskd", "normkd", "spherical_kd", "dkd", "nkd", "wttm", "dist", "jsd", "poly1")
+OURS = "standardized_gift"
 SCALE_FREE = ("gift", "cosine")
-SHIFT_FREE = ("ce", "soft_ce", "kl", "soft_ce_ce")
+SHIFT_SEEING = ("gift", "cosine", "mse", "mse_ce")
+OF_Z_SCORES = (OURS, "lskd", "normkd", "spherical_kd")  # undefined for constant rows
+SHIFT_FREE = tuple(
+    name for name in losses.LOSS_NAMES if name not in SHIFT_SEEING + OF_Z_SCORES
+)
 ROWS, CLASSES = 4, 5
 
 every_loss = pytest.mark.parametrize("name", losses.LOSS_NAMES)
@@ -37,13 +45,23 @@ logits_arrays = hnp.arrays(
 class_arrays = hnp.arrays(np.int32, (ROWS,), elements=st.integers(0, CLASSES - 1)).map(
     jnp.asarray
 )
+
+
+def rows_have_direction(logits):
+    return bool((np.linalg.norm(logits, axis=-1) > 1e-3).all())
+
+
+directed_arrays = logits_arrays.filter(rows_have_direction)
 quickly = settings(deadline=None, max_examples=30)
 
 
 @pytest.fixture(scope="module")
 def golden():
-    with np.load(FIXTURES / "losses.npz") as file:
-        return {name: file[name] for name in file.files}
+    arrays = {}
+    for file in ("losses.npz", "losses_kd.npz"):
+        with np.load(FIXTURES / file) as loaded:
+            arrays |= {name: loaded[name] for name in loaded.files}
+    return arrays
 
 
 def batch(rows=ROWS, classes=CLASSES, seed=0, scale=3.0):
@@ -73,6 +91,7 @@ def of_every_loss(*inputs):
     return {
         name: value_and_gradient(losses.get_loss(name), *inputs)
         for name in losses.LOSS_NAMES
+        if name != OURS or inputs[0].shape[-1] > 2
     }
 
 
@@ -81,8 +100,31 @@ def log_softmax(logits):
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def reference(name, student, teacher, labels):
-    """The losses in float64 NumPy, each at its defaults."""
+def z_scores(logits, ddof=1):
+    centred = logits - logits.mean(axis=-1, keepdims=True)
+    return centred / logits.std(axis=-1, keepdims=True, ddof=ddof)
+
+
+def divergence(student, teacher, temperature=1.0):
+    """KL of softmax(teacher / T) from softmax(student / T), per row."""
+    log_s, log_t = (
+        log_softmax(student / temperature),
+        log_softmax(teacher / temperature),
+    )
+    return (np.exp(log_t) * (log_t - log_s)).sum(axis=-1)
+
+
+def correlation_distance(left, right):
+    left, right = (x - x.mean(axis=-1, keepdims=True) for x in (left, right))
+    lengths = np.linalg.norm(left, axis=-1) * np.linalg.norm(right, axis=-1)
+    return 1 - (left * right).sum(axis=-1) / (lengths + 1e-8)
+
+
+def reference(name, student, teacher, labels, factor=None):
+    """The losses in float64 NumPy, each at its defaults.
+
+    `factor` is the student's length in `standardized_gift`, which no gradient sees.
+    """
     num_classes = student.shape[-1]
     one_hot = np.eye(num_classes)[labels]
     target = np.exp(log_softmax(teacher))
@@ -98,29 +140,84 @@ def reference(name, student, teacher, labels):
     smooth = np.where(one_hot, 0.9, 0.1 / (num_classes - 1))
     refined = teacher / np.linalg.norm(teacher, axis=-1, keepdims=True)
     refined = refined + 0.1 * smooth / np.linalg.norm(smooth, axis=-1, keepdims=True)
+    spread = teacher.std(axis=-1, keepdims=True, ddof=1)
+    rescaled = student * spread / student.std(axis=-1, keepdims=True, ddof=1)
+    ce_rescaled = -(one_hot * log_softmax(rescaled)).sum(axis=-1)
+    probabilities = np.exp(log_softmax(student))
+    at_label = np.arange(len(student)), labels
+    rest = ~one_hot.astype(bool)
+
+    def others(logits):
+        return logits[rest].reshape(len(logits), -1)
+
+    def two_classes(logits):
+        of_others = np.log(np.exp(others(log_softmax(logits))).sum(axis=-1))
+        return np.stack([log_softmax(logits)[at_label], of_others], axis=-1)
+
+    binary = divergence(two_classes(student / 4), two_classes(teacher / 4))
+    power = target**0.2
+    middle = (probabilities + target) / 2
+    if factor is None:
+        factor = np.linalg.norm(student - student.mean(axis=-1, keepdims=True), axis=-1)
+    pearson = correlation_distance(probabilities, target)
+    columns = correlation_distance(probabilities.T, target.T).mean()
     return {
-        "gift": cosine_distance(student, refined),
-        "cosine": cosine_distance(student, teacher),
-        "ce": ce,
-        "soft_ce": soft_ce,
-        "kl": (np.exp(soft_teacher) * (soft_teacher - soft_student)).sum(axis=-1),
-        "mse": mse,
-        "mse_ce": mse + 0.1 * ce,
-        "soft_ce_ce": soft_ce + 0.1 * ce,
-    }[name]
+        "gift": lambda: cosine_distance(student, refined),
+        "cosine": lambda: cosine_distance(student, teacher),
+        "standardized_gift": lambda: (
+            factor * 4 * divergence(z_scores(student, 0), z_scores(refined, 0), 2)
+        ),
+        "ce": lambda: ce,
+        "soft_ce": lambda: soft_ce,
+        "kl": lambda: (np.exp(soft_teacher) * (soft_teacher - soft_student)).sum(
+            axis=-1
+        ),
+        "mse": lambda: mse,
+        "mse_ce": lambda: mse + 0.1 * ce,
+        "soft_ce_ce": lambda: soft_ce + 0.1 * ce,
+        "lskd": lambda: (
+            36 * divergence(z_scores(student), z_scores(teacher), 2) + 0.1 * ce
+        ),
+        "normkd": lambda: (
+            0.9
+            * (2 * spread[:, 0]) ** 2
+            * divergence(z_scores(student), z_scores(teacher), 2)
+            + 0.1 * ce
+        ),
+        "spherical_kd": lambda: (
+            0.9 * 16 * divergence(rescaled, teacher, 4) + 0.1 * ce_rescaled
+        ),
+        "dkd": lambda: (
+            16 * (binary + 8 * divergence(others(student), others(teacher), 4)) + ce
+        ),
+        "nkd": lambda: (
+            target[at_label] * ce
+            - 1.5
+            * (np.exp(log_softmax(others(teacher))) * log_softmax(others(student))).sum(
+                axis=-1
+            )
+        ),
+        "wttm": lambda: (
+            4 * power.sum(axis=-1) * divergence(student, np.log(power)) + ce
+        ),
+        "dist": lambda: 2 * (pearson + columns) + ce,
+        "jsd": lambda: (
+            (probabilities * np.log(probabilities / middle)).sum(axis=-1) / 2
+            + (target * np.log(target / middle)).sum(axis=-1) / 2
+        ),
+        "poly1": lambda: soft_ce + 2 * (1 - (target * probabilities).sum(axis=-1)),
+    }[name]()
 
 
 # --- The official code --------------------------------------------------------------
 
 
-def test_the_losses_are_those_of_the_official_code():
-    assert sorted(losses.LOSS_NAMES) == sorted(
-        ["gift", "cosine", "ce", "soft_ce", "kl", "mse", "mse_ce", "soft_ce_ce"]
-    )
+def test_the_losses_are_those_of_the_official_codes_and_one_of_ours():
+    assert (*OFFICIAL, OURS, *KD) == losses.LOSS_NAMES
 
 
 @pytest.mark.parametrize("num_classes", [10, 100, 1000])
-@every_loss
+@pytest.mark.parametrize("name", OFFICIAL + KD)
 def test_value_and_gradient_equal_the_official_ones(golden, name, num_classes):
     student = jnp.asarray(golden[f"student_{num_classes}"])
     teacher = jnp.asarray(golden[f"teacher_{num_classes}"])
@@ -130,6 +227,8 @@ def test_value_and_gradient_equal_the_official_ones(golden, name, num_classes):
     official = OFFICIAL_NAMES[name]
     expected = golden[f"loss_{official}_{num_classes}"]
     np.testing.assert_allclose(value, expected, rtol=1e-5)
+    if num_classes == 1000 and name in KD:
+        return  # its gradients are not in the file
     expected = golden[f"grad_{official}_{num_classes}"]
     error = np.linalg.norm(grad - expected) / np.linalg.norm(expected)
     assert error < 1e-5
@@ -138,7 +237,7 @@ def test_value_and_gradient_equal_the_official_ones(golden, name, num_classes):
 # --- Closed forms and finite differences --------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(1, 2), (ROWS, CLASSES)])
+@pytest.mark.parametrize("shape", [(3, 3), (ROWS, CLASSES)])
 @every_loss
 def test_values_equal_float64_numpy(name, shape):
     student, teacher, labels = batch(*shape)
@@ -156,18 +255,20 @@ def test_gradient_equals_float64_finite_differences(name):
     student, teacher, labels = batch()
     _, actual = of_every_loss(student, teacher, labels)[name]
     student, teacher = np.asarray(student, float), np.asarray(teacher, float)
+    length = np.linalg.norm(student - student.mean(axis=-1, keepdims=True), axis=-1)
     expected = np.zeros_like(student)
-    for column in range(CLASSES):
+    for row, column in np.ndindex(*student.shape):
         step = np.zeros_like(student)
-        step[:, column] = 1e-5
-        above = reference(name, student + step, teacher, labels)
-        below = reference(name, student - step, teacher, labels)
-        expected[:, column] = (above - below) / 2e-5
+        step[row, column] = 1e-5
+        # Summed, as the rows of "dist" see each other.
+        above = reference(name, student + step, teacher, labels, length).sum()
+        below = reference(name, student - step, teacher, labels, length).sum()
+        expected[row, column] = (above - below) / 2e-5
     error = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
     assert error < 1e-5
 
 
-@every_loss
+@pytest.mark.parametrize("name", OFFICIAL)
 def test_gradient_equals_float32_finite_differences(name):
     student, teacher, labels = batch(scale=1.0)
     loss = losses.get_loss(name)
@@ -269,6 +370,104 @@ def test_temperature_divides_the_logits():
     )
 
 
+# --- What docs/theory.md says of standardized_gift -----------------------------------
+
+
+def centred(rows):
+    return rows - rows.mean(axis=-1, keepdims=True)
+
+
+def ours(*inputs, **hyper):
+    """Values and gradients in units of the directions c(s) and c(r), and the sine."""
+    student, teacher, labels = inputs
+    values, gradients = value_and_gradient(losses.get_loss(OURS, **hyper), *inputs)
+    refined = labels_lib.refine_labels(teacher, labels)
+    cosine = 1 - correlation_distance(*(np.asarray(x) for x in (student, refined)))
+    return np.asarray(values), np.asarray(gradients), cosine
+
+
+@pytest.mark.parametrize("classes", [5, 100])
+def test_a_high_temperature_gives_the_centred_cosine_times_the_length(classes):
+    inputs = batch(classes=classes)
+    values, gradients, cosine = ours(*inputs, temperature=30.0)
+    lengths = np.linalg.norm(centred(np.asarray(inputs[0])), axis=-1)
+    np.testing.assert_allclose(values, lengths * (1 - cosine), rtol=0.05)
+    sines = np.sqrt(1 - cosine**2)
+    np.testing.assert_allclose(np.linalg.norm(gradients, axis=-1), sines, rtol=0.05)
+
+
+def test_a_low_temperature_gives_the_perceptron_s_loss():
+    student, teacher, labels = batch()
+    values, *_ = ours(student, teacher, labels, temperature=0.01)
+    target = np.argmax(labels_lib.refine_labels(teacher, labels), axis=-1)
+    behind = student.max(axis=-1) - student[np.arange(ROWS), target]
+    np.testing.assert_allclose(values / 0.01 / CLASSES**0.5, behind, atol=0.05)
+    assert behind.max() > 1
+
+
+@quickly
+@given(st.floats(0.125, 64, width=32), st.floats(-16, 16, width=32))
+def test_its_gradient_is_free_of_the_scale_of_either_and_the_student_s_shift(
+    scale, shift
+):
+    student, teacher, labels = batch()
+    values, gradients, _ = ours(student, teacher, labels)
+    moved = ours(scale * student + shift, teacher, labels)[1]
+    np.testing.assert_allclose(moved, gradients, atol=3e-4)
+    rescaled = ours(student, scale * teacher, labels)
+    np.testing.assert_allclose(rescaled[0], values, rtol=1e-4)
+    np.testing.assert_allclose(rescaled[1], gradients, atol=1e-5)
+
+
+@quickly
+@given(directed_arrays, logits_arrays, class_arrays, st.floats(0.5, 8))
+def test_its_gradient_is_bounded_and_orthogonal(student, teacher, labels, temperature):
+    if np.linalg.norm(centred(np.asarray(student)), axis=-1).min() < 1e-3:
+        return
+    _, gradients, _ = ours(student, teacher, labels, temperature=temperature)
+    lengths = np.linalg.norm(gradients, axis=-1)
+    assert (lengths <= temperature * (2 * CLASSES) ** 0.5 + 1e-4).all()
+    np.testing.assert_allclose(gradients.sum(axis=-1), 0, atol=1e-4)
+    unit = np.asarray(labels_lib.unit_length(centred(jnp.asarray(student))))
+    np.testing.assert_allclose((gradients * unit).sum(axis=-1), 0, atol=1e-4)
+
+
+def test_its_gradient_does_not_shrink_with_classes_or_length():
+    # Of logits that are normally distributed; those of a sure teacher give more.
+    for classes in (10, 100, 1000):
+        inputs = batch(32, classes)
+        for scale in (0.1, 1.0, 10.0):
+            scaled = (scale * inputs[0], *inputs[1:])
+            lengths = np.linalg.norm(ours(*scaled)[1], axis=-1)
+            assert 0.5 < lengths.mean() < 2, (classes, scale)
+
+
+def test_with_the_length_a_high_temperature_is_kl_in_units_of_the_teacher():
+    # Both terms: (1 - cos) |s| tangentially twice, and the length radially.
+    student, teacher, labels = batch()
+    loss = functools.partial(losses.standardized_gift, gamma=0.0)
+    both, direction = (
+        value_and_gradient(
+            functools.partial(loss, length_weight=weight), student, teacher, labels
+        )[1]
+        for weight in (1.0, 0.0)
+    )
+    lengths = np.linalg.norm(centred(teacher), axis=-1, keepdims=True)
+    expected = (centred(student) - centred(np.asarray(teacher))) / lengths
+    np.testing.assert_allclose(both - direction, expected, atol=1e-5)
+    hinton = functools.partial(losses.kl, temperature=1000.0, t_squared=True)
+    _, of_kl = value_and_gradient(hinton, student, teacher, labels)
+    np.testing.assert_allclose(CLASSES * of_kl / lengths, expected, atol=0.02)
+
+
+def test_two_classes_need_the_length():
+    two = batch(classes=2)
+    with pytest.raises(ValueError, match="2 classes have no direction"):
+        losses.standardized_gift(*two)
+    _, gradients = value_and_gradient(losses.get_loss(OURS, length_weight=0.3), *two)
+    assert (np.abs(gradients) > 1e-3).all()
+
+
 # --- Inputs on the edge -------------------------------------------------------------
 
 PLAIN = np.array([1.0, -2.0, 0.5, 3.0, 0.0])
@@ -303,7 +502,7 @@ def test_values_and_gradients_are_finite_on_the_edge(name):
         assert np.isfinite(gradients).all(), edge
 
 
-@every_loss
+@pytest.mark.parametrize("name", [n for n in losses.LOSS_NAMES if n != OURS])
 def test_one_example_of_two_classes(name):
     for student in ([0.0, 0.0], [1e4, -1e4], [2.0, 2.0]):
         inputs = jnp.array([student]), jnp.array([[-3.0, 1.0]]), jnp.array([1])
@@ -344,7 +543,9 @@ def test_stored_soft_labels_need_no_teacher():
     assert isinstance(stored, np.ndarray)
     for name in losses.LOSS_NAMES:
         actual = losses.get_loss(name)(np.asarray(student), stored, labels)
-        expected = reference(name, np.asarray(student, float), stored, labels)
+        expected = reference(
+            name, np.asarray(student, float), stored.astype(float), labels
+        )
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -366,6 +567,7 @@ def with_variants():
         "gift convex": losses.get_loss("gift", mode="convex"),
         "kl t_squared": losses.get_loss("kl", t_squared=True),
         "kl refined": losses.get_loss("kl", **refined),
+        "ours with length": losses.get_loss(OURS, length_weight=0.5),
     }
 
 
@@ -406,7 +608,7 @@ def test_vmap_equals_a_loop(name):
     np.testing.assert_allclose(mapped, loop, rtol=1e-6, atol=1e-6)
 
 
-@every_loss
+@pytest.mark.parametrize("name", [n for n in losses.LOSS_NAMES if n != "dist"])
 def test_every_example_is_on_its_own(name):
     loss = losses.get_loss(name)
     inputs = batch()
@@ -437,13 +639,6 @@ def test_gamma_may_be_traced():
 
 
 # --- Properties ---------------------------------------------------------------------
-
-
-def rows_have_direction(logits):
-    return bool((np.linalg.norm(logits, axis=-1) > 1e-3).all())
-
-
-directed_arrays = logits_arrays.filter(rows_have_direction)
 
 
 @quickly
@@ -499,7 +694,17 @@ def test_softmax_losses_ignore_a_constant(student, teacher, labels, constant):
             np.testing.assert_allclose(shifted, value, rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["gift", "cosine", "mse", "mse_ce"])
+@pytest.mark.parametrize("name", OF_Z_SCORES)
+def test_losses_of_z_scores_ignore_a_constant(name):
+    student, teacher, labels = batch()
+    values, gradients = of_every_loss(student, teacher, labels)[name]
+    of_teacher = teacher if name == OURS else teacher + 7  # GIFT refines raw logits
+    moved = of_every_loss(student - 5, of_teacher, labels)[name]
+    np.testing.assert_allclose(moved[0], values, rtol=1e-4)
+    np.testing.assert_allclose(moved[1], gradients, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SHIFT_SEEING)
 def test_the_other_losses_see_a_constant(name):
     student, teacher, labels = batch()
     loss = losses.get_loss(name)

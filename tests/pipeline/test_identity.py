@@ -112,6 +112,7 @@ REFUSED = {
     "dataset.image_size": 16,
     "relabel.path": "{folder}",
 }
+OTHER = {str: lambda _: "convex", bool: lambda on: not on, float: lambda x: 1 + x / 2}
 # Why each cannot change a result.
 WITHOUT_EFFECT = {
     "dataset.data_dir": ("{folder}", "the digits are part of scikit-learn"),
@@ -142,19 +143,10 @@ WITHOUT_EFFECT = {
         if name in registry.keyword_defaults(distill.DISTILLERS[distiller])
     },
     **{
-        f"loss.{loss}.{name}": (value, "of another loss")
+        f"loss.{loss}.{name}": (OTHER[type(default)](default), "of another loss")
         for loss in losses.LOSS_NAMES
         if loss != "gift"
-        for name, value in {
-            "temperature": 2.0,
-            "t_squared": True,
-            "refine": True,
-            "mode": "convex",
-            "gamma": 0.3,
-            "alpha": 0.3,
-            "ce_weight": 0.3,
-        }.items()
-        if name in losses.hyperparameters(loss)
+        for name, default in losses.hyperparameters(loss).items()
     },
 }
 

@@ -1,0 +1,45 @@
+"""Whether one loss serves every optimizer, without tuning.
+
+    python -m experiments.universal_loss --config=configs/digits.py --workdir=DIR
+
+The losses of the paper that do well somewhere, those of knowledge distillation, and
+`standardized_gift` with and without its second term, under every optimizer at its
+default learning rate; `--config.tuning.enabled=True` adds the tuned ones. Read in
+the report how far a loss stays behind the best one of each optimizer.
+"""
+
+import ml_collections
+
+from gift_jax import main
+
+LOSSES = (
+    "gift",
+    "kl",
+    "kl-t_squared=True",
+    "soft_ce",
+    "mse_ce",
+    "standardized_gift",
+    "standardized_gift-length_weight=0.3",
+    "lskd",
+    "normkd",
+    "spherical_kd",
+    "dkd",
+    "nkd",
+    "wttm",
+    "dist",
+    "jsd",
+    "poly1",
+)
+OPTIMIZERS = "sgd+adam+adamw+rmsprop+lamb+lion+adafactor+muon+schedule_free_adamw"
+
+
+def study(config: ml_collections.ConfigDict) -> None:
+    """Sixteen losses, nine optimizers, three seeds."""
+    config.distilled.name = "rded"
+    config.loss.name = "+".join(LOSSES)
+    config.optimizer.name = OPTIMIZERS
+    config.train.seeds = (0, 1, 2)
+
+
+if __name__ == "__main__":
+    main.run(study)
