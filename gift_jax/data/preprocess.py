@@ -75,12 +75,16 @@ class Whitening:
       center: (H * W * C,) float32, subtracted before the product.
       matrix: (H * W * C, H * W * C) float32.
       inverse: (H * W * C, H * W * C) float32, the inverse of `matrix`.
+      length: If given, an image's own mean is subtracted before the product, and it is
+        brought to unit length (KIP). What that takes away, `invert` cannot know: it
+        gives each image this length, and the mean of the channels.
     """
 
     normalization: Normalization
     center: np.ndarray
     matrix: np.ndarray
     inverse: np.ndarray
+    length: float | None = None
 
     def __post_init__(self) -> None:
         """Raises InputError where the shapes do not belong together."""
@@ -96,14 +100,25 @@ class Whitening:
     def apply(self, pixels: Array) -> Array:
         """Pixels in [0, 1] (..., H, W, C) -> whitened inputs of that shape."""
         standardised = self.normalization.apply(pixels)
-        flat = standardised.reshape(-1, self.center.size)
-        return _product(flat - self.center[None], self.matrix).reshape(pixels.shape)
+        flat = standardised.reshape(-1, self.center.size) - self.center[None]
+        if self.length is not None:
+            flat = _unit_length(flat)
+        return _product(flat, self.matrix).reshape(pixels.shape)
 
     def invert(self, inputs: Array) -> Array:
         """Whitened inputs (..., H, W, C) -> pixels of that shape."""
         flat = inputs.astype(np.float32).reshape(-1, self.center.size)
         standardised = _product(flat, self.inverse) + self.center[None]
+        if self.length is not None:
+            standardised = _unit_length(standardised) * np.float32(self.length)
         return self.normalization.invert(standardised.reshape(inputs.shape))
+
+
+def _unit_length(rows: Array) -> Array:
+    """Rows minus their mean, of length 1; flat ones stay 0."""
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    squares = (rows**2).sum(axis=1, keepdims=True)
+    return rows / (squares + 1e-12) ** 0.5
 
 
 def _product(rows: Array, matrix: np.ndarray) -> Array:

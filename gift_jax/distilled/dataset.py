@@ -121,10 +121,9 @@ class DistilledDataset:
     @functools.cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that stand for images, labels and preprocessing."""
-        parts = [
-            getattr(self.preprocess, f.name)
-            for f in dataclasses.fields(self.preprocess)
-        ]
+        fields = dataclasses.fields(self.preprocess)
+        parts = [getattr(self.preprocess, field.name) for field in fields]
+        parts = [part for part in parts if part is not None]
         return fingerprint.of(self.images, self.labels, self.soft_labels, *parts)
 
     def inputs(self) -> np.ndarray:
@@ -257,6 +256,8 @@ def save_distilled(dataset: DistilledDataset, directory: pathlib.Path) -> None:
         arrays["zca_center"] = normalization.center
         arrays["zca_matrix"] = normalization.matrix
         arrays["zca_inverse"] = normalization.inverse
+        if normalization.length is not None:
+            arrays["zca_length"] = np.array(normalization.length)
         normalization = normalization.normalization
     np.savez_compressed(directory / ARRAYS_FILE, **arrays)
     record = {
@@ -347,6 +348,7 @@ def _from_record(
             center=arrays["zca_center"],
             matrix=arrays["zca_matrix"],
             inverse=arrays["zca_inverse"],
+            length=float(arrays["zca_length"]) if "zca_length" in arrays else None,
         )
     record = {"parts": 1, **record}  # which datasets before IDC's did not have
     fields = [field.name for field in dataclasses.fields(Metadata)]

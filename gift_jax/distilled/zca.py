@@ -1,4 +1,4 @@
-"""ZCA whitening as three projects fit it.
+"""ZCA whitening as four projects fit it.
 
 All of them multiply the flattened image by `(cov + ridge * I) ** -0.5`; they differ
 in what is done to the pixels before and in the ridge:
@@ -6,6 +6,8 @@ in what is done to the pixels before and in the ridge:
     kornia   pixels                    minus mean image   cov over N - 1   ridge 0.1
     rfad     standardised pixels       no mean            over N           0.1 * mean
     frepo    standardised pixels       minus mean image   over N           0.1 * mean
+    kip      standardised, each minus  no mean            over N           0.1 * mean
+             its mean, of unit length
 
 where `mean` is the mean eigenvalue, trace(cov) / d. `rfad` measures the channel
 statistics, `frepo` has them written down. None of these choices is visible in the
@@ -15,6 +17,7 @@ The projects flatten to (C, H, W), `Whitening` flattens to (H, W, C). That only
 renames dimensions: the fit does not depend on their order.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -83,6 +86,22 @@ def fit_frepo(
     return _whitening(statistics, center, covariance, ridge)
 
 
+def fit_kip(train_images: np.ndarray) -> preprocess.Whitening:
+    """The whitening of KIP: `kip/nn_training.ipynb` of google-research.
+
+    Images are standardised, then each is centred and brought to unit length.
+
+    Args and Raises: as `fit_kornia`.
+    """
+    standardised = _channel_statistics(train_images)
+    flat = _Flat(train_images, standardised, unit_length=True)
+    center = np.zeros(flat.dimensions, np.float32)
+    second_moment = flat.second_moment(center)
+    ridge = _RELATIVE_RIDGE * np.trace(second_moment) / flat.dimensions
+    whitening = _whitening(standardised, center, second_moment, ridge)
+    return dataclasses.replace(whitening, length=flat.length())
+
+
 def _channel_statistics(images: np.ndarray) -> preprocess.Normalization:
     """Mean and standard deviation as PyTorch's, which divides by N - 1."""
     total = squares = np.zeros(images.shape[-1])
@@ -100,7 +119,11 @@ class _Flat:
     """Standardised, flattened images, computed chunk by chunk as they are asked for."""
 
     def __init__(
-        self, images: np.ndarray, normalization: preprocess.Normalization
+        self,
+        images: np.ndarray,
+        normalization: preprocess.Normalization,
+        *,
+        unit_length: bool = False,
     ) -> None:
         if images.dtype != np.uint8:
             raise InputError(
@@ -114,6 +137,7 @@ class _Flat:
             )
         self._images = images
         self._normalization = normalization
+        self._unit_length = unit_length
 
     def __len__(self) -> int:
         return len(self._images)
@@ -121,7 +145,20 @@ class _Flat:
     def _chunks(self) -> Iterator[np.ndarray]:
         for start in range(0, len(self), _CHUNK):
             pixels = self._images[start : start + _CHUNK].astype(np.float32) / 255
-            yield self._normalization.apply(pixels).reshape(-1, self.dimensions)
+            flat = self._normalization.apply(pixels).reshape(-1, self.dimensions)
+            if self._unit_length:
+                flat = flat - flat.mean(axis=1, keepdims=True)
+                flat = flat / _lengths(flat)[:, None]
+            yield flat
+
+    def length(self) -> float:
+        """The mean length of the images, each centred, before any is changed."""
+        plain = _Flat(self._images, self._normalization)
+        lengths = [
+            _lengths(chunk - chunk.mean(axis=1, keepdims=True))
+            for chunk in plain._chunks()
+        ]
+        return float(np.concatenate(lengths).mean(dtype=np.float64))
 
     def mean(self) -> np.ndarray:
         """(d,) float32."""
@@ -135,6 +172,10 @@ class _Flat:
             chunk -= center
             total += chunk.T @ chunk
         return total / len(self)
+
+
+def _lengths(rows: np.ndarray) -> np.ndarray:
+    return np.maximum(np.linalg.norm(rows, axis=1), 1e-6)
 
 
 def _whitening(

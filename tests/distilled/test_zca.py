@@ -1,6 +1,7 @@
 import pathlib
 
 import hypothesis
+import jax
 import numpy as np
 import pytest
 from hypothesis import strategies as st
@@ -47,6 +48,45 @@ def test_frepo_equals_its_formula():
     expected = frepo_reference(IMAGES, STATISTICS.mean, STATISTICS.std)
     whitened = FITS["frepo"](IMAGES).apply(PIXELS)
     np.testing.assert_allclose(whitened, expected, atol=2e-5)
+
+
+def kip_reference(images, zca_reg=0.1):
+    """`_get_preprocess_op` of KIP's notebook, transcribed to NumPy, in float64."""
+    images = images.astype(np.float64)
+    axes = (0, 1, 2)
+    x = (images - images.mean(axes)) / images.std(axes)
+    x = x.reshape(len(images), -1)
+    x = x - x.mean(1)[:, None]
+    x = x / np.linalg.norm(x, axis=1)[:, None]
+    cov = x.T @ x / len(x)
+    reg_amount = zca_reg * np.trace(cov) / cov.shape[0]
+    u, s, _ = np.linalg.svd(cov + reg_amount * np.eye(cov.shape[0]))
+    return (x @ np.einsum("ij,j,kj->ik", u, s**-0.5, u)).reshape(images.shape)
+
+
+def test_kip_equals_its_formula():
+    whitening = zca.fit_kip(IMAGES)
+    whitened = whitening.apply(PIXELS)
+    # Their standard deviation is over N, ours over N - 1: of 2,400 pixels here.
+    np.testing.assert_allclose(whitened, kip_reference(IMAGES), atol=1e-4)
+    np.testing.assert_allclose(jax.jit(whitening.apply)(PIXELS), whitened, atol=1e-5)
+
+
+def test_what_kip_takes_away_is_made_up_for():
+    """Contrast and brightness of an image are lost: the same for all that differ so."""
+    whitening = zca.fit_kip(IMAGES)
+    back = whitening.invert(whitening.apply(PIXELS))
+    other = whitening.normalization.invert(whitening.normalization.apply(PIXELS) / 2)
+    np.testing.assert_allclose(
+        whitening.invert(whitening.apply(other)), back, atol=1e-5
+    )
+    again = whitening.apply(back)
+    np.testing.assert_allclose(again, whitening.apply(PIXELS), atol=1e-4)
+    flat = whitening.normalization.apply(back).reshape(len(back), -1)
+    np.testing.assert_allclose(
+        np.linalg.norm(flat, axis=1), whitening.length, rtol=1e-5
+    )
+    assert np.isfinite(whitening.apply(np.full((1, 4, 4, 3), 0.5, np.float32))).all()
 
 
 @pytest.mark.parametrize("name", FITS)

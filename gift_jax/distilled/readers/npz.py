@@ -1,15 +1,20 @@
-"""A plain npz of pixels and labels, as `write_distilled` writes it."""
+"""An npz of images and labels, as `write_distilled` and KIP write it.
+
+KIP's hold `images` NHWC, standardised or whitened, and `labels` (N, classes), one-hot
+minus 1 / C or learnt: https://github.com/google-research/google-research/tree/master/kip
+"""
 
 import pathlib
 
+from gift_jax.distilled import zca
 from gift_jax.distilled.dataset import DistilledDataset, read_npz
 from gift_jax.distilled.readers import arrays, frepo, native, rfad
 from gift_jax.distilled.readers.request import Request
 from gift_jax.runtime.errors import InputError
 
 LOOKS_LIKE = (
-    ".npz with `images` uint8, or float in [0, 1], `labels` (N,) integers, and if "
-    "known `soft_labels` (N, classes) and `dataset` (name)"
+    ".npz with `images`, `labels` (N,) integers, and if known `soft_labels` "
+    "(N, classes) and `dataset` (name); or of KIP, with `labels` (N, classes)"
 )
 
 
@@ -25,16 +30,16 @@ def read(request: Request) -> DistilledDataset:
     arrays.require(stored, "images", "labels")
     name = stored.get("dataset")
     info = request.info(name.item() if name is not None and name.size == 1 else name)
-    labels = stored["labels"]
-    if labels.ndim == 2 and labels.shape[1] != 1:
+    images, labels = arrays.channels_last(stored["images"]), stored["labels"]
+    if "soft_labels" in stored:
+        hard, _, _ = arrays.class_labels(labels)
+        return arrays.pixel_dataset(request, info, images, hard, stored["soft_labels"])
+    if stored["images"].shape[-1] != info.channels and labels.ndim == 2:
         raise InputError(
-            f"`labels` have shape {labels.shape}, expected (N,) integers; soft labels "
-            "belong into `soft_labels`. If the file is RFAD's, say source='rfad'"
+            f"`images` have shape {stored['images'].shape} and `labels` "
+            f"{labels.shape}: KIP's have the channels last; if the file is RFAD's, say "
+            "source='rfad'"
         )
-    return arrays.pixel_dataset(
-        request,
-        info,
-        arrays.channels_last(stored["images"]),
-        labels[:, 0] if labels.ndim == 2 else labels,
-        stored.get("soft_labels"),
+    return arrays.learnt_dataset(
+        request, info, images, labels, fit=zca.fit_kip, convention="KIP"
     )

@@ -1,14 +1,21 @@
 """Tests of `gift_jax.distilled.readers.npz`."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
-from gift_jax.distilled import read_distilled
+from gift_jax.data import info
+from gift_jax.distilled import read_distilled, save_distilled, zca
+from gift_jax.distilled.readers import TrainImagesNeededError
+from gift_jax.runtime.errors import InputError
 from tests.distilled.readers.samples import (
     CENTRED,
     FLOATS,
     LABELS,
     PIXELS,
+    SMOOTH,
+    TINY_CIFAR,
+    TRAIN_IMAGES,
     channels_first,
 )
 
@@ -21,11 +28,52 @@ class TestNpz:
         np.testing.assert_array_equal(read.images, FLOATS)
         np.testing.assert_array_equal(read.soft_labels, CENTRED)
 
+    def test_bfloat16_and_suffix(self, tmp_path):
+        images = FLOATS.astype(ml_dtypes.bfloat16)
+        path = tmp_path / "cifar10.NPZ"
+        with path.open("wb") as stream:
+            np.savez(stream, images=images, labels=LABELS)
+        read = read_distilled(path)
+        np.testing.assert_array_equal(read.images, images.astype(np.float32))
+
+    def test_standardised(self, tmp_path):
+        images = info.CIFAR.apply(SMOOTH)
+        np.savez(tmp_path / "cifar10.npz", images=images, labels=LABELS)
+        read = read_distilled(tmp_path / "cifar10.npz")
+        np.testing.assert_allclose(read.images, SMOOTH, atol=1e-6)
+
+    def test_kip(self, tmp_path):
+        whitening = zca.fit_kip(TRAIN_IMAGES)
+        images = whitening.apply(TRAIN_IMAGES[:20] / np.float32(255))
+        path = tmp_path / "kip_cifar10_ConvNet3_ssize20_zca_l_noaug_ckpt1000.npz"
+        np.savez(path, images=3 * images, labels=CENTRED)
+        with pytest.raises(TrainImagesNeededError, match="ZCA-whitened as KIP does"):
+            read_distilled(path)
+        read = read_distilled(path, dataset=TINY_CIFAR, train_images=TRAIN_IMAGES)
+        np.testing.assert_allclose(read.images, 3 * images)
+        np.testing.assert_allclose(read.pixels(), whitening.invert(images), atol=1e-5)
+        np.testing.assert_array_equal(read.soft_labels, CENTRED)
+        np.testing.assert_array_equal(read.labels, LABELS)
+        assert read.metadata.method == "kip"
+        save_distilled(read, tmp_path / "own")
+        again = read_distilled(tmp_path / "own")
+        assert again.fingerprint == read.fingerprint
+        assert again.preprocess.length == whitening.length
+        rows = {"images": images, "labels": CENTRED[:, :9]}
+        np.savez(path, **rows)
+        with pytest.raises(InputError, match=r"\(20, 9\), expected \(20, 10\)"):
+            read_distilled(path, dataset=TINY_CIFAR, train_images=TRAIN_IMAGES)
+
     def test_malformed(self, tmp_path):
         path = tmp_path / "cifar10.npz"
         for content, message in (
             ({"images": PIXELS}, "no array named 'labels'; found images"),
-            ({"images": FLOATS, "labels": CENTRED}, "say source='rfad'"),
+            (
+                {"images": channels_first(FLOATS), "labels": CENTRED},
+                "the channels last; .* say source='rfad'",
+            ),
+            ({"images": FLOATS * 2 - 1, "labels": LABELS}, r"look .* in \[-1, 1\]"),
+            ({"images": FLOATS - 0.5, "labels": LABELS}, "look mean-subtracted"),
             ({"images": PIXELS[:, 0], "labels": LABELS}, r"shape \(20, 4, 3\)"),
             ({"images": PIXELS[:, :3], "labels": LABELS}, r"shape \(20, 3, 4, 3\)"),
             ({"images": FLOATS, "labels": np.array([{}] * 20)}, "pickled objects"),
