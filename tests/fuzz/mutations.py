@@ -186,6 +186,66 @@ def legacy(value: Any) -> bytes:
     return b"".join(parts)
 
 
+def _write_experiments(directory: pathlib.Path) -> pathlib.Path:
+    path = directory / "res_DC_CIFAR10_ConvNet_2ipc.pt"
+    run = [content()["data"], DATASET.labels]
+    torch_files.save_torch(path, {"data": [run, run], "accs_all_exps": {"x": 0.5}})
+    return path
+
+
+def _within_experiments(rng: Rng, path: pathlib.Path) -> None:
+    run = [content()["data"], DATASET.labels]
+    if rng.integers(4) == 0:
+        run[int(rng.integers(2))] = any_value(rng)
+        broken = [[run, run], run, [run[:1]], any_value(rng)][int(rng.integers(4))]
+        torch_files.save_torch(path, {"data": broken})
+    else:
+        rezip(rng, path, lambda _, data: damage(rng, data))
+
+
+def _write_mosaics(directory: pathlib.Path) -> pathlib.Path:
+    folder = directory / "cifar10_idc"
+    folder.mkdir()
+    torch_files.save_torch(folder / "data.pt", [content()["data"], DATASET.labels])
+    (folder / "args.txt").write_text(json.dumps({"factor": 2, "nclass": 10}))
+    return folder
+
+
+def _within_mosaics(rng: Rng, path: pathlib.Path) -> None:
+    if rng.integers(2):
+        damage_file(rng, path / "args.txt")
+    else:
+        _within_pair(rng, path)
+
+
+def _write_pair(directory: pathlib.Path) -> pathlib.Path:
+    folder = directory / "cifar10_datm"
+    folder.mkdir()
+    parts = {"images": content()["data"], "labels": DATASET.soft_labels, "lr": 0.25}
+    for name, part in parts.items():
+        torch_files.save_torch(folder / f"{name}_best.pt", part)
+    return folder
+
+
+def _any_torch_file(rng: Rng, path: pathlib.Path) -> pathlib.Path:
+    return pathlib.Path(str(rng.choice(sorted(map(str, path.glob("*.pt"))))))
+
+
+def _damage_torch_file(rng: Rng, path: pathlib.Path) -> None:
+    damage_file(rng, _any_torch_file(rng, path))
+
+
+def _within_pair(rng: Rng, path: pathlib.Path) -> None:
+    file = _any_torch_file(rng, path)
+    match int(rng.integers(4)):
+        case 0:
+            torch_files.save_torch(file, any_value(rng))
+        case 1:
+            file.rename(path / str(rng.choice(["labels.pt", "images.pt", "x.pt"])))
+        case _:
+            rezip(rng, file, lambda _, data: damage(rng, data))
+
+
 def _write_legacy(directory: pathlib.Path) -> pathlib.Path:
     (directory / "data.pt").write_bytes(legacy(content()))
     return directory / "data.pt"
@@ -314,6 +374,9 @@ def _within_product(rng: Rng, path: pathlib.Path) -> None:
 FAMILIES = {
     "npz": Family(_write_npz, damage_file, _within_npz),
     "pt_zip": Family(_write_pt, damage_file, _within_pt),
+    "pt_experiments": Family(_write_experiments, damage_file, _within_experiments),
+    "pt_mosaics": Family(_write_mosaics, _damage_torch_file, _within_mosaics),
+    "pt_pair": Family(_write_pair, _damage_torch_file, _within_pair),
     "pt_legacy": Family(_write_legacy, None, damage_file),
     "parquet": Family(_write_parquet, None, _within_parquet),
     "folders": Family(_write_folders, _damage_image, _within_folders),
