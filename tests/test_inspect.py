@@ -230,6 +230,36 @@ def test_one_message_and_exit_code_2(tmp_path, capsys, name, content, message):
     assert message in output.err
 
 
+@pytest.mark.parametrize(
+    ("name", "method", "said"),
+    [
+        ("res_DSA_CIFAR10_ConvNet_1ipc.pt", "dsa", "10 of 4x4 pixels, 3 channels"),
+        ("ddranking_dc_cifar10", "dc", "10 of 6x6 pixels, 3 channels"),
+    ],
+)
+def test_what_others_published(tmp_path, name, method, said):
+    path = FIXTURES / "published" / name
+    found = facts(path, None, tmp_path / "grid.png")
+    assert (found["format"], found["method"]) == ("torch", method)
+    assert (found["images"], found["IPC"]) == (said, "1")
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.height > 10 * 32
+
+
+def test_home_is_expanded(tmp_path, dataset, monkeypatch, capsys):
+    distilled.write_distilled(dataset, tmp_path / "data.CKPT", "gift")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert inspect.main(["~/data.CKPT"]) == 0
+    assert "cifar10" in capsys.readouterr().out
+
+
+def test_whitened_and_its_train_images_are_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    found = facts(FIXTURES / "published/ddranking_datm_cifar10")
+    assert found["ZCA"].startswith("whitened, and not undone")
+    assert found["images.pt"] == "float32 20x3x4x4"
+
+
 def test_the_command():
     command = [sys.executable, "-m", "gift_jax.inspect"]
     done = subprocess.run(

@@ -10,7 +10,9 @@ import pytest
 from configs import common
 from gift_jax import models, specs
 from gift_jax.data import real
+from gift_jax.distilled import DistilledDataset, Metadata
 from gift_jax.pipeline import stages
+from gift_jax.runtime.errors import InputError
 from gift_jax.torch_io import torch_import
 
 
@@ -55,3 +57,16 @@ def test_torchvisions_weights_are_for_imagenet_only(tmp_path):
     with pytest.raises(ValueError, match=r"1000 classes of ImageNet-1k.*digits has 10"):
         stages.make_teacher(job)
     assert not (tmp_path / "teacher/conv1-width=4").exists()
+
+
+def test_a_distilled_dataset_is_not_named_by_another_ipc(tmp_path, monkeypatch):
+    job = torchvision_job(tmp_path, num_classes=10)
+    images = np.full((20, 8, 8, 1), 0.5, np.float32)
+    metadata = Metadata("digits", 10, "mine", "test")
+    made = DistilledDataset(
+        images, np.arange(20) % 10, metadata, job.data.info.normalization
+    )
+    monkeypatch.setattr(stages, "_new_distilled", lambda *_: made)
+    with pytest.raises(InputError, match=r"holds 2 images of a class, but .*ipc is 10"):
+        stages.make_distilled(job, None)
+    assert not (tmp_path / "distilled/random_ipc10").exists()
