@@ -37,7 +37,7 @@ Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _AREA = (0.08, 1.0)
 _ATTEMPTS = 10
 # Crops given to the teacher at a time; constant, so that it compiles once.
-_BATCH = 256
+BATCH = 256
 # Purposes of random draws.
 _SHUFFLE, _CROP = 0, 1
 
@@ -245,14 +245,14 @@ def crop_losses(
     flat = crops.reshape(-1, *crops.shape[2:])
     margin, side = (size - flat.shape[1]) // 2, flat.shape[1]
     inside = slice(margin, margin + side)
-    labels = np.full(_BATCH, label, np.int32)
+    labels = np.full(BATCH, label, np.int32)
     found = np.empty(len(flat), np.float32)
-    for start in range(0, len(flat), _BATCH):
-        chunk = flat[start : start + _BATCH]
-        pixels = np.empty((_BATCH, size, size, flat.shape[-1]), np.float32)
+    for start in range(0, len(flat), BATCH):
+        chunk = flat[start : start + BATCH]
+        pixels = np.empty((BATCH, size, size, flat.shape[-1]), np.float32)
         pixels[:] = padding
         pixels[: len(chunk), inside, inside] = chunk.astype(np.float32) / 255
-        found[start : start + _BATCH] = score(pixels, labels)[: len(chunk)]
+        found[start : start + BATCH] = score(pixels, labels)[: len(chunk)]
     if np.isnan(found).any():
         raise TeacherError(f"the teacher's loss is NaN for images of class {label}")
     return found.reshape(crops.shape[:2])

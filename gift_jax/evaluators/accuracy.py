@@ -14,7 +14,7 @@ import numpy as np
 
 from gift_jax.data import image_split, loader, preprocess
 from gift_jax.runtime import hosts
-from gift_jax.runtime.devices import AXIS, own, replicate, spread
+from gift_jax.runtime.devices import AXIS, own, padded_batches, replicate, spread
 from gift_jax.teachers import FlaxTeacher, Teacher
 from gift_jax.train.step import TrainState
 
@@ -140,7 +140,9 @@ class AccuracyEvaluator:
         self._transform = transform
         self._devices = tuple(devices)
         num_own = len(own(devices))
-        per_device = -(-min(batch_size, len(split)) // len(devices))
+        self._steps, per_device = padded_batches(
+            len(split), batch_size, local_devices=num_own, num_hosts=hosts.count()
+        )
         self._shape = (num_own, per_device)
         image_bytes = split.images(np.arange(1)).nbytes
         part_bytes = image_bytes * len(hosts.share(len(split)))
@@ -152,13 +154,11 @@ class AccuracyEvaluator:
             self._resident = [spread(batch, devices) for batch in self._batches()]
 
     def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        num_images, batch_size = len(self._split), math.prod(self._shape)
-        largest_part = -(-num_images // hosts.count())
         batches = loader.read_batches(
             self._split,
-            hosts.share(num_images),
-            batch_size=batch_size,
-            steps=-(-largest_part // batch_size),
+            hosts.share(len(self._split)),
+            batch_size=math.prod(self._shape),
+            steps=self._steps,
             workers=self._workers,
         )
         with contextlib.closing(batches):

@@ -16,6 +16,7 @@ from gift_jax.distilled import DistilledDataset
 from gift_jax.pipeline.products import Product, file_fingerprint
 from gift_jax.pipeline.stages import Job, JobDistilled, JobTeacher
 from gift_jax.runtime.checksums import fingerprint
+from gift_jax.runtime.devices import padded_batches
 from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import codecs, fkd, relabel, storage, store, views
 from gift_jax.soft_labels.base import SoftLabels
@@ -150,10 +151,12 @@ def _labels_by(
         data,
         view_images,
         transform=dataset.preprocess,
-        devices=job.local_devices,
+        devices=job.devices,
     )
-    batch_size = min(spec.batch_size, len(dataset))
-    batch_size += -batch_size % len(job.local_devices)
+    _, per_device = padded_batches(
+        len(dataset), spec.batch_size, local_devices=len(job.devices)
+    )
+    batch_size = per_device * len(job.devices)
     if spec.source == "online":
         return OnlineSoftLabels(
             label_views, len(dataset), job.spec.views, batch_size, codec

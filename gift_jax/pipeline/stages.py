@@ -62,11 +62,6 @@ class Job:
         """Another job on the same data, which shares its evaluators."""
         return dataclasses.replace(self, spec=spec)
 
-    @property
-    def local_devices(self) -> list[jax.Device]:
-        """Those of this host."""
-        return [d for d in self.devices if d.process_index == hosts.index()]
-
     def evaluator(
         self, name: str, transform: preprocess.Preprocess, split: str = "test"
     ) -> evaluators.Evaluator:

@@ -26,8 +26,6 @@ _log = logging.getLogger(__name__)
 
 # Where runs lie that are measured on a split.
 _DIRECTORIES = {"test": "runs", "validation": "tuning"}
-# Students that train at once on an accelerator, unless the config says otherwise.
-_MOST_AT_ONCE = 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -189,9 +187,7 @@ def run_students(
     """
     batch_size, devices = _batching(job, len(labelled.data.labels))
     runs = [Run(job, labelled, s, split, batch_size, devices) for s in students]
-    at_once = job.spec.train.students_at_once
-    if not at_once:
-        at_once = 1 if devices[0].platform == "cpu" else _MOST_AT_ONCE
+    at_once = job.spec.train.at_once_on(devices[0].platform)
     for start in range(0, len(runs), at_once):
         some = runs[start : start + at_once]
         _train_together([run for run in some if not run.product.is_finished()])
@@ -200,27 +196,23 @@ def run_students(
 
 
 def _batching(job: Job, num_images: int) -> tuple[int, tuple[jax.Device, ...]]:
-    """The batch size of a job, and the devices to spread it over.
-
-    The official batch sizes do not divide over 4 or 8 devices; of these as many are
-    used as it does divide over. A batch size that was asked for must divide.
-    """
-    asked = job.spec.train.batch_size
-    all_devices = hosts.devices(job.devices)
-    if asked:
-        batches.check_batch_size(asked, len(all_devices))
-        return asked, all_devices
-    batch_size = batches.official_batch_size(num_images)
-    devices = batches.devices_for(batch_size, job.devices)
-    if len(devices) < len(all_devices):
+    """The batch size of a job, and the devices of all hosts to spread it over."""
+    available = len(job.devices)
+    batch_size, used = batches.student_batches(
+        job.spec.train.batch_size,
+        num_images,
+        local_devices=available,
+        num_hosts=hosts.count(),
+    )
+    if used < available:
         _log.warning(
             "the official batch of %d is spread over %d of %d devices; set "
             "train.batch_size to use all",
             batch_size,
-            len(devices),
-            len(all_devices),
+            used * hosts.count(),
+            available * hosts.count(),
         )
-    return batch_size, devices
+    return batch_size, hosts.devices(job.devices[:used])
 
 
 def _train_together(runs: Sequence[Run]) -> None:

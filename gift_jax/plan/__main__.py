@@ -26,9 +26,10 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from gift_jax import specs
-from gift_jax.plan import cost_model, stages
-from gift_jax.plan.workload import Workload
+from gift_jax.plan import cost_model
+from gift_jax.plan.stages import Workload
 from gift_jax.runtime import errors
+from gift_jax.soft_labels.relabel import readable_time
 from gift_jax.soft_labels.storage import readable_size
 from gift_jax.specs import NetworkSpec
 from gift_jax.teachers.flax_teacher import variable_shapes
@@ -58,34 +59,30 @@ def report(work: Workload, *, utilization: float, least_step: float = 0.0) -> st
     Raises:
       InputError: a dataset of unknown size, or a batch size that does not divide.
     """
-    described, memory = _description(work), _memory(work)
-    table = _stages(work, utilization, least_step)
-    return "\n".join([*described, "", *table, "", *memory])
+    parts = (_description(work), _stages(work, utilization, least_step), _memory(work))
+    return "\n\n".join("\n".join(part) for part in parts)
 
 
 def _description(work: Workload) -> Iterator[str]:
-    spec, info, machine = work.spec, work.info, work.machine
-    row = "{:12}{}".format
-    yield row("machine", f"{machine.name}: {machine.devices} devices")
+    spec, info, relabel = work.spec, work.info, work.spec.relabel
     height, width, channels = work.image_shape
-    yield row(
-        "dataset",
-        f"{info.name}: {info.num_classes:,} classes, {height}x{width}x{channels}, "
-        f"{work.real_images['test']:,} test images",
+    yield f"machine     {work.machine.name}: {work.machine.devices} devices"
+    yield (
+        f"dataset     {info.name}: {info.num_classes:,} classes, "
+        f"{height}x{width}x{channels}, {work.real_images['test']:,} test images"
     )
-    if spec.relabel.needs_teacher:
+    if relabel.needs_teacher:
         ours = spec.teacher.network
-        yield row("teacher", _network(ours, work) if ours else spec.teacher.name)
-    for network in dict.fromkeys(t.first.network for t in work.trainings):
-        yield row("student", _network(network, work))
-    yield row(
-        "distilled",
-        f"{spec.distilled.name}, IPC {spec.distilled.ipc}: "
-        f"{work.distilled_images:,} images, {spec.views:,} views",
+        yield f"teacher     {_network(ours, work) if ours else spec.teacher.name}"
+    for network in work.trainings:
+        yield f"student     {_network(network, work)}"
+    yield (
+        f"distilled   {spec.distilled.name}, IPC {spec.distilled.ipc}: "
+        f"{work.distilled_images:,} images, {spec.views:,} views"
     )
-    stored, source = work.stored[0], spec.relabel.source
-    size = f"{readable_size(stored)} in {spec.relabel.format}"
-    yield row("soft labels", size if stored else f"none on disk ({source})")
+    stored = f"{readable_size(work.soft_label_bytes)} in {relabel.format}"
+    is_stored = relabel.source == "store"
+    yield f"soft labels {stored if is_stored else f'none on disk ({relabel.source})'}"
 
 
 def _network(network: NetworkSpec, work: Workload) -> str:
@@ -100,7 +97,7 @@ def _stages(work: Workload, utilization: float, least_step: float) -> Iterator[s
         "stage", "devices", "images/step", "steps", "GFLOP/step", "PFLOP", "time"
     )
     total = 0.0
-    for stage in stages.stages(work):
+    for stage in work.stages():
         seconds = stage.seconds(utilization=utilization, least_step=least_step)
         total += seconds
         yield columns.format(
@@ -110,24 +107,23 @@ def _stages(work: Workload, utilization: float, least_step: float) -> Iterator[s
             f"{stage.steps:,}",
             f"{stage.flops / 1e9:,.1f}",
             f"{stage.total_flops / 1e15:,.3g}",
-            _duration(seconds),
+            readable_time(seconds),
         )
-    for what in stages.left_out(work):
+    for what in work.left_out():
         yield f"not counted, as it is not known what it does: {what}"
-    peak = work.machine.chip.peak[work.trainings[0].first.network.dtype] / 1e12
+    peak = work.machine.chip.peak[next(iter(work.trainings)).dtype] / 1e12
     yield (
-        f"{_duration(total)} in all: an estimate, assuming {utilization:.0%} of "
+        f"{readable_time(total)} in all: an estimate, assuming {utilization:.0%} of "
         f"{peak:,.0f} TFLOP/s a device, and {1e3 * least_step:g} ms a step at least"
     )
 
 
 def _memory(work: Workload) -> Iterator[str]:
     available, resident = int(work.machine.chip.memory), work.resident_bytes
-    at_once = min(work.at_once, max(t.students for t in work.trainings))
-    for network, stage in stages.student_trainings(work).items():
-        arguments, working = stage.memory()
+    several = f", one of {work.at_once} at once" if work.at_once > 1 else ""
+    for network in work.trainings:
+        arguments, working = work.student_training(network).memory()
         needed = arguments + working + resident
-        several = f", one of {at_once} at once" if at_once > 1 else ""
         yield f"memory of a device while {network.label} trains{several}"
         for size, what in (
             (arguments, "state, distilled images, soft labels"),
@@ -136,13 +132,6 @@ def _memory(work: Workload) -> Iterator[str]:
             (needed, f"{needed / available:.0%} of {readable_size(available)}"),
         ):
             yield f"  {readable_size(size):>9}  {what}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.2g} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
 
 
 def _machine() -> cost_model.Machine:

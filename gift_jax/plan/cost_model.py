@@ -50,6 +50,11 @@ class Machine:
     devices: int
 
     @property
+    def places(self) -> dict[str, int]:
+        """Devices of each host, and how many hosts there are."""
+        return {"local_devices": self.host_devices, "num_hosts": self.hosts}
+
+    @property
     def host_devices(self) -> int:
         """Devices of each host."""
         return self.devices // self.hosts

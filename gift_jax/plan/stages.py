@@ -1,158 +1,280 @@
-"""The stages of a job as steps over abstract arrays."""
+"""The stages of a job as steps over abstract arrays, batched as the pipeline does."""
 
+import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from gift_jax import distill, losses, optimizers
-from gift_jax.evaluators.accuracy import eval_step
-from gift_jax.plan.cost_model import Stage
-from gift_jax.plan.workload import Batching, Workload
-from gift_jax.soft_labels import views
-from gift_jax.specs import NetworkSpec
+from gift_jax import distill, losses, registry
+from gift_jax.data import info as info_lib
+from gift_jax.distill import rded
+from gift_jax.evaluators.accuracy import RESIDENT_BYTES, eval_step
+from gift_jax.plan.cost_model import Machine, Stage
+from gift_jax.runtime.devices import padded_batches
+from gift_jax.soft_labels import codecs, views
+from gift_jax.soft_labels.store import rows_of_chunks
+from gift_jax.specs import JobSpec, NetworkSpec, StudentSpec, base
 from gift_jax.teachers.flax_teacher import variable_shapes
-from gift_jax.train.batches import steps_per_epoch
-from gift_jax.train.step import create_train_state, train_step
+from gift_jax.train import batches
+from gift_jax.train.step import new_student, train_step
 from gift_jax.train.teacher import TrainingSpec
 
+# Train and test images, by the pages of the datasets; of ImageNet's subsets about
+# 1,300 and exactly 50 a class.
+_IMAGES = {
+    "digits": (1_437, 360),
+    "cifar10": (50_000, 10_000),
+    "cifar100": (50_000, 10_000),
+    "mnist": (60_000, 10_000),
+    "fashion_mnist": (60_000, 10_000),
+    "tiny_imagenet": (100_000, 10_000),
+    "imagenette": (9_469, 3_925),
+    "imagewoof": (9_025, 3_929),
+    "imagenet10": (13_000, 500),
+    "imagenet100": (130_000, 5_000),
+    "imagenet2012": (1_281_167, 50_000),
+    "imagenet2012_64": (1_281_167, 50_000),
+}
 # Stands for an array wherever nothing is computed.
 _Shape: Any = jax.ShapeDtypeStruct
 
 
-def stages(work: Workload) -> Iterator[Stage]:
-    """All stages that can be counted, in order."""
-    spec, network = work.spec, work.spec.teacher.network
-    if network and spec.relabel.needs_teacher:
-        if spec.teacher.training:
-            yield _training(
-                work,
-                f"training of {network.label}, the teacher",
-                network,
-                spec.teacher.training,
-                losses.get_loss("ce"),
-                work.real_images["train"],
-            )
-        test = work.evaluation("test")
-        yield _forward(work, "test of the teacher", network, test)
-        if isinstance(rded := spec.distilled.distiller, distill.Rded):
-            crops = work.scoring(rded)
-            yield _forward(work, "choice of crops (rded)", network, crops)
-        yield _forward(work, "relabelling", network, work.labelling)
-    for network, training in student_trainings(work).items():
-        yield training
-        of_network = [t for t in work.trainings if t.first.network == network]
-        for name, split, times in (
-            ("tests", "test", math.ceil(spec.train.epochs / spec.train.evaluate_every)),
-            ("validation", "validation", 1),
-        ):
-            times *= sum(t.students for t in of_network if t.split == split)
-            if times and "accuracy" in spec.train.evaluators:
-                once = work.evaluation(split)
-                every = once._replace(steps=times * once.steps)
-                yield _forward(work, f"{name} of {network.label}", network, every)
+class Trainings(NamedTuple):
+    """Students that differ in seed and learning rate, and where they are measured."""
+
+    first: StudentSpec
+    students: int
+    split: str
 
 
-def left_out(work: Workload) -> Iterator[str]:
-    """What has no network of this project to count."""
-    spec = work.spec
-    if spec.relabel.needs_teacher and spec.teacher.network is None:
-        yield f"the teacher {spec.teacher.name}: its test, and all that it labels"
-    known = (distill.Random, distill.Rded, type(None))
-    if not isinstance(spec.distilled.distiller, known):
-        yield f"the distiller {spec.distilled.name}"
-    for name in spec.train.evaluators:
-        if name != "accuracy":
-            yield f"the evaluator {name}"
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """A job, one of those of `specs.expand`, on a machine."""
 
+    spec: JobSpec
+    machine: Machine
 
-def student_trainings(work: Workload) -> dict[NetworkSpec, Stage]:
-    """All trainings of each network, with the first loss and optimizer it has."""
-    spec, found = work.spec, {}
-    for first in (t.first for t in reversed(work.trainings)):
-        network = first.network
-        times = sum(t.students for t in work.trainings if t.first.network == network)
-        found[network] = _training(
-            work,
-            f"training of {network.label}" + (f", {times} times" if times > 1 else ""),
-            network,
-            TrainingSpec(
-                first.optimizer,
-                epochs=times * spec.train.epochs,
-                batch_size=work.batch_size,
-                augmentation=spec.augment,
-                seed=first.seed,
-            ),
-            first.loss.build(),
-            work.distilled_images,
-            _Shape((work.distilled_images, work.info.num_classes), jnp.float16),
+    @functools.cached_property
+    def info(self) -> info_lib.DatasetInfo:
+        """The real dataset.
+
+        Raises:
+          InputError: its size is not known before it is opened.
+        """
+        given = self.spec.dataset
+        name = info_lib.ALIASES.get(given.name.lower(), given.name)
+        if name not in _IMAGES:
+            raise registry.unknown_name("dataset of known size", name, _IMAGES)
+        info = info_lib.DATASETS[name]
+        normalization = base.normalization("dataset", given.mean, given.std)
+        return dataclasses.replace(
+            info,
+            image_size=given.image_size or info.image_size,
+            normalization=normalization or info.normalization,
         )
-    return dict(reversed(found.items()))
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return (self.info.image_size, self.info.image_size, self.info.channels)
 
-def _training(
-    work: Workload,
-    name: str,
-    network: NetworkSpec,
-    spec: TrainingSpec,
-    loss: losses.Loss,
-    num_images: int,
-    logits: Any = None,
-) -> Stage:
-    """A training on images that are kept as 8-bit pixels."""
-    state = jax.eval_shape(
-        lambda key: create_train_state(
-            network.build(work.info),
-            optimizers.build_optimizer(
-                spec.optimizer, epochs=spec.epochs, steps_per_epoch=1
+    @property
+    def real_images(self) -> dict[str, int]:
+        """How many there are in the splits "train", "validation" and "test"."""
+        train, test = _IMAGES[self.info.name]
+        held_out = self.spec.dataset.validation_images
+        return {"train": train - held_out, "validation": held_out, "test": test}
+
+    @property
+    def distilled_images(self) -> int:
+        """Images that students are trained on."""
+        return self.info.num_classes * self.spec.distilled.ipc
+
+    @functools.cached_property
+    def trainings(self) -> dict[NetworkSpec, list[Trainings]]:
+        """All students by network; of tuning the rates that are tried in any case."""
+        tuning = self.spec.tuning
+        found: dict[NetworkSpec, list[Trainings]] = {}
+        for first, *others in self.spec.setups:
+            of_network = found.setdefault(first.network, [])
+            of_network.append(Trainings(first, 1 + len(others), "test"))
+            if tuning.enabled:
+                tried = len(tuning.factors) * len(tuning.seeds)
+                validated = Trainings(first, tried, "validation")
+                of_network += [validated, of_network[-1]]
+        return found
+
+    @property
+    def at_once(self) -> int:
+        """The most students that train at once."""
+        at_once = self.spec.train.at_once_on(self.machine.chip.platform)
+        trainings = itertools.chain(*self.trainings.values())
+        return min(at_once, max(t.students for t in trainings))
+
+    @property
+    def soft_label_bytes(self) -> int:
+        """Of those that are stored."""
+        if self.spec.relabel.source != "store":
+            return 0
+        return codecs.stored_bytes(
+            codecs.get_codec(self.spec.relabel.format),
+            views=self.spec.views,
+            num_images=self.distilled_images,
+            num_classes=self.info.num_classes,
+        )
+
+    @property
+    def resident_bytes(self) -> int:
+        """Of test images that stay on one device."""
+        test = math.prod(self.image_shape) * self.real_images["test"]
+        per_device = math.ceil(test / self.machine.devices)
+        return per_device if per_device <= RESIDENT_BYTES else 0
+
+    def stages(self) -> Iterator[Stage]:
+        """All stages that can be counted, in order.
+
+        Raises:
+          InputError: a batch size that does not divide.
+        """
+        spec, network = self.spec, self.spec.teacher.network
+        if network and spec.relabel.needs_teacher:
+            if spec.teacher.training:
+                name = f"training of {network.label}, the teacher"
+                loss = losses.get_loss("ce")
+                yield self._training(name, network, spec.teacher.training, loss)
+            yield self._test("test of the teacher", network, "test", times=1)
+            if isinstance(spec.distilled.distiller, distill.Rded):
+                yield self._crops(network, spec.distilled.distiller)
+            yield self._relabelling(network)
+        tests = math.ceil(spec.train.epochs / spec.train.evaluate_every)
+        splits = (("tests", "test", tests), ("validation", "validation", 1))
+        for network, trainings in self.trainings.items():
+            yield self.student_training(network)
+            for name, split, times in splits:
+                times *= sum(t.students for t in trainings if t.split == split)
+                if times and "accuracy" in spec.train.evaluators:
+                    yield self._test(
+                        f"{name} of {network.label}", network, split, times
+                    )
+
+    def left_out(self) -> Iterator[str]:
+        """What has no network of this project to count."""
+        spec = self.spec
+        if spec.relabel.needs_teacher and spec.teacher.network is None:
+            yield f"the teacher {spec.teacher.name}: its test, and all that it labels"
+        known = (distill.Random, distill.Rded, type(None))
+        if not isinstance(spec.distilled.distiller, known):
+            yield f"the distiller {spec.distilled.name}"
+        for name in spec.train.evaluators:
+            if name != "accuracy":
+                yield f"the evaluator {name}"
+
+    def student_training(self, network: NetworkSpec) -> Stage:
+        """All trainings of a network, with the first loss and optimizer it has."""
+        first = self.trainings[network][0].first
+        times = sum(t.students for t in self.trainings[network])
+        batch_size, _ = batches.student_batches(
+            self.spec.train.batch_size, self.distilled_images, **self.machine.places
+        )
+        spec = TrainingSpec(
+            first.optimizer,
+            epochs=times * self.spec.train.epochs,
+            batch_size=batch_size,
+            augmentation=self.spec.augment,
+            seed=first.seed,
+        )
+        name = f"training of {network.label}" + f", {times} times" * (times > 1)
+        logits = _Shape((self.distilled_images, self.info.num_classes), jnp.float16)
+        return self._training(name, network, spec, first.loss.build(), logits)
+
+    def _training(
+        self, name: str, network: NetworkSpec, spec: TrainingSpec, loss: losses.Loss,
+        logits: Any = None,
+    ) -> Stage:  # fmt: skip
+        """A training on images that are kept as 8-bit pixels."""
+        num_images = self.real_images["train"] if logits is None else len(logits)
+        data = views.TrainData(
+            images=_Shape((num_images, *self.image_shape), jnp.uint8),
+            labels=_Shape((num_images,), jnp.int32),
+            view_key=jax.eval_shape(jax.random.key, 0),
+        )
+        new_state = functools.partial(
+            new_student, network.build(self.info), spec.optimizer, data,
+            epochs=spec.epochs, batch_size=spec.batch_size,
+        )  # fmt: skip
+        view_images = views.AugmentedViews(spec.augmentation, self.info.normalization)
+        used = batches.devices_used(spec.batch_size, **self.machine.places)
+        devices = self.machine.hosts * used
+        per_device, rest = spec.batch_size // devices, num_images % spec.batch_size
+        return Stage(
+            name,
+            functools.partial(train_step, loss=loss, view_images=view_images),
+            (
+                jax.eval_shape(new_state),
+                data,
+                views.View(_Shape((), jnp.int32), logits),
+                _Shape((per_device,), jnp.int32),
             ),
-            work.image_shape,
-            learning_rate=spec.optimizer.learning_rate,
-            init_key=key,
-            dropout_key=key,
-        ),
-        jax.random.key(0),
-    )
-    data = views.TrainData(
-        images=_Shape((num_images, *work.image_shape), jnp.uint8),
-        labels=_Shape((num_images,), jnp.int32),
-        view_key=state.dropout_key,
-    )
-    view_images = views.AugmentedViews(spec.augmentation, work.info.normalization)
-    devices = work.devices_for(spec.batch_size)
-    per_device, rest = spec.batch_size // devices, num_images % spec.batch_size
-    view = views.View(_Shape((), jnp.int32), logits)
-    return Stage(
-        name,
-        functools.partial(train_step, loss=loss, view_images=view_images),
-        (state, data, view, _Shape((per_device,), jnp.int32)),
-        spec.epochs * steps_per_epoch(num_images, spec.batch_size),
-        per_device,
-        devices,
-        network.dtype,
-        work.machine,
-        # All devices compute the whole of the rest of an epoch.
-        saved=spec.epochs * (1 - rest / per_device) if rest else 0.0,
-    )
+            spec.epochs * batches.steps_per_epoch(num_images, spec.batch_size),
+            per_device,
+            devices,
+            network.dtype,
+            self.machine,
+            # All devices compute the whole of the rest of an epoch.
+            saved=spec.epochs * (1 - rest / per_device) if rest else 0.0,
+        )
 
+    def _test(self, name: str, network: NetworkSpec, split: str, times: int) -> Stage:
+        """A network on a split; the last batches are padded."""
+        batch_size, places = self.spec.train.eval_batch_size, self.machine.places
+        steps, size = padded_batches(self.real_images[split], batch_size, **places)
+        return self._forward(name, network, times * steps, size, self.machine.devices)
 
-def _forward(
-    work: Workload, name: str, network: NetworkSpec, batching: Batching
-) -> Stage:
-    """Forward passes; making the crops or views, a few percent, is not counted."""
-    model, per_device = network.build(work.info), batching.per_device
-    return Stage(
-        name,
-        functools.partial(eval_step, model=model, transform=work.info.normalization),
-        (
-            variable_shapes(model, work.image_shape),
-            _Shape((per_device, *work.image_shape), jnp.uint8),
-            _Shape((per_device,), jnp.int32),
-        ),
-        *batching,
-        network.dtype,
-        work.machine,
-    )
+    def _crops(self, network: NetworkSpec, spec: distill.Rded) -> Stage:
+        """The teacher on crops, class by class on one device."""
+        classes = self.info.num_classes
+        images = min(spec.images_per_class, self.real_images["train"] // classes)
+        steps = classes * math.ceil(images * spec.crops_per_image / rded.BATCH)
+        return self._forward("choice of crops (rded)", network, steps, rded.BATCH, 1)
+
+    def _relabelling(self, network: NetworkSpec) -> Stage:
+        """The teacher on all views; the last batch of every chunk is padded."""
+        images, local = self.distilled_images, self.machine.host_devices
+        batch_size, devices = self.spec.relabel.batch_size, self.machine.devices
+        steps, size = padded_batches(images, batch_size, local_devices=local)
+        if self.spec.relabel.source == "online":
+            # By every host, and once for students that train at once.
+            trainings = itertools.chain(*self.trainings.values())
+            steps *= sum(math.ceil(t.students / self.at_once) for t in trainings)
+            steps, devices = steps * self.spec.train.epochs, local
+        else:
+            rows = rows_of_chunks(images, self.info.num_classes)
+            starts = [*range(0, images, rows)] * self.spec.views
+            chunks = [min(rows, images - s) for s in starts[:: self.machine.hosts]]
+            steps = sum(math.ceil(chunk / (size * local)) for chunk in chunks)
+        return self._forward("relabelling", network, steps, size, devices)
+
+    def _forward(
+        self, name: str, network: NetworkSpec, steps: int, per_device: int, devices: int
+    ) -> Stage:
+        """Forward passes; making the crops or views, a few percent, is not counted."""
+        model, transform = network.build(self.info), self.info.normalization
+        return Stage(
+            name,
+            functools.partial(eval_step, model=model, transform=transform),
+            (
+                variable_shapes(model, self.image_shape),
+                _Shape((per_device, *self.image_shape), jnp.uint8),
+                _Shape((per_device,), jnp.int32),
+            ),
+            steps,
+            per_device,
+            devices,
+            network.dtype,
+            self.machine,
+        )

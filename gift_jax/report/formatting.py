@@ -60,18 +60,6 @@ def signed_text(value: float) -> str:
     return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
-def bytes_text(size: float | None) -> str:
-    """A size in decimal units.
-
-    >>> bytes_text(12_345_678)
-    '12.3 MB'
-    """
-    if size is None:
-        return ABSENT
-    power = min(len(f"{size:.0f}") - 1, 14) // 3
-    return f"{size / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
-
-
 def summary_text(summary: Summary) -> str:
     """Mean and standard deviation of accuracies."""
     if summary.mean is None:

@@ -19,6 +19,7 @@ from gift_jax.report import formatting, style
 from gift_jax.report.groups import BYTES, FIELDS, TUNED, Group, telling
 from gift_jax.report.reading import Curve, RunKey, run_key
 from gift_jax.report.statistics import Row
+from gift_jax.soft_labels.storage import readable_size
 
 Curves = Mapping[RunKey, Curve]
 
@@ -296,7 +297,7 @@ def _draw(
             _draw_line(axes, panel.lines.get(label, ()), labels.index(label), shift)
         if not apart:
             axes.xaxis.set_minor_formatter(ticker.NullFormatter())
-            axes.xaxis.set_major_formatter(lambda x, _: formatting.bytes_text(x))
+            axes.xaxis.set_major_formatter(lambda x, _: readable_size(x))
             continue
         places = sorted({p.place for points in panel.lines.values() for p in points})
         ticks = places[:: math.ceil(len(places) / _MOST_TICKS)]

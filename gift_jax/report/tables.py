@@ -25,6 +25,7 @@ from gift_jax.report.groups import (
 from gift_jax.report.markup import Cell, Table
 from gift_jax.report.reading import Curve, RunKey, run_key
 from gift_jax.report.statistics import Row, Summary, pair, summarize
+from gift_jax.soft_labels.storage import readable_size
 
 # With more losses than these the losses are rows, so that the table stays narrow.
 _MAX_LOSS_COLUMNS = 6
@@ -120,7 +121,7 @@ def comparison_table(groups: Sequence[Group], losses: Sequence[str]) -> Table:
     """One row for every group: last, best and the difference to the baseline."""
     text = _settings(distinguishing(groups))
     if len({g.settings[BYTES] for g in groups}) > 1:
-        text["label bytes"] = lambda g: formatting.bytes_text(g.settings[BYTES])
+        text["label bytes"] = _bytes_text
     return _table(
         "comparison",
         "Comparison with the baseline",
@@ -137,6 +138,11 @@ def comparison_table(groups: Sequence[Group], losses: Sequence[str]) -> Table:
             **_difference(_to_baseline),
         },
     )
+
+
+def _bytes_text(group: Group) -> str:
+    size = group.settings[BYTES]
+    return ABSENT if size is None else readable_size(size)
 
 
 def tuning_table(groups: Sequence[Group], losses: Sequence[str]) -> Table | None:

@@ -28,6 +28,27 @@ def spread(tree: Any, devices: Sequence[jax.Device]) -> Any:
     return jax.device_put(tree, _sharding(devices, AXIS))
 
 
+def padded_batches(
+    num_images: int, batch_size: int, *, local_devices: int, num_hosts: int = 1
+) -> tuple[int, int]:
+    """How images that hosts share are spread over devices in equal, padded batches.
+
+    Args:
+      num_images: Of all hosts.
+      batch_size: The most in a batch over all devices, but that it is rounded up to
+        divide over them.
+      local_devices: Of each host.
+      num_hosts: How many there are.
+
+    Returns:
+      The batches of a host with the largest share, and images of a device in one.
+    """
+    images = min(batch_size, num_images)
+    per_device = -(-images // (local_devices * num_hosts))
+    largest_share = -(-num_images // num_hosts)
+    return -(-largest_share // (per_device * local_devices)), per_device
+
+
 def _sharding(devices: Sequence[jax.Device], *axes: str) -> jax.sharding.NamedSharding:
     mesh = jax.sharding.Mesh(np.asarray(own(devices)), (AXIS,))
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))

@@ -178,7 +178,7 @@ def _write_chunks(
             bar.update(len(rows))
             if number == 1 and len(chunks) > 2:  # the first compiles
                 seconds = (time.monotonic() - began) * (len(chunks) - 2)
-                _log.info("relabelling takes about %s more", _readable_time(seconds))
+                _log.info("relabelling takes about %s more", readable_time(seconds))
     finally:
         if writing is not None:
             writing.result()
@@ -223,8 +223,13 @@ def _lacks_chunks(store: SoftLabelStore) -> bool:
     return False
 
 
-def _readable_time(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+def readable_time(seconds: float) -> str:
+    """A duration for reading.
+
+    >>> readable_time(0.25), readable_time(600), readable_time(9_000)
+    ('0.25 s', '10 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.2g} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"

@@ -145,12 +145,12 @@ def free_bytes(location: str | os.PathLike) -> int | None:
     return shutil.disk_usage(existing).free
 
 
-def readable_size(size: int) -> str:
-    """A number of bytes for reading.
+def readable_size(size: float) -> str:
+    """A number of bytes for reading, in decimal units.
 
-    >>> readable_size(6_000_000_000)
-    '6.0 GB'
+    >>> readable_size(12_345_678)
+    '12.3 MB'
     """
-    power = next(p for p in (0, 1, 2, 3, 4) if size < 1000 ** (p + 1) or p == 4)
-    unit = ("bytes", "kB", "MB", "GB", "TB")[power]
-    return f"{size / 1000**power:.{min(power, 1)}f} {unit}"
+    rounded = float(f"{size:.3g}")
+    power = min(len(f"{rounded:.0f}") - 1, 14) // 3
+    return f"{rounded / 1000**power:g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"

@@ -208,6 +208,13 @@ class _ChunksOfView:
         return logits
 
 
+def rows_of_chunks(num_images: int, num_classes: int) -> int:
+    """Images in a chunk, of a view of N images and C classes."""
+    most_rows = max(1, _CHUNK_BYTES // FLOAT16.row_bytes(num_classes))
+    # Chunks are stored whole: equal ones waste least.
+    return -(-num_images // -(-num_images // most_rows))
+
+
 def open_store(
     location: str | os.PathLike,
     *,
@@ -233,9 +240,7 @@ def open_store(
     """
     row_bytes = codec.row_bytes(num_classes)
     columns = row_bytes // codec.dtype.itemsize
-    most_rows = max(1, _CHUNK_BYTES // FLOAT16.row_bytes(num_classes))
-    # Chunks are stored whole: equal ones waste least.
-    rows = -(-num_images // -(-num_images // most_rows))
+    rows = rows_of_chunks(num_images, num_classes)
     codecs: list[dict[str, Any]] = [{"name": "bytes"}, {"name": "crc32c"}]
     if codec.dtype.itemsize > 1:
         codecs[0]["configuration"] = {"endian": "little"}

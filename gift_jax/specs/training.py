@@ -94,6 +94,10 @@ class TrainSpec:
         """Epochs between evaluations."""
         return self.eval_every or max(self.epochs // 4, 1)
 
+    def at_once_on(self, platform: str) -> int:
+        """The most students that train at once on a platform of JAX."""
+        return self.students_at_once or (1 if platform == "cpu" else 8)
+
 
 @dataclasses.dataclass(frozen=True)
 class TuningSpec:

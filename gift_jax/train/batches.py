@@ -81,24 +81,59 @@ def check_batch_size(batch_size: int, num_devices: int) -> None:
         )
 
 
-def devices_for(
-    batch_size: int, local_devices: Sequence[jax.Device]
-) -> tuple[jax.Device, ...]:
-    """The most devices that a batch divides evenly over, equally many of every host.
+def devices_used(batch_size: int, *, local_devices: int, num_hosts: int) -> int:
+    """The most devices of a host that a batch divides evenly over, as many of each.
 
     Args:
       batch_size: Images in a batch over all devices.
-      local_devices: Those of this host.
+      local_devices: Of each host.
+      num_hosts: How many there are.
 
     Raises:
       InputError: it does not even divide over the hosts.
     """
-    for number in range(len(local_devices), 0, -1):
-        if batch_size % (number * hosts.count()) == 0:
-            return hosts.devices(local_devices[:number])
+    for number in range(local_devices, 0, -1):
+        if batch_size % (number * num_hosts) == 0:
+            return number
     raise InputError(
-        f"a batch of {batch_size} does not divide over {hosts.count()} hosts; set "
-        "train.batch_size to a multiple of their number"
+        f"a batch of {batch_size} does not divide over {num_hosts} hosts; set "
+        "train.batch_size to a multiple of their number, or let each of them train its "
+        "share of the students with --shard"
+    )
+
+
+def devices_for(
+    batch_size: int, local_devices: Sequence[jax.Device]
+) -> tuple[jax.Device, ...]:
+    """Those of all hosts that a batch is spread over, see `devices_used`."""
+    used = devices_used(
+        batch_size, local_devices=len(local_devices), num_hosts=hosts.count()
+    )
+    return hosts.devices(local_devices[:used])
+
+
+def student_batches(
+    asked: int, num_images: int, *, local_devices: int, num_hosts: int
+) -> tuple[int, int]:
+    """The batch size of a student, and how many devices of a host it is spread over.
+
+    The official batch sizes do not divide over 4 or 8 devices; of these as many are
+    used as it does divide over. A batch size that was asked for must divide over all.
+
+    Args:
+      asked: 0 stands for the official one.
+      num_images: Distilled images.
+      local_devices: Of each host.
+      num_hosts: How many there are.
+
+    Raises:
+      InputError: it does not divide.
+    """
+    if asked:
+        check_batch_size(asked, local_devices * num_hosts)
+    batch_size = asked or official_batch_size(num_images)
+    return batch_size, devices_used(
+        batch_size, local_devices=local_devices, num_hosts=num_hosts
     )
 
 

@@ -2,8 +2,7 @@
 
 from gift_jax import specs
 from gift_jax.plan import cost_model
-from gift_jax.plan import stages as stages_lib
-from gift_jax.plan.workload import Workload
+from gift_jax.plan.stages import Workload
 
 
 def work(config, name="v4-8"):
@@ -12,9 +11,9 @@ def work(config, name="v4-8"):
 
 
 def stages(config, name="v4-8"):
-    return {stage.name: stage for stage in stages_lib.stages(work(config, name))}
+    return {stage.name: stage for stage in work(config, name).stages()}
 
 
 def student_training(planned):
-    (stage,) = stages_lib.student_trainings(planned).values()
-    return stage
+    (network,) = planned.trainings
+    return planned.student_training(network)

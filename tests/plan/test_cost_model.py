@@ -13,7 +13,7 @@ import pytest
 from configs import cifar10
 from gift_jax import specs
 from gift_jax.plan import cost_model
-from gift_jax.plan.workload import Workload
+from gift_jax.plan.stages import Workload
 from tests.plan.planned import student_training, work
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -117,12 +117,13 @@ import re
 import jax, jax.numpy as jnp
 from configs import cifar10
 from gift_jax import specs
-from gift_jax.plan import cost_model, stages, workload
+from gift_jax.plan import cost_model, stages
 
 (spec,) = specs.expand(cifar10.get_config("ipc=50"))
 machine = cost_model.other_machine(devices=1, hosts=1, peak=1e12, memory=16e9)
-work = workload.Workload(spec, machine)
-(stage,) = stages.student_trainings(work).values()
+work = stages.Workload(spec, machine)
+(network,) = work.trainings
+stage = work.student_training(network)
 planned = stage.memory()[1]
 compiled = stage._traced(donate_argnums=0).lower().compile()
 

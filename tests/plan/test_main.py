@@ -29,12 +29,12 @@ def test_the_report_needs_no_data_and_leaves_no_array():
     # Convolutions, their biases and batch norm, and the classifier.
     weights = 9 * (3 + 8) * 8 + 3 * 2 * 8 + (16 * 16 * 8 + 1) * 200
     assert f"student     conv2-width=8: {weights:,} parameters, float32" in text
-    assert "soft labels 800.0 MB in float16" in text
+    assert "soft labels 800 MB in float16" in text
     left_out = "not counted, as it is not known what it does: the evaluator builtins"
     assert text.count("not counted") == text.count(left_out) == 1
     assert "an estimate, assuming 30% of 275 TFLOP/s" in text
     assert "while conv2-width=8 trains, one of 2 at once\n" in text
-    assert re.search(r"\d% of 32\.0 GB$", text)
+    assert re.search(r"\d% of 32 GB$", text)
 
 
 def command(arguments):

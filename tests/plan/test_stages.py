@@ -1,10 +1,144 @@
 """The stages of a job against counts by hand."""
 
+import numpy as np
 import pytest
 
-from configs import cifar10, common, digits, imagenet1k_resnet18
-from gift_jax.plan import stages as stages_lib
-from tests.plan.planned import stages, work
+from configs import cifar10, common, digits, imagenet1k, imagenet1k_resnet18
+from gift_jax.evaluators.accuracy import RESIDENT_BYTES
+from tests.plan.planned import stages, student_training, work
+
+
+def test_datasets_by_their_names_elsewhere():
+    config = common.get_config("fashion")
+    planned = work(config)
+    assert planned.info.name == "fashion_mnist"
+    assert planned.image_shape == (28, 28, 1)
+    assert planned.real_images == {"train": 60_000, "validation": 0, "test": 10_000}
+
+
+def test_a_dataset_of_unknown_size_is_refused():
+    with pytest.raises(ValueError, match="folder:somewhere"):
+        _ = work(common.get_config("folder:somewhere")).info
+
+
+def test_tuning_adds_trainings_and_takes_images_from_the_teacher():
+    config = cifar10.get_config("tuning.enabled=True")
+    config.train.seeds = (0, 1)
+    tuned = work(config)
+    (trainings,) = tuned.trainings.values()
+    assert [t[1:] for t in trainings] == [
+        (2, "test"),
+        (5, "validation"),
+        (2, "test"),
+    ]
+    assert tuned.real_images["train"] == 45_000
+    assert tuned.real_images["validation"] == 5_000
+
+
+# --- Devices ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("v4-8", "", 4),
+        ("8xh100", "", 5),
+        ("8xh100", "batch_size=128", 8),
+        ("v5e-64", "batch_size=128", 64),
+        ("16xh100", "", 10),
+    ],
+)
+def test_devices_of_a_training_are_those_the_job_takes(name, options, expected):
+    config = imagenet1k.get_config(options)
+    assert student_training(work(config, name)).devices == expected
+
+
+def test_batches_that_do_not_divide_are_refused():
+    with pytest.raises(ValueError, match="batch of 100 does not divide over 16 hosts"):
+        student_training(work(imagenet1k.get_config(), "v5e-64"))
+    with pytest.raises(ValueError, match="100 does not divide over 64 devices"):
+        student_training(work(imagenet1k.get_config("batch_size=100"), "v5e-64"))
+
+
+# --- Forward passes -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "per_device"),
+    [
+        ("v4-8", 100, 125),
+        # 500 / 64 is 8 for each of the 4 devices of 16 hosts, with 3,125 images each.
+        ("v5e-64", 98, 8),
+    ],
+)
+def test_evaluations_are_padded(name, steps, per_device):
+    config = imagenet1k.get_config("train.batch_size=64")
+    found = stages(config, name)["test of the teacher"]
+    assert (found.steps, found.per_device) == (steps, per_device)
+
+
+def test_crops_are_scored_class_by_class_on_one_device():
+    found = stages(imagenet1k_resnet18.get_config())["choice of crops (rded)"]
+    # 300 images of 5 crops are 1,500 of each class: six times 256.
+    assert (found.steps, found.per_device, found.devices) == (6 * 1000, 256, 1)
+    # Digits have 143 images of a class, and 100 of them are asked for.
+    found = stages(digits.get_config("distill=rded"))["choice of crops (rded)"]
+    assert found.steps == 10 * int(np.ceil(100 * 5 / 256))
+    config = digits.get_config("distill=rded,distilled.rded.images_per_class=300")
+    found = stages(config)["choice of crops (rded)"]
+    assert found.steps == 10 * int(np.ceil(143 * 5 / 256))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        # A view of 10,000 images and 1,000 classes is stored in 2 chunks of 5,000,
+        # which are 20 batches of 256.
+        ("v4-8", "", (300 * 2 * 20, 64, 4)),
+        # Host 0 of 16 labels 38 of the 600 chunks.
+        ("v5e-64", "batch_size=128", (38 * 20, 64, 64)),
+        # 7 devices pad the batch to 259.
+        ("7xh100", "", (300 * 2 * 20, 37, 7)),
+        # One view for all epochs.
+        ("v4-8", "relabel.views=1", (2 * 20, 64, 4)),
+        # Once for both students, which train at once.
+        ("v4-8", "relabel.source=online", (300 * 40, 64, 4)),
+        # Both hosts label all; one student after the other.
+        (
+            "16xh100",
+            "relabel.source=online,train.students_at_once=1",
+            (2 * 300 * 40, 32, 8),
+        ),
+    ],
+)
+def test_relabelling_takes_the_chunks_of_the_store(name, options, expected):
+    config = imagenet1k_resnet18.get_config(options)
+    config.train.seeds = (0, 1)
+    found = stages(config, name)["relabelling"]
+    assert (found.steps, found.per_device, found.devices) == expected
+
+
+# --- Bytes --------------------------------------------------------------------------
+
+
+def test_soft_labels_of_imagenet():
+    config = imagenet1k.get_config()
+    assert work(config).soft_label_bytes == 6_000_000_000
+    config.relabel.format = "top10"
+    assert work(config).soft_label_bytes == 300 * 10_000 * 42
+    config.relabel.source = "online"
+    assert work(config).soft_label_bytes == 0
+
+
+def test_test_images_lie_on_the_devices_if_they_are_few():
+    assert work(imagenet1k.get_config()).resident_bytes == 50_000 * 64 * 64 * 3 / 4
+    large = imagenet1k_resnet18.get_config()
+    assert work(large, "v4-8").resident_bytes == 0
+    assert work(large, "v5e-64").resident_bytes == 50_000 * 224 * 224 * 3 / 64
+    assert work(large, "v5e-64").resident_bytes < RESIDENT_BYTES
+
+
+# --- Stages -------------------------------------------------------------------------
 
 
 def test_steps_of_short_batches_are_counted():
@@ -103,15 +237,13 @@ def test_what_has_no_network_of_ours_is_left_out_and_named(tmp_path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     config = digits.get_config("distill=random,loss=gift")
     planned = work(config)
-    assert list(stages_lib.left_out(planned)) == []
+    assert list(planned.left_out()) == []
     config.teacher.name = "not_ours:teacher"
     config.distilled.name = "not_ours:Distiller"
     config.train.evaluators = "not_ours:length"
     planned = work(config)
-    assert [s.name for s in stages_lib.stages(planned)] == [
-        "training of conv3-width=32"
-    ]
-    assert list(stages_lib.left_out(planned)) == [
+    assert [s.name for s in planned.stages()] == ["training of conv3-width=32"]
+    assert list(planned.left_out()) == [
         "the teacher not_ours:teacher: its test, and all that it labels",
         "the distiller not_ours:Distiller",
         "the evaluator not_ours:length",

@@ -41,13 +41,5 @@ def test_summaries():
     assert formatting.summary_text(statistics.summarize([1, 3])) == "2.00 ± 1.41"
 
 
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(None, ABSENT), (999, "999 B"), (1000, "1 kB"), (2.5e12, "2.5 TB")],
-)
-def test_sizes(size, text):
-    assert formatting.bytes_text(size) == text
-
-
 def test_a_minus_is_a_true_one():
     assert formatting.signed_text(-0.5) == "\N{MINUS SIGN}0.50"

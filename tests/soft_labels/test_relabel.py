@@ -243,7 +243,7 @@ def test_imagenet_is_six_gigabytes(tmp_path):
     store = store_lib.open_store(
         tmp_path / "logits", views=300, num_images=10_000, num_classes=1000
     )
-    assert storage.readable_size(store.total_bytes) == "6.0 GB"
+    assert storage.readable_size(store.total_bytes) == "6 GB"
     assert store.chunk_bytes <= 16 * 2**20
 
 

@@ -79,7 +79,7 @@ def test_free_bytes(tmp_path):
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(999, "999 bytes"), (84_000, "84.0 kB"), (6e9, "6.0 GB"), (3.2e16, "32000.0 TB")],
+    [(999, "999 B"), (999_999, "1 MB"), (2.5e12, "2.5 TB"), (3.2e16, "32000 TB")],
 )
 def test_readable_size(size, text):
     assert storage.readable_size(int(size)) == text
