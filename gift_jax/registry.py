@@ -66,6 +66,24 @@ def find(what: str, name: str, known: Mapping[str, T]) -> T:
     raise unknown_name(what, name, known, or_else=", or package.module:attribute")
 
 
+def check_call(what: str, function: Any, call: str, *args: Any, **options: Any) -> None:
+    """Raises InputError unless a function can be called with these arguments.
+
+    Args:
+      what: Names it, for the error.
+      function: Functions in C have no signature, and pass.
+      call: How it is called, for the error.
+      *args: What it will be called with, or what stands for it.
+      **options: Likewise.
+    """
+    try:
+        inspect.signature(function).bind(*args, **options)
+    except ValueError:
+        return
+    except TypeError as error:
+        raise InputError(f"{what} cannot be called ({error}): {call}") from error
+
+
 def of_modules(package: str, attribute: str) -> Mapping[str, Any]:
     """What the modules of a package offer by one name, by the modules' names.
 

@@ -187,9 +187,9 @@ def small(field, value):
         ("teacher.name", "mine:brightnes", "did you mean 'brightness'"),
         ("teacher.name", "mine:margin", "teacher mine:margin cannot be called"),
         ("distilled.name", "mine:Frist", "did you mean 'First'"),
-        ("distilled.name", "mine:margin", "distiller mine:margin cannot be made"),
+        ("distilled.name", "mine:margin", "distiller mine:margin cannot be called"),
         ("train.evaluators", "mine:lenght", "did you mean 'length'"),
-        ("train.evaluators", "mine:margin", "evaluator mine:margin cannot be made"),
+        ("train.evaluators", "mine:margin", "evaluator mine:margin cannot be called"),
     ],
 )
 def test_wrong_ones_are_one_clear_error(mine, one_device, field, value, message):

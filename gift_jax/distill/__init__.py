@@ -1,6 +1,5 @@
 """Ways to make a distilled dataset from a real one, by name."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -42,13 +41,9 @@ def make_distiller(name: str, *, ipc: int, **options: Any) -> Distiller:
         be used, or it is no distiller.
     """
     kind = registry.find("distiller", name, DISTILLERS)
-    try:
-        inspect.signature(kind).bind(ipc=ipc, **options)
-    except TypeError as error:
-        known = ", ".join(["ipc", *registry.keyword_defaults(kind, without=["ipc"])])
-        raise InputError(
-            f"the distiller {name} cannot be made ({error}); it takes {known}"
-        ) from error
+    known = ", ".join(["ipc", *registry.keyword_defaults(kind, without=["ipc"])])
+    call = f"it takes {known}"
+    registry.check_call(f"the distiller {name}", kind, call, ipc=ipc, **options)
     distiller = kind(ipc=ipc, **options)
     needs = getattr(distiller, "needs", None)
     if not callable(getattr(distiller, "make", None)) or not (

@@ -1,6 +1,5 @@
 """What is measured of a student, by name."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -37,13 +36,10 @@ def make_evaluator(
     factory = registry.find("evaluator", name, EVALUATORS)
     if not registry.is_outside(name):
         return factory(split, transform, **options)
-    try:
-        inspect.signature(factory).bind(split, transform, **options)
-    except TypeError as error:
-        raise InputError(
-            f"the evaluator {name} cannot be made ({error}): it is called as "
-            f"factory(split, transform, {', '.join(f'{o}=...' for o in options)})"
-        ) from error
+    call = f"factory(split, transform, {', '.join(f'{o}=...' for o in options)})"
+    registry.check_call(
+        f"the evaluator {name}", factory, call, split, transform, **options
+    )
     evaluator = factory(split, transform, **options)
     if not callable(evaluator):
         raise InputError(

@@ -76,7 +76,8 @@ def _files(report: page.Report) -> dict[str, bytes]:
         "summary.csv": markup.to_csv(lines),
     }
     for table in report.tables:
-        texts[f"{table.name}.csv"] = markup.to_csv([table.header, *table.texts])
+        cells = [[cell.text for cell in row] for row in table.cells]
+        texts[f"{table.name}.csv"] = markup.to_csv([table.header, *cells])
         texts[f"{table.name}.tex"] = markup.to_latex(table)
     files = {name: text.encode() for name, text in texts.items()}
     return files | {f"{figure.name}.png": figure.png for figure in report.figures}

@@ -37,19 +37,27 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table; so many columns from the left are aligned to the left."""
+    """A table: columns of text, aligned to the left, and of numbers."""
 
     name: str
     heading: str
     caption: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    text_columns: int
+    text_header: Sequence[str]
+    number_header: Sequence[str]
+    rows: Sequence[Sequence[Cell | str]]
 
     @property
-    def texts(self) -> list[list[str]]:
-        """The texts of the cells."""
-        return [[cell.text for cell in row] for row in self.rows]
+    def header(self) -> list[str]:
+        """Of all columns."""
+        return [*self.text_header, *self.number_header]
+
+    @property
+    def cells(self) -> list[list[Cell]]:
+        """Those of the rows."""
+        return [
+            [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
+            for row in self.rows
+        ]
 
 
 def to_markdown(table: Table) -> str:
@@ -57,10 +65,10 @@ def to_markdown(table: Table) -> str:
     marks = {1: "**", -1: "*", 0: ""}
     rows = [
         [marks[c.verdict] + escape_markdown(c.text) + marks[c.verdict] for c in row]
-        for row in table.rows
+        for row in table.cells
     ]
     head = [escape_markdown(text) for text in table.header]
-    return markdown_table([head, *rows], text_columns=table.text_columns)
+    return markdown_table([head, *rows], text_columns=len(table.text_header))
 
 
 def escape_markdown(text: str) -> str:
@@ -74,8 +82,8 @@ def escape_markdown(text: str) -> str:
 
 def to_latex(table: Table) -> str:
     """A table environment for the package booktabs."""
-    alignment = "l" * table.text_columns + "r" * len(table.header[table.text_columns :])
-    cells = [[Cell(text) for text in table.header], *table.rows]
+    alignment = "l" * len(table.text_header) + "r" * len(table.number_header)
+    cells = [[Cell(text) for text in table.header], *table.cells]
     head, *body = (" & ".join(map(_latex, row)) + r" \\" for row in cells)
     lines = "\n".join(body)
     return rf"""% needs \usepackage{{booktabs}}
@@ -135,14 +143,15 @@ def to_html(table: Table) -> str:
     """A table element."""
 
     def line(cells: Sequence[Cell], tag: str) -> str:
-        numbers = [""] * table.text_columns + [' class="number"'] * len(cells)
+        kinds = [""] * len(table.text_header)
+        kinds += [' class="number"'] * len(table.number_header)
         return "".join(
             f"<{tag}{kind}>{_html(cell)}</{tag[:2]}>"
-            for cell, kind in zip(cells, numbers, strict=False)
+            for cell, kind in zip(cells, kinds, strict=True)
         )
 
     head = line([Cell(text) for text in table.header], 'th scope="col"')
-    body = "".join(f"<tr>{line(row, 'td')}</tr>\n" for row in table.rows)
+    body = "".join(f"<tr>{line(row, 'td')}</tr>\n" for row in table.cells)
     return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>"
 
 

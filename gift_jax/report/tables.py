@@ -5,12 +5,17 @@ difference whose 95% interval excludes zero; nothing else is either.
 """
 
 import collections
-import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gift_jax.report import formatting
-from gift_jax.report.formatting import ABSENT
+from gift_jax.report.formatting import (
+    ABSENT,
+    heading,
+    setting_text,
+    signed_text,
+    summary_text,
+    value_text,
+)
 from gift_jax.report.groups import (
     ALL_BUT_LOSS,
     BYTES,
@@ -31,60 +36,25 @@ from gift_jax.soft_labels.storage import readable_size
 _MAX_LOSS_COLUMNS = 6
 _T_SQUARED = "-t_squared=True"
 
-# What stands below a header, in the row of an item.
-Columns = dict[str, Callable[[Any], Cell | str]]
+
+def _settings(group: Group, names: Iterable[str], tuned: str = "") -> list[str]:
+    return [setting_text(group, name, tuned=tuned) for name in names]
 
 
-def _rows(columns: Columns, items: Iterable[Any]) -> list[list[Cell]]:
-    cells = [[write(item) for write in columns.values()] for item in items]
-    return [[Cell(c) if isinstance(c, str) else c for c in row] for row in cells]
+def _difference(summary: Summary, verdict: int) -> list[Cell | str]:
+    """A paired difference with its verdict, its interval, and how many pairs."""
+    if summary.mean is None:
+        return [ABSENT] * 3
+    interval = "none (n = 1)" if summary.n == 1 else "none (no spread)"
+    if summary.interval:
+        interval = f"[{', '.join(map(signed_text, summary.interval))}]"
+    return [Cell(signed_text(summary.mean), verdict), interval, str(summary.n)]
 
 
-def _table(
-    name: str, heading: str, caption: str, items: Sequence[Any], text: Columns,
-    numbers: Columns,
-) -> Table:  # fmt: skip
-    columns = text | numbers
-    rows = _rows(columns, items)
-    return Table(name, heading, caption, list(columns), rows, text_columns=len(text))
-
-
-def _settings(names: Iterable[str], tuned: str = "") -> Columns:
-    return {
-        formatting.heading(name): functools.partial(
-            formatting.setting_text, name=name, tuned=tuned
-        )
-        for name in names
-    }
-
-
-def _difference(
-    of: Callable[[Any], tuple[Summary, int] | str], header: str = "difference"
-) -> Columns:
-    """Columns of a paired difference with its verdict, or of why there is none."""
-
-    def cells(item: Any) -> list[Cell | str]:
-        found = of(item)
-        if isinstance(found, str):
-            return [found, ABSENT, ABSENT]
-        summary, verdict = found
-        if summary.mean is None:
-            return [ABSENT] * 3
-        interval = "none (n = 1)" if summary.n == 1 else "none (no spread)"
-        if summary.interval:
-            interval = f"[{', '.join(map(formatting.signed_text, summary.interval))}]"
-        mean = Cell(formatting.signed_text(summary.mean), verdict)
-        return [mean, interval, str(summary.n)]
-
-    headers = (header, "95% interval", "pairs")
-    return {
-        header: functools.partial(lambda place, item: cells(item)[place], place)
-        for place, header in enumerate(headers)
-    }
-
-
-def _to_baseline(group: Group) -> tuple[Summary, int] | str:
-    return "baseline" if group.is_baseline else (group.difference, group.verdict)
+def _to_baseline(group: Group) -> list[Cell | str]:
+    if group.is_baseline:
+        return ["baseline", ABSENT, ABSENT]
+    return _difference(group.difference, group.verdict)
 
 
 def accuracy_table(groups: Sequence[Group], losses: Sequence[str]) -> Table:
@@ -93,50 +63,53 @@ def accuracy_table(groups: Sequence[Group], losses: Sequence[str]) -> Table:
     first: dict[tuple, Group] = {}
     for g in sort(groups, losses):
         first.setdefault(g.of(ALL_BUT_LOSS), g)
-    usual_n = _usual_number_of_runs(groups)
-    settings = _settings(distinguishing(groups), tuned=TUNED)
-    rows = _rows(settings, first.values())
+    usual_n, names = _usual_number_of_runs(groups), distinguishing(groups)
+    settings = [_settings(g, names, TUNED) for g in first.values()]
     accuracies = [
         [_accuracy_cell(by_place.get((place, loss)), usual_n) for loss in losses]
         for place in first
     ]
-    header, text_columns = [*settings, *losses], len(settings)
+    left, header = [heading(name) for name in names], list(losses)
     if len(losses) > _MAX_LOSS_COLUMNS:
-        texts = (", ".join(cell.text for cell in row) for row in rows)
-        header, text_columns = ["loss", *(text or "top-1" for text in texts)], 1
-        rows = [[Cell(loss)] for loss in losses]
+        left, header = ["loss"], [", ".join(texts) or "top-1" for texts in settings]
+        settings = [[loss] for loss in losses]
         accuracies = [list(row) for row in zip(*accuracies, strict=True)]
     return Table(
         "accuracy",
         "Accuracy",
         "Top-1 test accuracy after the last epoch in percent, "
         f"{_over_seeds(usual_n)}. {_emphasis(groups)}",
+        left,
         header,
-        [[*left, *right] for left, right in zip(rows, accuracies, strict=True)],
-        text_columns,
+        [[*of, *row] for of, row in zip(settings, accuracies, strict=True)],
     )
 
 
 def comparison_table(groups: Sequence[Group], losses: Sequence[str]) -> Table:
     """One row for every group: last, best and the difference to the baseline."""
-    text = _settings(distinguishing(groups))
-    if len({g.settings[BYTES] for g in groups}) > 1:
-        text["label bytes"] = _bytes_text
-    return _table(
+    names = distinguishing(groups)
+    with_bytes = len({g.settings[BYTES] for g in groups}) > 1
+    return Table(
         "comparison",
         "Comparison with the baseline",
         "Top-1 test accuracy in percent, mean ± sample standard deviation over "
         "the n finished runs. Best is the best of a run's evaluations, chosen on the "
         "test split and so optimistic. Difference: last, paired over the seeds that "
         f"finished in both. {_emphasis(groups)}",
-        sort(groups, losses),
-        text=text | {"loss": lambda g: g.loss},
-        numbers={
-            "n": _runs_text,
-            "last": lambda g: formatting.summary_text(g.summary("top1_last")),
-            "best": lambda g: formatting.summary_text(g.summary("top1_best")),
-            **_difference(_to_baseline),
-        },
+        [*map(heading, names), *["label bytes"] * with_bytes, "loss"],
+        ["n", "last", "best", "difference", "95% interval", "pairs"],
+        [
+            [
+                *_settings(g, names),
+                *[_bytes_text(g)] * with_bytes,
+                g.loss,
+                _runs_text(g),
+                summary_text(g.summary("top1_last")),
+                summary_text(g.summary("top1_best")),
+                *_to_baseline(g),
+            ]
+            for g in sort(groups, losses)
+        ],
     )
 
 
@@ -149,38 +122,41 @@ def tuning_table(groups: Sequence[Group], losses: Sequence[str]) -> Table | None
     """Default beside tuned, one row for a loss and an optimizer; None where untuned."""
     names = [n for n in distinguishing(groups) if n != "learning_rate"]
     shown = [g for g in sort(groups, losses) if g.protocol]
+    if not shown:
+        return None
     usual_n = _usual_number_of_runs(shown)
-    by_setting: dict[tuple, dict[str, Group]] = {}
+    by_setting: dict[tuple, dict[str | None, Group]] = {}
     for g in shown:
-        by_protocol = by_setting.setdefault((*g.of(names), g.loss), {"either": g})
-        by_protocol[str(g.protocol)] = g
-    settings: Columns = _settings(names) | {"loss": lambda g: g.loss}
-    table = _table(
+        by_setting.setdefault((*g.of(names), g.loss), {})[g.protocol] = g
+    rows = []
+    for found in by_setting.values():
+        either = next(iter(found.values()))
+        default_rate, tuned_rate, why = _rates(either)
+        rows.append(
+            [
+                *_settings(either, names),
+                either.loss,
+                default_rate,
+                _accuracy_cell(found.get(DEFAULT), usual_n, "not run"),
+                tuned_rate,
+                _accuracy_cell(found.get(TUNED), usual_n, why),
+                *_gain(found.get(DEFAULT), found.get(TUNED)),
+            ]
+        )
+    return Table(
         "tuning",
         "Default and tuned learning rates",
         "Top-1 test accuracy after the last epoch in percent, "
         f"{_over_seeds(usual_n)}. Gain: tuned minus default, paired over seeds, "
         "with its 95% t-interval. A rate at the edge is the smallest or the largest "
         f"that was tried. {_emphasis(shown)}",
-        list(by_setting.values()),
-        text={h: functools.partial(_of_either, write) for h, write in settings.items()},
-        numbers={
-            "default rate": lambda p: _rates(p["either"])[0],
-            "default": lambda p: _accuracy_cell(p.get(DEFAULT), usual_n, "not run"),
-            "tuned rate": lambda p: _rates(p["either"])[1],
-            "tuned": lambda p: _accuracy_cell(
-                p.get(TUNED), usual_n, _rates(p["either"])[2]
-            ),
-            **_difference(_gain, "gain"),
-        },
-    )
-    return table if shown else None
-
-
-def _of_either(
-    write: Callable[[Group], Cell | str], found: Mapping[str, Group]
-) -> Cell | str:
-    return write(found["either"])
+        [*map(heading, names), "loss"],
+        [
+            "default rate", "default", "tuned rate", "tuned",
+            "gain", "95% interval", "pairs",
+        ],
+        rows,
+    )  # fmt: skip
 
 
 def _rates(group: Group) -> tuple[str, str, str]:
@@ -188,18 +164,18 @@ def _rates(group: Group) -> tuple[str, str, str]:
     choice = group.choice
     if choice is None:
         return f"{group.settings['learning_rate']:g}", ABSENT, "not tuned"
-    tuned = formatting.value_text(choice["learning_rate"])
+    tuned = value_text(choice["learning_rate"])
     why = "not run" if choice["learning_rate"] else "all diverged"
     default = f"{choice['default_learning_rate']:g}"
     return default, tuned + " (edge)" * is_at_edge(choice), why
 
 
-def _gain(found: Mapping[str, Group]) -> tuple[Summary, int] | str:
-    if DEFAULT not in found or TUNED not in found:
-        return Summary(), 0
-    default, tuned = found[DEFAULT], found[TUNED]
-    same = default.key == tuned.key
-    return "same rate" if same else (pair(tuned.finished, default.finished), 0)
+def _gain(default: Group | None, tuned: Group | None) -> list[Cell | str]:
+    if default is None or tuned is None:
+        return [ABSENT] * 3
+    if default.key == tuned.key:
+        return ["same rate", ABSENT, ABSENT]
+    return _difference(pair(tuned.finished, default.finished), 0)
 
 
 def gradient_table(
@@ -214,14 +190,16 @@ def gradient_table(
         if _first_norms(g):
             once.setdefault(g.key, g)
     shown = list(once.values())
-    usual_n = _usual_number_of_runs(shown)
+    if not shown:
+        return None
+    usual_n, names = _usual_number_of_runs(shown), distinguishing(groups)
     baselines = ", ".join(sorted({g.baseline.loss for g in shown if g.baseline}))
 
     def last_norms(group: Group) -> list[float]:
         found = [curves.get(run_key(row)) for row in group.finished.values()]
         return [c.gradient[-1, 1] for c in found if c and len(c.gradient)]
 
-    table = _table(
+    return Table(
         "gradient_norms",
         "Gradient norms",
         "Global norm of the gradient of the loss, without weight decay: of the "
@@ -230,16 +208,23 @@ def gradient_table(
         "the mean over the steps of the last epoch of the runs that finished. "
         "Accuracy: top-1 after the last epoch in percent, "
         f"{_over_seeds(usual_n)}. {_emphasis(groups)}",
-        shown,
-        text=_settings(distinguishing(groups)) | {"loss": lambda g: g.loss},
-        numbers={
-            "at initialisation": lambda g: _mean_text(_first_norms(g).values(), ".3g"),
-            f"over {baselines}" if baselines else "ratio": _ratio_text,
-            "in the last epoch": lambda g: _mean_text(last_norms(g), ".3g"),
-            "top-1": lambda g: _accuracy_cell(g, usual_n),
-        },
-    )
-    return table if shown else None
+        [*map(heading, names), "loss"],
+        [
+            "at initialisation", f"over {baselines}" if baselines else "ratio",
+            "in the last epoch", "top-1",
+        ],
+        [
+            [
+                *_settings(g, names),
+                g.loss,
+                _mean_text(_first_norms(g).values(), ".3g"),
+                _ratio_text(g),
+                _mean_text(last_norms(g), ".3g"),
+                _accuracy_cell(g, usual_n),
+            ]
+            for g in shown
+        ],
+    )  # fmt: skip
 
 
 def t_squared_table(groups: Sequence[Group], choices: Sequence[Row]) -> Table | None:
@@ -252,10 +237,10 @@ def t_squared_table(groups: Sequence[Group], choices: Sequence[Row]) -> Table | 
     pairs = [g for g in compared if g.loss == multiplied and g.baseline]
     if not pairs:
         return None
-    names = dict.fromkeys([*distinguishing(pairs), "learning_rate"])
+    names = list(dict.fromkeys([*distinguishing(pairs), "learning_rate"]))
     baselines = {g.of(ALL_BUT_LOSS): g for g in compared if g.loss == plain}
     usual_n = _usual_number_of_runs([h for g in pairs for h in (g, g.baseline) if h])
-    return _table(
+    return Table(
         "t_squared",
         "Is it the missing T²?",
         f"{plain} leaves out the factor T² that gives the gradient its usual "
@@ -269,14 +254,18 @@ def t_squared_table(groups: Sequence[Group], choices: Sequence[Row]) -> Table | 
         f"the last epoch in percent, {_over_seeds(usual_n)}; difference of the "
         "two, paired over seeds, with its 95% t-interval, in bold or italic where it "
         "excludes zero and no run of either diverged.",
-        sort(pairs, [multiplied]),
-        text=_settings(names, tuned=TUNED),
-        numbers={
-            "gradient ratio": _ratio_text,
-            plain: lambda g: _accuracy_cell(baselines.get(g.of(ALL_BUT_LOSS)), usual_n),
-            multiplied: lambda g: _accuracy_cell(g, usual_n),
-            **_difference(_to_baseline),
-        },
+        list(map(heading, names)),
+        ["gradient ratio", plain, multiplied, "difference", "95% interval", "pairs"],
+        [
+            [
+                *_settings(g, names, TUNED),
+                _ratio_text(g),
+                _accuracy_cell(baselines.get(g.of(ALL_BUT_LOSS)), usual_n),
+                _accuracy_cell(g, usual_n),
+                *_to_baseline(g),
+            ]
+            for g in sort(pairs, [multiplied])
+        ],
     )
 
 
@@ -321,7 +310,7 @@ def _accuracy_cell(group: Group | None, usual_n: int, absent: str = ABSENT) -> C
         note = f"{len(group.diverged)} of {len(group.rows)} diverged"
     if not summary.n:
         return Cell(note)
-    text = formatting.summary_text(summary) + (f" ({note})" if note else "")
+    text = summary_text(summary) + (f" ({note})" if note else "")
     return Cell(text, group.verdict)
 
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 from ml_collections.config_dict import ConfigDict
 
-from gift_jax import registry
+from gift_jax import optimizers, registry
 from gift_jax.augment import AugmentSpec
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import base
 from gift_jax.specs.dataset import DatasetSpec
 from gift_jax.specs.distilled import DistilledSpec
-from gift_jax.specs.options import parse_options, set_options
+from gift_jax.specs.options import parse_options
 from gift_jax.specs.student import StudentSpec, setups
 from gift_jax.specs.teacher import TORCHVISION, TeacherSpec
 from gift_jax.specs.training import RelabelSpec, TrainSpec, TuningSpec
@@ -82,13 +82,12 @@ class JobSpec:
                 f"distilled.name is {self.distilled.name!r}, which needs gradients of "
                 f"a network of this project, but teacher.name is {self.teacher.name!r}"
             )
-        for student in (students[0] for students in self.setups):
-            warmup = student.optimizer.warmup_epochs
-            if warmup > self.train.epochs:
-                raise InputError(
-                    f"optimizer.warmup_epochs is {warmup}, longer than the "
-                    f"{self.train.epochs} epochs of the training"
-                )
+        trainings = [(s.optimizer, self.train.epochs) for s, *_ in self.setups]
+        if self.teacher.training:
+            of_teacher = self.teacher.training
+            trainings.append((of_teacher.optimizer, of_teacher.epochs))
+        for optimizer, epochs in trainings:
+            optimizers.schedule_factor(optimizer, epochs=epochs, steps_per_epoch=1)
 
     def check_paths(self) -> None:
         """Raises FileNotFoundError unless all that is to be read exists."""
@@ -150,7 +149,7 @@ def _singles(
 ) -> Iterator[tuple[ConfigDict, tuple[tuple[str, str], ...]]]:
     of_variant = copy.deepcopy(config)
     parsed = parse_options(of_variant, options)
-    set_options(of_variant, parsed)
+    of_variant.update_from_flattened_dict(parsed)
     if of_variant.distilled.path and "+" in of_variant.distilled.name:
         raise InputError(
             f"distilled.path is one dataset, but distilled.name is "

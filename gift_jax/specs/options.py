@@ -1,7 +1,6 @@
 """Options of a config in one string, such as "ipc=1,loss.gift.gamma=0.2"."""
 
 import ast
-from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -40,18 +39,8 @@ def with_options(
     Raises:
       InputError: an unknown option, or a value of another type.
     """
-    set_options(config, parse_options(config, options))
+    config.update_from_flattened_dict(parse_options(config, options))
     return config
-
-
-def set_options(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> None:
-    """Sets fields by their full names."""
-    for field, value in values.items():
-        *path, leaf = field.split(".")
-        section = config
-        for part in path:
-            section = section[part]
-        section[leaf] = value
 
 
 def parse_options(config: ml_collections.ConfigDict, options: str) -> dict[str, Any]:

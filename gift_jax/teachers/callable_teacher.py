@@ -13,7 +13,6 @@ a string that changes when its weights do.
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,7 +55,9 @@ class CallableTeacher:
                 f"the teacher {self.name} is a {type(self.function).__name__}, "
                 "expected a function of images that returns logits"
             )
-        _check_arguments(self.name, self.function, np.zeros(0))
+        call = "what it returns must take one argument, images"
+        what = f"the teacher {self.name}"
+        registry.check_call(what, self.function, call, np.zeros(0))
 
     @classmethod
     def load(cls, name: str, info: DatasetInfo) -> "CallableTeacher":
@@ -71,7 +72,8 @@ class CallableTeacher:
           TeacherError: it is no teacher.
         """
         build: Any = registry.find("teacher", name, {})
-        _check_arguments(name, build)
+        call = "it is called without arguments, and returns a function of images"
+        registry.check_call(f"the teacher {name}", build, call)
         shape = (info.image_size, info.image_size, info.channels)
         return cls(name, build(), shape, info.num_classes)
 
@@ -141,19 +143,3 @@ class CallableTeacher:
                 "are broken, or its input is scaled twice"
             )
         return logits
-
-
-def _check_arguments(name: str, function: Any, *arguments: Any) -> None:
-    try:
-        inspect.signature(function).bind(*arguments)
-    except ValueError:  # functions in C have none
-        return
-    except TypeError as error:
-        expected = (
-            "what it returns must take one argument, images"
-            if arguments
-            else "it is called without arguments, and returns a function of images"
-        )
-        raise base.TeacherError(
-            f"the teacher {name} cannot be called ({error}): {expected}"
-        ) from error

@@ -90,7 +90,7 @@ def test_one_of_the_users_own_makes_images(data):
         ("my_distillrs:Means", {}, "cannot be imported"),
         ("rded", {"factr": 2}, "'factr'.*it takes ipc, factor, images_per_class"),
         ("rded", {"factor": 0}, "Rded: factor is 0, expected a positive integer"),
-        ("my_distillers:WithoutIpc", {}, "WithoutIpc cannot be made"),
+        ("my_distillers:WithoutIpc", {}, "WithoutIpc cannot be called"),
         ("my_distillers:WithoutMake", {}, "WithoutMake has no method `make`"),
         ("my_distillers:NeedsMuch", {}, "`needs` is .*luck"),
     ],

@@ -85,7 +85,7 @@ def test_one_of_the_users_own_gives_plain_numbers():
     [
         ("my_evaluators:Brighness", "did you mean 'Brightness'"),
         ("my_evaluaters:Brightness", "cannot be imported"),
-        ("my_evaluators:takes_less", r"takes_less cannot be made .*factory\(split"),
+        ("my_evaluators:takes_less", r"takes_less cannot be called .*factory\(split"),
         ("my_evaluators:makes_nothing", "made a NoneType, expected a function of"),
     ],
 )

@@ -92,7 +92,7 @@ def compared(all_rows, baseline="kl", chosen=()):
 
 def texts(table):
     """The texts of the cells of a table."""
-    return [[cell.text for cell in line] for line in table.rows]
+    return [[cell.text for cell in line] for line in table.cells]
 
 
 def write_rows(workdir, lines, chosen=()):

@@ -44,7 +44,7 @@ def test_accuracy_has_a_row_an_optimizer_and_a_column_a_loss():
         ["adamw", "0.001", "50.62 ± 1.49", "52.88 ± 2.02"],
         ["sgd", "0.01", "10.50 ± 1.29", ABSENT],
     ]
-    assert [cell.verdict for cell in accuracy.rows[0]] == [0, 0, 0, 1]
+    assert [cell.verdict for cell in accuracy.cells[0]] == [0, 0, 0, 1]
     assert "n = 4 seeds" in accuracy.caption
 
 
@@ -90,7 +90,7 @@ def test_one_seed_gives_no_interval_and_says_so():
     assert texts(accuracy) == [["50.00", "99.00"]]
     assert "n = 1: no standard deviation" in accuracy.caption
     assert texts(comparison)[1][-3:] == ["+49.00", "none (n = 1)", "1"]
-    assert all(cell.verdict == 0 for line in accuracy.rows for cell in line)
+    assert all(cell.verdict == 0 for line in accuracy.cells for cell in line)
 
 
 def test_a_number_of_seeds_that_is_not_the_usual_one_is_in_the_cell():
@@ -128,7 +128,7 @@ def test_survivors_are_not_bold():
 
 def test_nothing_is_bold_without_a_baseline():
     accuracy, *_ = made(rows("gift", GIFT) + rows("mse", KL), baseline=None)
-    assert all(cell.verdict == 0 for line in accuracy.rows for cell in line)
+    assert all(cell.verdict == 0 for line in accuracy.cells for cell in line)
     assert "No baseline" in accuracy.caption
 
 
@@ -182,7 +182,7 @@ def test_the_table_has_default_beside_tuned(both):
     gain = statistics.summarize(np.subtract(TUNED_KL, KL))
     low, high = gain.interval
     assert kl[5:] == [f"{gain.mean:+.2f}", f"[{low:+.2f}, {high:+.2f}]", "4"]
-    assert [cell.verdict for cell in table.rows[1]][2] == 1
+    assert [cell.verdict for cell in table.cells[1]][2] == 1
 
 
 def test_the_table_says_what_is_missing():

@@ -81,7 +81,7 @@ def test_variants_name_what_names_do_not_hold_anyway():
         ({"seed": -1}, "seed is -1"),
         ({"variants": ("ipcs=1",)}, "did you mean 'ipc'"),
         ({"relabel.source": "dataset", "distilled.name": "rded"}, "needs a teacher"),
-        ({"optimizer.warmup_epochs": 300}, "warmup_epochs is 300, longer than the 200"),
+        ({"optimizer.warmup_epochs": 300}, "is 300, longer than the training of 200"),
         ({"teacher.name": "conv99"}, "unknown teacher 'conv99'"),
         ({"distilled.name": "rdde"}, "did you mean 'rded'"),
         ({"distilled.name": "../x"}, "without '/'|unknown"),
