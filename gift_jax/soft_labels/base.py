@@ -1,6 +1,5 @@
 """Where a training reads its views and their soft labels from: the protocol."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import Any, Protocol
@@ -11,13 +10,6 @@ import numpy as np
 LabelViews = Callable[[int, np.ndarray], np.ndarray]
 
 
-class Reading(Protocol):
-    """A read that is under way."""
-
-    def result(self) -> Any:
-        """Waits for the view and its soft labels: a `View`, or an `FkdView`."""
-
-
 class SoftLabels(Protocol):
     """Where a training reads its views and their soft labels from."""
 
@@ -25,19 +17,13 @@ class SoftLabels(Protocol):
     def views(self) -> int:
         """How many views of every image there are labels of."""
 
-    def start_reading(self, view: int) -> Reading:
-        """Starts to read a view."""
+    def start_reading(self, view: int) -> Callable[[], Any]:
+        """Starts to read a view.
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Ready:
-    """A read for which there is nothing to wait."""
-
-    view: Any
-
-    def result(self) -> Any:
-        """The view and its soft labels."""
-        return self.view
+        Returns:
+          What waits for the view with its soft labels, and returns them: a `View`, or
+          an `FkdView`.
+        """
 
 
 def prefetched(soft_labels: SoftLabels, views: Iterable[int]) -> Iterator[Any]:
@@ -46,14 +32,14 @@ def prefetched(soft_labels: SoftLabels, views: Iterable[int]) -> Iterator[Any]:
     A thread waits for what is read, checks and decodes it.
 
     Yields:
-      What `Reading.result` returns.
+      What is read.
     """
     thread = futures.ThreadPoolExecutor(1, thread_name_prefix="soft labels")
     try:
         pending: futures.Future | None = None
         for view in views:
             current = pending
-            pending = thread.submit(soft_labels.start_reading(view).result)
+            pending = thread.submit(soft_labels.start_reading(view))
             if current is not None:
                 yield current.result()
         if pending is not None:

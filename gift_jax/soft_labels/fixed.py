@@ -1,10 +1,10 @@
 """Soft labels that are there as arrays."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
-from gift_jax.soft_labels.base import Ready
 from gift_jax.soft_labels.views import View
 
 
@@ -21,7 +21,7 @@ class FixedSoftLabels:
     logits: np.ndarray
     views: int
 
-    def start_reading(self, view: int) -> Ready:
+    def start_reading(self, view: int) -> Callable[[], View]:
         """The view of that number, with its logits."""
         of_view = self.logits if self.logits.ndim == 2 else self.logits[view]
-        return Ready(View(np.int32(view), of_view))
+        return lambda: View(np.int32(view), of_view)

@@ -20,6 +20,7 @@ import functools
 import os
 import pathlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -137,9 +138,9 @@ class FkdLabels:
             **{name: values[in_image_order] for name, values in stored.items()},
         )
 
-    def start_reading(self, view: int) -> "_Reading":
-        """A read whose `result()` is the `FkdView`."""
-        return _Reading(self, view)
+    def start_reading(self, view: int) -> Callable[[], FkdView]:
+        """What reads the view."""
+        return functools.partial(self.read, view)
 
     def _batches(self, view: int) -> list["_Batch"]:
         files = _numbered(self.path / f"epoch_{view}", "batch_", ".tar")
@@ -168,15 +169,6 @@ class FkdLabels:
                 f"{self.num_images} once: a batch may be missing"
             )
         return indices
-
-
-@dataclasses.dataclass(frozen=True)
-class _Reading:
-    labels: FkdLabels
-    view: int
-
-    def result(self) -> FkdView:
-        return self.labels.read(self.view)
 
 
 def _numbered(directory: pathlib.Path, prefix: str, suffix: str) -> list[pathlib.Path]:

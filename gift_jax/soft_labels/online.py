@@ -1,10 +1,11 @@
 """Soft labels that a teacher makes while a student trains."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
-from gift_jax.soft_labels.base import LabelViews, Ready, label_in_batches
+from gift_jax.soft_labels.base import LabelViews, label_in_batches
 from gift_jax.soft_labels.codecs import FLOAT16, LabelCodec, encode
 from gift_jax.soft_labels.views import View
 
@@ -30,10 +31,10 @@ class OnlineSoftLabels:
     batch_size: int
     codec: LabelCodec = FLOAT16
 
-    def start_reading(self, view: int) -> Ready:
+    def start_reading(self, view: int) -> Callable[[], View]:
         """The view, labelled before this returns."""
         rows = np.arange(self.num_images)
         logits = label_in_batches(self.label_views, view, rows, self.batch_size)
         stored = encode(self.codec, logits, view=view)
         decoded = self.codec.decode(stored, logits.shape[1])
-        return Ready(View(np.int32(view), decoded))
+        return lambda: View(np.int32(view), decoded)

@@ -8,7 +8,7 @@ official code, whose teacher runs on every augmented batch.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -26,7 +26,7 @@ from gift_jax.soft_labels import views as views_lib
 from gift_jax.soft_labels.base import LabelViews, label_in_batches
 from gift_jax.soft_labels.fixed import FixedSoftLabels
 from gift_jax.soft_labels.online import OnlineSoftLabels
-from gift_jax.soft_labels.store import SoftLabelStore, Writing
+from gift_jax.soft_labels.store import SoftLabelStore
 from gift_jax.teachers import FlaxTeacher, Teacher
 
 _log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def relabel_views(
     )
     batch_size = min(batch_size, len(dataset))
     labels = OnlineSoftLabels(label_views, len(dataset), views, batch_size)
-    logits = [labels.start_reading(view).result().logits for view in range(views)]
+    logits = [np.asarray(labels.start_reading(view)().logits) for view in range(views)]
     return FixedSoftLabels(np.stack(logits), views)
 
 
@@ -164,7 +164,7 @@ def _write_chunks(
     batch_size: int,
     bar: ProgressBar,
 ) -> None:
-    writing: Writing | None = None
+    finish_writing: Callable[[], None] | None = None
     try:
         for number, (view, start, stop) in enumerate(chunks):
             if preemption.requested():
@@ -172,16 +172,16 @@ def _write_chunks(
             began = time.monotonic()
             rows = np.arange(start, stop)
             logits = label_in_batches(label_views, view, rows, batch_size)
-            if writing is not None:
-                writing.result()
-            writing = store.start_writing(view, start, logits)
+            if finish_writing is not None:
+                finish_writing()
+            finish_writing = store.start_writing(view, start, logits)
             bar.update(len(rows))
             if number == 1 and len(chunks) > 2:  # the first compiles
                 seconds = (time.monotonic() - began) * (len(chunks) - 2)
                 _log.info("relabelling takes about %s more", readable_time(seconds))
     finally:
-        if writing is not None:
-            writing.result()
+        if finish_writing is not None:
+            finish_writing()
 
 
 def _check_space(store: SoftLabelStore, missing_chunks: int) -> None:

@@ -9,6 +9,7 @@ interrupted is continued at its missing chunks.
 
 import dataclasses
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -105,15 +106,21 @@ class SoftLabelStore:
 
     def write(self, view: int, start: int, logits: np.ndarray) -> None:
         """Writes one chunk, as `start_writing`, and waits until it is there."""
-        self.start_writing(view, start, logits).result()
+        self.start_writing(view, start, logits)()
 
-    def start_writing(self, view: int, start: int, logits: np.ndarray) -> "Writing":
+    def start_writing(
+        self, view: int, start: int, logits: np.ndarray
+    ) -> Callable[[], None]:
         """Starts to write one chunk.
 
         Args:
           view: View number.
           start: First row, a multiple of `chunk_rows`.
           logits: (rows, C) float.
+
+        Returns:
+          What waits until the chunk is there. It raises StorageError where it cannot be
+          written; no part of it is there then.
 
         Raises:
           InputError: a logit is NaN, infinite or too large for float16.
@@ -127,15 +134,24 @@ class SoftLabelStore:
                 f"{self.chunk_rows}"
             )
         stored = encode(self.codec, logits, view=view, start=start)
-        rows = self.array[view, start : start + len(stored)]
-        return Writing(self.location, rows.write(stored))
+        writing = self.array[view, start : start + len(stored)].write(stored)
 
-    def start_reading(self, view: int) -> "_ChunksOfView":
-        """Starts to read the chunks of a view.
+        def finish() -> None:
+            try:
+                writing.result()
+            except ValueError as error:
+                raise storage.StorageError(
+                    f"soft labels cannot be written to {self.location}: "
+                    f"{storage.reason(error)}. What is written stays good: run the "
+                    "same command again to go on"
+                ) from error
 
-        Its `result()` raises `DamagedStoreError` where one is missing or damaged.
-        """
-        return _ChunksOfView(self, view, self.array[view].read())
+        return finish
+
+    def start_reading(self, view: int) -> Callable[[], View]:
+        """Starts to read the chunks of a view; for what is raised later, see `read`."""
+        reading = self.array[view].read()
+        return lambda: View(np.int32(view), self._decoded(view, reading))
 
     def read(self, view: int) -> np.ndarray:
         """The (N, C) float16 logits of a view, with their checksums verified.
@@ -144,52 +160,12 @@ class SoftLabelStore:
           DamagedStoreError: a chunk is missing or damaged.
           StorageError: the store cannot be read.
         """
-        return self.start_reading(view).logits()
+        return self._decoded(view, self.array[view].read())
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Writing:
-    """A chunk that is being written.
-
-    Attributes:
-      location: Of the store, for errors.
-      future: Of TensorStore.
-    """
-
-    location: str
-    future: Any
-
-    def result(self) -> None:
-        """Waits until the chunk is there.
-
-        Raises:
-          StorageError: it cannot be written; no part of it is there.
-        """
+    def _decoded(self, view: int, reading: tensorstore.Future) -> np.ndarray:
+        name = f"soft labels of view {view} in {self.location}"
         try:
-            self.future.result()
-        except ValueError as error:
-            raise storage.StorageError(
-                f"soft labels cannot be written to {self.location}: "
-                f"{storage.reason(error)}. What is written stays good: run the same "
-                "command again to go on"
-            ) from error
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _ChunksOfView:
-    """The chunks of a view, which are being read."""
-
-    store: SoftLabelStore
-    number: int
-    future: tensorstore.Future
-
-    def result(self) -> View:
-        return View(np.int32(self.number), self.logits())
-
-    def logits(self) -> np.ndarray:
-        name = f"soft labels of view {self.number} in {self.store.location}"
-        try:
-            stored = np.asarray(self.future.result())
+            stored = np.asarray(reading.result())
         except ValueError as error:
             reason = storage.reason(error)
             if not storage.is_damage(error):
@@ -200,7 +176,7 @@ class _ChunksOfView:
                 f"{name} cannot be read ({reason}); delete the chunk to have it made "
                 "again"
             ) from error
-        logits = self.store.codec.decode(stored, self.store.num_classes)
+        logits = self.codec.decode(stored, self.num_classes)
         if np.isnan(logits).any():
             raise DamagedStoreError(
                 f"{name} are incomplete; run the same command again to finish them"

@@ -203,7 +203,14 @@ def _whole_steps(
         )
 
     one, many = (
-        _mapped(function, devices, (None, None, None, axis), donate_argnums=(0,))
+        jax.pmap(
+            function,
+            axis_name=AXIS,
+            in_axes=(None, None, None, axis),
+            out_axes=None,
+            devices=devices,
+            donate_argnums=(0,),
+        )
         for function, axis in ((step, 0), (steps, 1))
     )
     return one, many
@@ -220,9 +227,15 @@ def _step_in_parts(
     A grid of optimizers and losses compiles its networks once for every loss, and not
     for every optimizer.
     """
-    batch_of = _batch_part(view_images, devices, students)
-    gradients_of = _gradients_part(loss, devices, students)
-    updated = _update_part(devices, students)
+    # Every device has images of its own where they are streamed.
+    streamed = isinstance(view_images, StreamedViews)
+    of_data = views.TrainData(0, None, None) if streamed else None  # type: ignore
+    part = functools.partial(_part, devices=devices, students=students)
+    batch_of = part(
+        make_batch, (None, None, 0), in_axes=(of_data, None, 0), view_images=view_images
+    )
+    gradients_of = part(batch_gradients, (0, 0), in_axes=(None, 0), loss=loss)
+    updated = part(update, (0, 0), in_axes=(None, 0), out_axes=None, donate_argnums=0)
 
     def step(
         state: TrainState, data: views.TrainData, view: Any, indices: np.ndarray
@@ -233,31 +246,28 @@ def _step_in_parts(
     return step
 
 
-@functools.lru_cache(maxsize=64)
-def _batch_part(
-    view_images: views.ViewImages, devices: tuple[jax.Device, ...], students: int | None
+@functools.lru_cache(maxsize=192)
+def _part(
+    function: Callable,
+    axes_of_students: tuple[int | None, ...],
+    *,
+    devices: tuple[jax.Device, ...],
+    students: int | None,
+    in_axes: tuple[Any, ...],
+    out_axes: int | None = 0,
+    donate_argnums: int | tuple = (),
+    **options: Any,
 ) -> Callable:
-    part = functools.partial(make_batch, view_images=view_images)
-    students_part = _of_students(part, students, (None, None, 0))
-    # Every device has images of its own where they are streamed.
-    streamed = isinstance(view_images, StreamedViews)
-    of_data = views.TrainData(0, None, None) if streamed else None  # type: ignore
-    return _mapped(students_part, devices, (of_data, None, 0), out_axes=0)
-
-
-@functools.lru_cache(maxsize=64)
-def _gradients_part(
-    loss: losses.Loss, devices: tuple[jax.Device, ...], students: int | None
-) -> Callable:
-    part = functools.partial(batch_gradients, loss=loss)
-    students_part = _of_students(part, students, (0, 0))
-    return _mapped(students_part, devices, (None, 0), out_axes=0)
-
-
-@functools.lru_cache(maxsize=64)
-def _update_part(devices: tuple[jax.Device, ...], students: int | None) -> Callable:
-    part = _of_students(update, students, (0, 0))
-    return _mapped(part, devices, (None, 0), donate_argnums=(0,))
+    """A function with its options bound, over students and over devices."""
+    bound = functools.partial(function, **options)
+    return jax.pmap(
+        _of_students(bound, students, axes_of_students),
+        axis_name=AXIS,
+        in_axes=in_axes,
+        out_axes=out_axes,
+        devices=devices,
+        donate_argnums=donate_argnums,
+    )
 
 
 def _of_students(
@@ -266,24 +276,6 @@ def _of_students(
     if students is None:
         return function
     return jax.vmap(function, in_axes=in_axes, axis_size=students)
-
-
-def _mapped(
-    function: Callable,
-    devices: tuple[jax.Device, ...],
-    in_axes: tuple[Any, ...],
-    *,
-    out_axes: int | None = None,
-    donate_argnums: tuple[int, ...] = (),
-) -> Callable:
-    return jax.pmap(
-        function,
-        axis_name=AXIS,
-        in_axes=in_axes,
-        out_axes=out_axes,
-        devices=devices,
-        donate_argnums=donate_argnums,
-    )
 
 
 def train_epochs(

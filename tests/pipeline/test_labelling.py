@@ -132,7 +132,7 @@ def test_own_soft_labels_are_those_of_every_view(stored, tmp_path):
     labelled = make_soft_labels(make_job(tmp_path, source="dataset", views=7), dataset)
     assert labelled.columns["views"] == 7
     for number in (0, 6):
-        view = labelled.soft_labels.start_reading(number).result()
+        view = labelled.soft_labels.start_reading(number)()
         np.testing.assert_array_equal(view.logits, own)
         assert view.number == number
 

@@ -1,16 +1,12 @@
 """What soft labels of every source share: reading ahead, labelling in batches."""
 
+import functools
 import threading
 
 import numpy as np
 import pytest
 
-from gift_jax.soft_labels.base import Ready, label_in_batches, prefetched
-
-
-def test_what_is_ready_is_there():
-    view = object()
-    assert Ready(view).result() is view
+from gift_jax.soft_labels.base import label_in_batches, prefetched
 
 
 @pytest.mark.parametrize(("rows", "batches"), [(7, 3), (6, 2), (2, 1)])
@@ -38,17 +34,12 @@ class Slow:
 
     def start_reading(self, view):
         self.started.append(view)
-        return SlowReading(self, view)
+        return functools.partial(self.finish, view)
 
-
-class SlowReading:
-    def __init__(self, source, view):
-        self.source, self.view = source, view
-
-    def result(self):
-        assert self.source.let_go.acquire(timeout=10)
-        self.source.finished.append((self.view, threading.current_thread()))
-        return self.view
+    def finish(self, view):
+        assert self.let_go.acquire(timeout=10)
+        self.finished.append((view, threading.current_thread()))
+        return view
 
 
 def test_prefetched_reads_one_view_while_another_is_in_use():

@@ -29,7 +29,7 @@ def test_online_labels_are_the_stored_ones(tmp_path, name):
     )
     relabel.relabel(stored, any_logits, batch_size=8)
     online = OnlineSoftLabels(any_logits, NUM_IMAGES, VIEWS, 8, codec)
-    view = online.start_reading(2).result()
+    view = online.start_reading(2)()
     assert int(view.number) == 2
     np.testing.assert_array_equal(view.logits, stored.read(2))
     assert len(np.unique(view.logits[0])) == (3 if name == "top2" else NUM_CLASSES)

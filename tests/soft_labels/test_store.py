@@ -1,6 +1,5 @@
 """Tests of the store: what is stored comes back, or is an error."""
 
-import dataclasses
 import resource
 import signal
 
@@ -364,12 +363,10 @@ def test_a_chunk_that_cannot_be_written_is_one_error_and_leaves_no_part(
 def test_a_chunk_that_cannot_be_read_is_not_called_damaged(path, logits):
     store = open_store(path)
     write(store, logits)
-    reading = store.start_reading(1)
 
     class Fails:
         def result(self):
             raise ValueError("ABORTED: All 32 retry attempts failed [a='b']")
 
-    broken = dataclasses.replace(reading, future=Fails())
     with pytest.raises(storage.StorageError, match=r"view 1 .* All 32 retry attempts"):
-        broken.result()
+        store._decoded(1, Fails())

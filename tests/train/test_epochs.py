@@ -261,7 +261,7 @@ def test_an_epoch_that_was_stopped_goes_on_exactly(scan, monkeypatch):
     run_epoch = make_run_epoch(
         loss=GIFT, view_images=VIEW_IMAGES, devices=devices, scan=scan
     )
-    data, view = make_data(), make_soft_labels().start_reading(1).result()
+    data, view = make_data(), make_soft_labels().start_reading(1)()
     order = batches.epoch_batches(
         jax.random.key(4), 1, num_images=40, batch_size=6, num_devices=1
     )
