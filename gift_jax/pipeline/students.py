@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 # Where runs lie that are measured on a split.
 _DIRECTORIES = {"test": "runs", "validation": "tuning"}
+_CHECKPOINTS = "checkpoints"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,9 +126,15 @@ class Run:
             batch_size=self.batch_size,
             seed=student.seed,
         )
-        if train.init_from:
+        if train.init_from and not self._is_begun:
             state = checkpoint.restore_weights(pathlib.Path(train.init_from), state)
         return state
+
+    @property
+    def _is_begun(self) -> bool:
+        """Whether there is a checkpoint to go on from, instead of a new state."""
+        places = self.product.directory.glob(f"{_CHECKPOINTS}/*")
+        return any(place.name.isdecimal() for place in places)
 
     def row(self, record: Record) -> dict[str, Any]:
         """Its row for the results file."""
@@ -277,7 +284,7 @@ class _Journal:
         self._writer: progress.MetricsWriter | None = None
         self.checkpoints = stack.enter_context(
             checkpoint.Checkpoints(
-                self._directory / "checkpoints",
+                self._directory / _CHECKPOINTS,
                 keep=run.job.spec.train.keep_checkpoints,
                 identity={
                     "network": run.student.network.name,

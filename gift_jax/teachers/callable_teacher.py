@@ -40,7 +40,7 @@ class CallableTeacher:
       num_classes: How many classes it must tell apart.
 
     Raises:
-      TeacherError: it cannot be called with images.
+      InputError: it cannot be called with images.
     """
 
     name: str
@@ -68,8 +68,7 @@ class CallableTeacher:
           info: The real dataset.
 
         Raises:
-          InputError: it cannot be imported.
-          TeacherError: it is no teacher.
+          InputError: it cannot be imported, or is no teacher.
         """
         build: Any = registry.find("teacher", name, {})
         call = "it is called without arguments, and returns a function of images"

@@ -6,6 +6,7 @@ and once in a fresh one. A field that the table lacks fails the test.
 
 import json
 import shutil
+import types
 import zlib
 
 import jax
@@ -16,10 +17,12 @@ from sklearn import datasets
 
 from configs import common
 from gift_jax import distill, losses, models, registry, torch_io
+from gift_jax.distill import rded
 from gift_jax.models import variables
 from gift_jax.pipeline import job, labelling, results, stages, students
 from gift_jax.pipeline.products import WorkdirError
 from gift_jax.runtime.errors import InputError
+from gift_jax.teachers.flax_teacher import variable_shapes
 from gift_jax.train import checkpoint, fit
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -285,16 +288,21 @@ def leave_untrained(monkeypatch):
         record = fit.Record(last=last, best=last)
         return [fit.Fitted(state, record) for state in states]
 
-    def initialized(model, split, spec, *args, **kwargs):
-        key = jax.random.key(zlib.crc32(repr(spec).encode()))
-        shape = split.images(np.arange(1)).shape[1:]
-        return models.init_variables(
-            model, key, image_size=shape[0], channels=shape[-1]
-        )
+    def drawn(model, split, spec, *args, **kwargs):
+        rng = np.random.default_rng(zlib.crc32(repr(spec).encode()))
+        shapes = variable_shapes(model, split.images(np.arange(1)).shape[1:])
+        return jax.tree.map(lambda leaf: rng.uniform(size=leaf.shape), shapes)
+
+    def score(teacher):
+        return lambda pixels, labels: pixels.mean(axis=(1, 2, 3))
 
     accuracy = {"top1": 50.0, "top5": 90.0, "count": 360}
     monkeypatch.setattr(students, "fit_together", at_once)
-    monkeypatch.setattr(stages, "train_teacher", initialized)
+    # Without a state, whose initialisation would be compiled for every network.
+    state = types.SimpleNamespace(model=None)
+    monkeypatch.setattr(students.Run, "new_state", lambda run: state)
+    monkeypatch.setattr(stages, "train_teacher", drawn)
+    monkeypatch.setattr(rded, "make_score", score)
     monkeypatch.setattr(stages, "_test_accuracy", lambda *_: accuracy)
     monkeypatch.setattr(labelling.check, "check_on_distilled", lambda *_, **__: 50.0)
     monkeypatch.setattr(

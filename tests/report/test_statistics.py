@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -19,6 +19,7 @@ def by_seed(all_rows):
     return {one["seed"]: one for one in all_rows}
 
 
+@settings(deadline=None)
 @given(several)
 def test_mean_standard_deviation_and_interval_are_those_of_scipy(values):
     summary = statistics.summarize(values)

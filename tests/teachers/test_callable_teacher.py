@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gift_jax.data import info, preprocess
+from gift_jax.runtime.errors import InputError
 from gift_jax.teachers import CallableTeacher, TeacherError, callable_teacher
 
 SHAPE, CLASSES = (4, 4, 1), 5
@@ -89,7 +90,7 @@ def test_other_answers_are_one_error_that_names_the_teacher(function, message):
     ],
 )
 def test_what_is_no_function_of_images_is_refused(function, message):
-    with pytest.raises(TeacherError, match=f"the teacher mine .*{message}"):
+    with pytest.raises(InputError, match=f"the teacher mine .*{message}"):
         make(function)
 
 
