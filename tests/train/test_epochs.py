@@ -15,7 +15,6 @@ from gift_jax.train import epochs as epochs_lib
 from gift_jax.train.epochs import EpochMetrics, make_run_epoch, train_epochs
 from gift_jax.train.step import stack_states, unstack_state
 from tests.train.training import (
-    CE,
     GIFT,
     NORMALIZATION,
     NUM_CLASSES,
@@ -33,18 +32,16 @@ from tests.train.training import (
 def run(
     *,
     num_devices: int = 1,
-    batch_size: int = 16,
     epochs: int = 4,
     state=None,
     first_epoch: int = 0,
     data=None,
     labels=None,
-    loss=GIFT,
     scan=None,
 ):
     devices = tuple(jax.devices()[:num_devices])
     run_epoch = make_run_epoch(
-        loss=loss,
+        loss=GIFT,
         view_images=VIEW_IMAGES,
         devices=devices,
         scan=scan,
@@ -58,7 +55,7 @@ def run(
         run_epoch,
         first_epoch=first_epoch,
         epochs=epochs,
-        batch_size=batch_size,
+        batch_size=16,
         order_keys=[jax.random.key(4)],
         devices=devices,
     ):
@@ -69,37 +66,29 @@ def run(
 
 @pytest.fixture(scope="module")
 def on_one_device():
-    # 40 images in batches of 8: 5 steps an epoch, 20 in all.
-    return run(num_devices=1, batch_size=8)
+    # 40 images in batches of 16: two steps an epoch, and one of 8.
+    return run(num_devices=1)
 
 
 @pytest.mark.parametrize("num_devices", [2, 4, 8])
 def test_any_number_of_devices_gives_the_same_training(on_one_device, num_devices):
-    state, losses_seen = run(num_devices=num_devices, batch_size=8)
-    assert state.step == 20
+    # 8 images do not make 4 for each of 4 devices: all compute the whole of them.
+    state, losses_seen = run(num_devices=num_devices)
+    assert state.step == 4 * 3
     np.testing.assert_allclose(losses_seen, on_one_device[1], rtol=0, atol=1e-5)
     assert_same_weights(state, on_one_device[0])
 
 
-def test_scan_equals_dispatching_every_step(monkeypatch):
-    # Three scans an epoch, of two steps and of one.
+def test_scan_equals_dispatching_every_step(on_one_device, monkeypatch):
+    # A scan of two steps an epoch, and one of the rest.
     monkeypatch.setattr(epochs_lib, "_MOST_STEPS_AT_ONCE", 2)
-    stepwise, losses_stepwise = run(scan=False, batch_size=8)
-    scanned, losses_scanned = run(scan=True, batch_size=8)
-    np.testing.assert_allclose(losses_scanned, losses_stepwise, atol=1e-5)
-    assert_same_weights(scanned, stepwise)
+    scanned, losses_scanned = run(scan=True)
+    np.testing.assert_allclose(losses_scanned, on_one_device[1], atol=1e-5)
+    assert_same_weights(scanned, on_one_device[0])
 
 
-def test_short_last_batch_is_trained_on_whatever_the_devices():
-    # 40 = 2 * 16 + 8, and 8 images do not make 4 per device on 4 devices of 16.
-    state, losses_seen = run(num_devices=1)
-    assert state.step == 4 * 3
-    _, on_four = run(num_devices=4)
-    np.testing.assert_allclose(on_four, losses_seen, atol=1e-5)
-
-
-def test_resumed_training_is_bit_for_bit_the_uninterrupted_one():
-    whole, losses_whole = run(epochs=4)
+def test_resumed_training_is_bit_for_bit_the_uninterrupted_one(on_one_device):
+    whole, losses_whole = on_one_device
     half, losses_first = run(epochs=2)
     resumed, losses_second = run(
         epochs=4,
@@ -120,7 +109,7 @@ def test_resumed_training_is_bit_for_bit_the_uninterrupted_one():
 
 @pytest.fixture(scope="module")
 def teacher() -> FlaxTeacher:
-    model = make_model("conv1")
+    model = make_model()
     variables = model.init(
         jax.random.key(7), jnp.zeros((1, SIDE, SIDE, 3)), train=False
     )
@@ -285,25 +274,3 @@ def test_an_epoch_that_was_stopped_goes_on_exactly(scan, monkeypatch):
     assert_trees_equal(rest.variables, whole.variables)
     assert_trees_equal(rest.opt_state, whole.opt_state)
     assert_trees_equal(both._asdict(), metrics._asdict())
-
-
-def test_hard_labels_are_trained_on_without_logits():
-    with_logits, losses_seen = run(loss=CE, epochs=2)
-    run_epoch = make_run_epoch(
-        loss=CE, view_images=VIEW_IMAGES, devices=tuple(jax.devices()[:1])
-    )
-    history = []
-    for _, state, metrics in train_epochs(
-        make_state(),
-        make_data(),
-        None,
-        run_epoch,
-        first_epoch=0,
-        epochs=2,
-        batch_size=16,
-        order_keys=[jax.random.key(4)],
-        devices=jax.devices()[:1],
-    ):
-        history.append(metrics.means()["loss"])
-    np.testing.assert_array_equal(history, losses_seen)
-    assert_trees_equal(state.params, with_logits.params)

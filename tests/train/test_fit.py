@@ -25,7 +25,6 @@ from tests.train.training import (
     assert_same_weights,
     assert_trees_equal,
     make_data,
-    make_model,
     make_soft_labels,
     make_state,
 )
@@ -40,13 +39,9 @@ OPTIONS = {
 }
 
 
-def small_state(**options):
-    return make_state(make_model("conv1", width=4), **options)
-
-
 def fit_small(state=None, **options):
     return fit(
-        small_state() if state is None else state,
+        make_state() if state is None else state,
         make_data(),
         make_soft_labels(),
         **{**OPTIONS, "order_key": jax.random.key(4), **options},
@@ -94,7 +89,7 @@ def without_time(record):
 def test_fit_is_the_loop_over_epochs(whole):
     state, record, told = whole
     loop = train_epochs(
-        small_state(),
+        make_state(),
         make_data(),
         make_soft_labels(),
         make_run_epoch(
@@ -118,7 +113,7 @@ def test_fit_is_the_loop_over_epochs(whole):
 
 
 def test_the_state_that_is_given_stays(whole):
-    state = small_state()
+    state = make_state()
     before = jax.device_get(state.params)
     fitted, _ = fit_small(state, epochs=1)
     assert_trees_equal(jax.device_get(state.params), before)
@@ -252,7 +247,7 @@ def test_hosts_agree_every_few_steps(monkeypatch, request_stop):
 
 def students():
     return [
-        small_state(seed=seed, learning_rate=rate)
+        make_state(seed=seed, learning_rate=rate)
         for seed, rate in ((3, 1e-3), (5, 3e-3), (7, 1e-3))
     ]
 
@@ -330,7 +325,7 @@ def test_students_that_are_stopped_together_go_on_together(tmp_path, request_sto
 
 def test_a_student_that_diverges_leaves_the_others_alone(alone):
     states = students()
-    states[1] = small_state(seed=5, learning_rate=1e30)
+    states[1] = make_state(seed=5, learning_rate=1e30)
     told = []
     fitted = fit_together(
         states,
@@ -350,7 +345,7 @@ def test_a_student_that_diverges_leaves_the_others_alone(alone):
 
 def test_training_ends_where_all_have_diverged():
     images = []
-    _, record = fit_small(small_state(learning_rate=1e30), on_batch=images.append)
+    _, record = fit_small(make_state(learning_rate=1e30), on_batch=images.append)
     assert record.diverged_epoch == 0 and len(images) == 3
 
 
@@ -359,8 +354,8 @@ def test_training_ends_where_all_have_diverged():
 
 def test_hard_labels_need_no_soft_labels():
     data, options = make_data(), {**OPTIONS, "loss": CE, "order_key": jax.random.key(4)}
-    state, _ = fit(small_state(), data, make_soft_labels(num_views=4), **options)
-    other, _ = fit(small_state(), data, **options)
+    state, _ = fit(make_state(), data, make_soft_labels(num_views=4), **options)
+    other, _ = fit(make_state(), data, **options)
     assert_trees_equal(state.params, other.params)
 
 
@@ -388,7 +383,7 @@ def test_only_augmented_views_are_streamed():
     streamed = StreamedData(data.labels, data.view_key, None)
     with pytest.raises(InputError, match="ReplayedViews"):
         fit(
-            small_state(),
+            make_state(),
             streamed,
             **{**OPTIONS, "view_images": views.ReplayedViews(None)},
             order_key=jax.random.key(4),

@@ -17,7 +17,6 @@ from tests.train.training import (
     SIDE,
     assert_trees_equal,
     make_data,
-    make_model,
     make_state,
 )
 
@@ -47,7 +46,7 @@ def train(data, view_images, *, num_devices=1, epochs=2, batch_size=16, stop=Non
     devices = tuple(jax.devices()[:num_devices])
     history = []
     for _, state, metrics in train_epochs(
-        make_state(make_model("conv1", width=4)),
+        make_state(),
         data,
         None,
         make_run_epoch(loss=CE, view_images=view_images, devices=devices),

@@ -56,8 +56,19 @@ def accuracy(digits, network, variables):
 
 
 @pytest.fixture(scope="module")
-def variables(digits, network, tmp_path_factory):
-    return train(digits, network, tmp_path_factory.mktemp("teacher"))
+def shown():
+    """What the bar of `variables` was told: images, and names of metrics."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def variables(digits, network, tmp_path_factory, shown):
+    def update(bar, images, **metrics):
+        shown.append((images, sorted(metrics)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(teacher.ProgressBar, "update", update)
+        return train(digits, network, tmp_path_factory.mktemp("teacher"))
 
 
 def test_a_trained_teacher_classifies_test_images(digits, network, variables):
@@ -103,33 +114,24 @@ def test_a_teacher_that_was_stopped_ends_the_same(
     jax.tree.map(np.testing.assert_array_equal, resumed, variables)
 
 
-def test_the_bar_moves_within_the_epoch(digits, network, tmp_path, monkeypatch):
-    shown = []
-
-    def update(bar, images, **metrics):
-        shown.append((images, sorted(metrics)))
-
-    monkeypatch.setattr(teacher.ProgressBar, "update", update)
-    train(digits, network, tmp_path, epochs=1)
-    steps, last = shown[:-1], shown[-1]
-    assert [images for images, _ in steps] == [64] * 22 + [1437 - 22 * 64]
-    assert last == (0, ["gradient_norm", "loss", "top1"])
+def test_the_bar_moves_within_the_epoch(variables, shown):
+    steps = [(64, [])] * 22 + [(1437 - 22 * 64, [])]
+    assert shown == [*steps, (0, ["gradient_norm", "loss", "top1"])] * 3
 
 
 def test_a_batch_is_spread_over_the_devices_that_it_divides_over(
     digits, network, tmp_path, monkeypatch
 ):
     used = []
-    fit = teacher.fit
 
-    def noted(*args, devices, **options):
+    def fit(*args, devices, **options):
         used.append(len(devices))
-        return fit(*args, devices=devices, **options)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(teacher, "fit", noted)
-    variables = train(digits, network, tmp_path, devices=4, batch_size=50, epochs=2)
+    monkeypatch.setattr(teacher, "fit", fit)
+    with pytest.raises(KeyboardInterrupt):
+        train(digits, network, tmp_path, devices=4, batch_size=50)
     assert used == [2]
-    assert accuracy(digits, network, variables) > 0.7
 
 
 def test_a_teacher_learns_from_mixed_images(digits, network, tmp_path):
@@ -141,5 +143,5 @@ def test_a_diverging_teacher_says_what_to_change(digits, network, tmp_path):
     with pytest.raises(
         teacher.DivergedError, match=r"1e\+30 \(teacher\.optimizer\.learning_rate"
     ) as caught:
-        train(digits, network, tmp_path, rate=1e30, epochs=1)
+        train(digits, network, tmp_path, rate=1e30)
     assert isinstance(caught.value, UserError)

@@ -38,11 +38,10 @@ def make_soft_labels(num_images: int = 40, num_views: int = 3) -> FixedSoftLabel
 
 
 @functools.cache
-def make_model(name: str = "conv2", **options):
-    if name.startswith("conv"):
-        options = {"width": 8, **options}
+def make_model(**options):
+    options = {"name": "conv1", "width": 4, **options}
     return models.create_model(
-        name, num_classes=NUM_CLASSES, image_size=SIDE, axis_name=AXIS, **options
+        num_classes=NUM_CLASSES, image_size=SIDE, axis_name=AXIS, **options
     )
 
 
