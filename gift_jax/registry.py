@@ -10,10 +10,8 @@ import hashlib
 import importlib
 import inspect
 import pathlib
-import pkgutil
 import re
 import sys
-import types
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -82,28 +80,6 @@ def check_call(what: str, function: Any, call: str, *args: Any, **options: Any) 
         return
     except TypeError as error:
         raise InputError(f"{what} cannot be called ({error}): {call}") from error
-
-
-def of_modules(package: str, attribute: str) -> Mapping[str, Any]:
-    """What the modules of a package offer by one name, by the modules' names.
-
-    A module that is put into the package is found without a list of them.
-
-    Args:
-      package: Dotted name of an imported package.
-      attribute: Name that a module gives to what it offers.
-    """
-    modules = {
-        found.name: importlib.import_module(f"{package}.{found.name}")
-        for found in pkgutil.iter_modules(sys.modules[package].__path__)
-    }
-    return types.MappingProxyType(
-        {
-            name: getattr(module, attribute)
-            for name, module in modules.items()
-            if hasattr(module, attribute)
-        }
-    )
 
 
 def is_outside(name: str) -> bool:

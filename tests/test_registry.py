@@ -158,8 +158,3 @@ def test_keyword_defaults_leave_out_what_has_none():
 
     assert registry.keyword_defaults(Module) == {"width": 8, "depth": 2}
     assert registry.keyword_defaults(Module, without=["depth"]) == {"width": 8}
-
-
-def test_modules_of_a_package_are_found_by_what_they_offer():
-    found = registry.of_modules("gift_jax.runtime", "AXIS")
-    assert dict(found) == {"devices": "batch"}

@@ -45,6 +45,11 @@ class DatasetInfo:
     resize: bool = False
     validation_images: int = 0
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the images as they are used."""
+        return (self.image_size, self.image_size, self.channels)
+
 
 DATASETS = {
     info.name: info

@@ -15,7 +15,7 @@ import jax
 
 from gift_jax import distilled as distilled_lib
 from gift_jax import evaluators, registry
-from gift_jax.data import info, preprocess, real
+from gift_jax.data import preprocess, real
 from gift_jax.distilled import DistilledDataset, read_distilled
 from gift_jax.distilled.readers import guess_source
 from gift_jax.models.variables import check_shapes
@@ -138,7 +138,7 @@ def make_teacher(job: Job) -> JobTeacher:
             product.finish(**accuracy, fingerprint=teacher.fingerprint)
             if hosts.is_primary():
                 shutil.rmtree(directory / _CHECKPOINTS, ignore_errors=True)
-    shape = _image_shape(data.info)
+    shape = data.info.image_shape
     variables = flax_teacher_lib.load_teacher(product.directory, model, shape)
     teacher = FlaxTeacher(name, model, variables, transform)
     record = _checked_record(product, teacher.fingerprint)
@@ -184,10 +184,6 @@ def _checked_record(product: Product, found: str) -> dict[str, Any]:
     return record
 
 
-def _image_shape(dataset: info.DatasetInfo) -> tuple[int, int, int]:
-    return (dataset.image_size, dataset.image_size, dataset.channels)
-
-
 def _train(
     job: Job,
     model: nn.Module,
@@ -230,7 +226,7 @@ def _import(job: Job, model: nn.Module) -> dict[str, Any]:
             **dict(spec.network.options),
         )
         # The file tells its channels, which may not be those of the images.
-        expected = flax_teacher_lib.variable_shapes(model, _image_shape(dataset))
+        expected = flax_teacher_lib.variable_shapes(model, dataset.image_shape)
         check_shapes(variables, like=expected, origin=spec.checkpoint)
         return variables
     if dataset.num_classes != 1000:
@@ -343,7 +339,7 @@ def _check_belongs(dataset: DistilledDataset, data: real.RealDataset, ipc: int) 
             f"the distilled dataset has {dataset.metadata.num_classes} classes, but "
             f"{data.info.name} has {data.info.num_classes}"
         )
-    expected = _image_shape(data.info)
+    expected = data.info.image_shape
     if dataset.images.shape[1:] != expected:
         raise InputError(
             f"the distilled images are {dataset.images.shape[1:]}, but images of "

@@ -65,7 +65,7 @@ def report(work: Workload, *, utilization: float, least_step: float = 0.0) -> st
 
 def _description(work: Workload) -> Iterator[str]:
     spec, info, relabel = work.spec, work.info, work.spec.relabel
-    height, width, channels = work.image_shape
+    height, width, channels = work.info.image_shape
     yield f"machine     {work.machine.name}: {work.machine.devices} devices"
     yield (
         f"dataset     {info.name}: {info.num_classes:,} classes, "
@@ -86,7 +86,7 @@ def _description(work: Workload) -> Iterator[str]:
 
 
 def _network(network: NetworkSpec, work: Workload) -> str:
-    params = variable_shapes(network.build(work.info), work.image_shape)["params"]
+    params = variable_shapes(network.build(work.info), work.info.image_shape)["params"]
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     return f"{network.label}: {count:,} parameters, {network.dtype}"
 

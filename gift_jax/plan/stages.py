@@ -79,11 +79,6 @@ class Workload:
         )
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C)."""
-        return (self.info.image_size, self.info.image_size, self.info.channels)
-
-    @property
     def real_images(self) -> dict[str, int]:
         """How many there are in the splits "train", "validation" and "test"."""
         train, test = _IMAGES[self.info.name]
@@ -131,7 +126,7 @@ class Workload:
     @property
     def resident_bytes(self) -> int:
         """Of test images that stay on one device."""
-        test = math.prod(self.image_shape) * self.real_images["test"]
+        test = math.prod(self.info.image_shape) * self.real_images["test"]
         per_device = math.ceil(test / self.machine.devices)
         return per_device if per_device <= RESIDENT_BYTES else 0
 
@@ -199,7 +194,7 @@ class Workload:
         """A training on images that are kept as 8-bit pixels."""
         num_images = self.real_images["train"] if logits is None else len(logits)
         data = views.TrainData(
-            images=_Shape((num_images, *self.image_shape), jnp.uint8),
+            images=_Shape((num_images, *self.info.image_shape), jnp.uint8),
             labels=_Shape((num_images,), jnp.int32),
             view_key=jax.eval_shape(jax.random.key, 0),
         )
@@ -268,8 +263,8 @@ class Workload:
             name,
             functools.partial(eval_step, model=model, transform=transform),
             (
-                variable_shapes(model, self.image_shape),
-                _Shape((per_device, *self.image_shape), jnp.uint8),
+                variable_shapes(model, self.info.image_shape),
+                _Shape((per_device, *self.info.image_shape), jnp.uint8),
                 _Shape((per_device,), jnp.int32),
             ),
             steps,

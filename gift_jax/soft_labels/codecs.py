@@ -267,21 +267,6 @@ def stored_bytes(
     return views * num_images * codec.row_bytes(num_classes)
 
 
-def smaller_formats(num_classes: int) -> list[str]:
-    """Formats that take fewer bytes than float16, for a study of what they cost.
-
-    A logit that top-k keeps takes four bytes: a quarter of them are as large as int8.
-
-    Args:
-      num_classes: C.
-
-    >>> smaller_formats(10), smaller_formats(1000)
-    (['int8', 'top2', 'top1'], ['int8', 'top200', 'top100', 'top50', 'top10'])
-    """
-    kept = {num_classes // part for part in (5, 10, 20, 100)} - {0}
-    return ["int8", *(f"top{k}" for k in sorted(kept, reverse=True))]
-
-
 def _rounded_up(values: np.ndarray) -> np.ndarray:
     rounded = values.astype(np.float16)
     above = np.nextafter(rounded, np.float16(np.inf))

@@ -73,8 +73,7 @@ class CallableTeacher:
         build: Any = registry.find("teacher", name, {})
         call = "it is called without arguments, and returns a function of images"
         registry.check_call(f"the teacher {name}", build, call)
-        shape = (info.image_size, info.image_size, info.channels)
-        return cls(name, build(), shape, info.num_classes)
+        return cls(name, build(), info.image_shape, info.num_classes)
 
     @functools.cached_property
     def fingerprint(self) -> str:

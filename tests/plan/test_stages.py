@@ -12,7 +12,7 @@ def test_datasets_by_their_names_elsewhere():
     config = common.get_config("fashion")
     planned = work(config)
     assert planned.info.name == "fashion_mnist"
-    assert planned.image_shape == (28, 28, 1)
+    assert planned.info.image_shape == (28, 28, 1)
     assert planned.real_images == {"train": 60_000, "validation": 0, "test": 10_000}
 
 

@@ -12,7 +12,6 @@ from gift_jax.soft_labels.codecs import (
     UnstorableLogitError,
     encode,
     get_codec,
-    smaller_formats,
     stored_bytes,
 )
 
@@ -204,10 +203,3 @@ def test_no_other_fill_keeps_the_direction_as_well_as_the_mean():
     for other in (0, -8, logits.min(), logits.mean()):
         assert (cosine(filled) > cosine(np.where(kept, logits, other)) + 1e-4).all()
     assert (cosine(round_trip(get_codec("int8"), logits)) > 0.9999).all()
-
-
-@pytest.mark.parametrize("num_classes", [5, 10, 100, 200, 1000])
-def test_smaller_formats_are_smaller_each(num_classes):
-    codecs = [FLOAT16, *map(get_codec, smaller_formats(num_classes))]
-    sizes = [codec.row_bytes(num_classes) for codec in codecs]
-    assert sizes == sorted(set(sizes), reverse=True)
