@@ -233,8 +233,8 @@ def test_the_size_is_said_before(tmp_path, caplog, small_chunks):
         relabel.relabel(store, any_logits, batch_size=8)
     size, time = [record.getMessage() for record in caplog.records]
     assert size == (
-        "soft labels: 630 bytes (21 images x 5 classes x 3 views in float16), of "
-        f"which 560 bytes are to be made, in {tmp_path}/logits"
+        "soft labels: 630 B (21 images x 5 classes x 3 views in float16), of "
+        f"which 560 B are to be made, in {tmp_path}/logits"
     )
     assert time.startswith("relabelling takes about")
 
@@ -256,7 +256,7 @@ def test_a_disk_that_is_too_small_is_refused_before_any_work(
     # Seven chunks of 70 bytes are missing.
     monkeypatch.setattr(storage, "free_bytes", lambda location: 489)
     calls = []
-    with pytest.raises(ValueError, match=r"490 bytes more .* 489 bytes free") as caught:
+    with pytest.raises(ValueError, match=r"490 B more .* 489 B free") as caught:
         relabel.relabel(store, lambda *a: calls.append(a), batch_size=8)
     for field in ("relabel.format", "relabel.views", "relabel.store"):
         assert field in str(caught.value)
