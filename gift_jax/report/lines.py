@@ -78,7 +78,7 @@ def gradient_norms(
         axes.set_xlabel("epoch")
         axes.tick_params(labelbottom=True)
     figure.supylabel("gradient norm", fontsize=8)
-    _add_legend(figure, groups, losses, "lines")
+    _add_legend(figure, groups, losses, marker=False)
     return figure
 
 
@@ -95,10 +95,12 @@ def _add_legend(
     figure: Figure,
     groups: Sequence[Group],
     losses: Sequence[str],
-    kind: str = "markers",
+    *,
+    marker: bool = True,
 ) -> None:
     here = {g.loss for g in groups}
-    style.add_legend(figure, [loss for loss in losses if loss in here], losses, kind)
+    shown = [loss for loss in losses if loss in here]
+    style.add_legend(figure, shown, losses, marker=marker)
 
 
 def _draw_mean(

@@ -5,7 +5,6 @@ colours.
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,11 +14,8 @@ from matplotlib.figure import Figure
 from gift_jax.pipeline.results import OPTIMIZER
 from gift_jax.report import style
 from gift_jax.report.examples import Examples
-from gift_jax.report.groups import Group, rank
+from gift_jax.report.groups import Group
 
-# With more losses than there are colours their names stand beside the bars.
-_MAX_LOSSES_UPRIGHT = 7
-_MAX_OPTIMIZERS_IN_A_ROW = 5
 _INK = "#222222"
 _CLASSES_SHOWN = 5
 _HARD_LABEL, _OTHER = "#D55E00", "#8a8a8a"
@@ -27,42 +23,8 @@ _HARD_LABEL, _OTHER = "#D55E00", "#8a8a8a"
 
 @style.in_style
 def bars(groups: Sequence[Group], losses: Sequence[str]) -> Figure:
-    """Top-1 of every loss and optimizer, with intervals and the single seeds."""
+    """Top-1 of losses, with intervals and the single seeds; a panel an optimizer."""
     shown = [loss for loss in losses if any(g.loss == loss for g in groups)]
-    draw = _upright_bars if len(shown) <= _MAX_LOSSES_UPRIGHT else _lying_bars
-    return draw(groups, shown, losses)
-
-
-def _upright_bars(
-    groups: Sequence[Group], shown: Sequence[str], losses: Sequence[str]
-) -> Figure:
-    """Optimizers side by side, those of a protocol in rows of their own."""
-    labels = style.optimizer_labels(groups)
-    here = {(g.of(OPTIMIZER), g.loss): g for g in groups}
-    beside = {o: [here[o, x] for x in shown if (o, x) in here] for o in labels}
-    lines = _lines(list(labels))
-    figure, grid = style.new_panels(len(lines), columns=1, row=2, margin=0.4)
-    width = 0.8 / max(map(len, beside.values()))
-    top = 0.0
-    for axes, optimizers in zip(grid[:, 0], lines, strict=True):
-        for x, members in enumerate(beside[o] for o in optimizers):
-            for place, g in enumerate(members, start=1):
-                x_of_bar = x + (place - (len(members) + 1) / 2) * width
-                top = max(top, _bar(axes, x_of_bar, width, g, losses.index(g.loss)))
-        axes.set_xticks(range(len(optimizers)), [labels[o] for o in optimizers])
-        axes.tick_params(axis="x", length=0)
-        axes.set_xlim(-0.6, max(map(len, lines)) - 0.4)
-        axes.set_ylabel(style.ACCURACY)
-        axes.grid(True, axis="y")
-    grid[0, 0].set_ylim(0, min(top * 1.08, 104) if top else 100)
-    style.add_legend(figure, shown, losses, "patches")
-    return figure
-
-
-def _lying_bars(
-    groups: Sequence[Group], shown: Sequence[str], losses: Sequence[str]
-) -> Figure:
-    """Losses below one another, optimizers in panels."""
     labels = style.optimizer_labels(groups)
     row = 0.55 + 0.19 * len(shown)
     figure, grid = style.new_panels(
@@ -72,11 +34,11 @@ def _lying_bars(
     for axes, (optimizer, label) in zip(grid.flat, labels.items(), strict=False):
         for g in groups:
             if g.of(OPTIMIZER) == optimizer:
-                place, index = shown.index(g.loss), losses.index(g.loss)
-                top = max(top, _bar(axes, place, 0.8, g, index, lying=True))
+                top = max(top, _bar(axes, shown.index(g.loss), g, losses))
         axes.set_title(label.replace("\n", " "))
         axes.set_yticks(range(len(shown)), shown)
         axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="x", labelbottom=True)
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.grid(True, axis="x")
         axes.grid(False, axis="y")
@@ -85,51 +47,28 @@ def _lying_bars(
     return figure
 
 
-def _lines(optimizers: Sequence[tuple]) -> list[list[tuple]]:
-    """Optimizers in rows of about equal length, the default learning rates first."""
-    lines = []
-    for kind in sorted({rank(o[1])[0] for o in optimizers}):
-        members = [o for o in optimizers if rank(o[1])[0] == kind]
-        count = math.ceil(len(members) / _MAX_OPTIMIZERS_IN_A_ROW)
-        length = math.ceil(len(members) / count)
-        lines += [members[i : i + length] for i in range(0, len(members), length)]
-    return lines
-
-
-def _bar(
-    axes: Axes, place: float, width: float, group: Group, index: int, *,
-    lying: bool = False,
-) -> float:  # fmt: skip
-    """Draws one bar of the loss of that number; how far its data reach."""
-
-    def turned(along: object, value: object) -> tuple:
-        return (value, along) if lying else (along, value)
-
+def _bar(axes: Axes, place: int, group: Group, losses: Sequence[str]) -> float:
+    """Draws the bar of a group; how far its data reach."""
     if group.diverged:
         axes.annotate(
             f"{len(group.diverged)}/{len(group.rows)} diverged",
-            turned(place, 0), turned(0, 2), textcoords="offset points", fontsize=6,
-            rotation=0 if lying else 90, ha="left" if lying else "center",
-            va="center" if lying else "bottom", zorder=4,
+            (0, place), (2, 0), textcoords="offset points", fontsize=6, va="center",
+            zorder=4,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85},
         )  # fmt: skip
     summary = group.summary("top1_last")
     if summary.mean is None:
         return 0.0
-    draw = axes.barh if lying else axes.bar
-    look = {"color": style.color(index), **style.bar_style(index)}
-    draw(place, summary.mean, width * 0.92, **look)
+    axes.barh(place, summary.mean, 0.74, color=style.color(losses.index(group.loss)))
     if summary.half_width is not None:
-        x, y = turned(place, summary.mean)
-        xerr, yerr = turned(None, summary.half_width)
         axes.errorbar(
-            x, y, xerr=xerr, yerr=yerr, color=_INK, elinewidth=0.8, capsize=2,
-            capthick=0.8, zorder=3,
+            summary.mean, place, xerr=summary.half_width, color=_INK, elinewidth=0.8,
+            capsize=2, capthick=0.8, zorder=3,
         )  # fmt: skip
     values = [row["top1_last"] for row in group.finished.values()]
-    spread = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(1)
+    spread = np.linspace(-0.14, 0.14, len(values)) if len(values) > 1 else np.zeros(1)
     axes.plot(
-        *turned(place + spread * width, values), "o", markersize=2.2, zorder=4,
+        values, place + spread, "o", markersize=2.2, zorder=4,
         markerfacecolor="white", markeredgecolor=_INK, markeredgewidth=0.5,
     )  # fmt: skip
     return max(*values, summary.mean + (summary.half_width or 0))

@@ -14,7 +14,6 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from gift_jax.pipeline.results import OPTIMIZER
 from gift_jax.report.formatting import setting_text, value_text
@@ -26,8 +25,7 @@ ACCURACY = "top-1 accuracy (%)"
 # https://jfly.uni-koeln.de/color/; without yellow, which is faint on white.
 _COLORS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000"]
 _MARKERS = "osD^vPX*"
-# Beyond seven losses the colours come again, with another hatch or line.
-_HATCHES = ("", "////", "....", "xxxx")
+# Beyond seven losses the colours come again, with another line.
 _LINES = ("-", "--", "-.", ":")
 _STYLE: Any = {
     "font.family": "sans-serif",
@@ -40,7 +38,7 @@ _STYLE: Any = {
     "axes.grid.axis": "y",
     "grid.color": "#dddddd",
     **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
-    **dict.fromkeys(("grid.linewidth", "hatch.linewidth"), 0.5),
+    "grid.linewidth": 0.5,
     "lines.linewidth": 1.2,
     **dict.fromkeys(("figure.dpi", "savefig.dpi"), DPI),
 }
@@ -105,12 +103,6 @@ def color(index: int) -> str:
     return _COLORS[index % len(_COLORS)]
 
 
-def bar_style(index: int) -> dict[str, Any]:
-    """The bar of a loss."""
-    hatch = _HATCHES[index // len(_COLORS) % len(_HATCHES)]
-    return {"hatch": hatch, "edgecolor": "white", "linewidth": 0}
-
-
 def line_style(index: int, *, marker: bool = True, size: float = 3.5) -> dict[str, Any]:
     """The line of a loss."""
     return {
@@ -122,13 +114,11 @@ def line_style(index: int, *, marker: bool = True, size: float = 3.5) -> dict[st
 
 
 def add_legend(
-    figure: Figure, shown: Sequence[str], losses: Sequence[str], kind: str = "markers"
+    figure: Figure, shown: Sequence[str], losses: Sequence[str], *, marker: bool = True
 ) -> None:
-    """Names the losses above the panels, beside "patches", "lines" or "markers"."""
+    """Names the losses above the panels, beside their lines."""
     handles = [
-        Patch(facecolor=color(index), **bar_style(index))
-        if kind == "patches"
-        else Line2D([], [], **line_style(index, marker=kind == "markers"))
+        Line2D([], [], **line_style(index, marker=marker))
         for index in map(losses.index, shown)
     ]
     figure.legend(
@@ -140,7 +130,7 @@ def _legend_columns(labels: Sequence[str]) -> int:
     """The most columns, up to five, that are no wider than a figure together."""
     for columns in range(min(len(labels), 5), 1, -1):
         longest = (max(map(len, part)) for part in np.array_split(labels, columns))
-        # In inches: a letter of 7 points, and the line or patch beside it.
+        # In inches: a letter of 7 points, and the line beside it.
         if sum(0.055 * length + 0.5 for length in longest) <= WIDTH:
             return columns
     return 1

@@ -265,6 +265,9 @@ class _Training:
     on_start: Callable[[int, Record], None] | None = None
     on_epoch: Callable[[int, Record, dict[str, float]], None] | None = None
     on_batch: Callable[[int], None] | None = None
+    # Whether the job is to stop, and steps since its hosts agreed on it.
+    is_preempted: bool = False
+    unasked_steps: int = 0
 
     def train(self, students: Sequence[_Student]) -> None:
         """Trains students that stand equally far to their ends."""
@@ -277,7 +280,6 @@ class _Training:
         else:  # a copy, as the loop consumes what it is given
             state = jax.device_put(students[0].state, may_alias=False)
         devices = self.devices or devices_for(self.batch_size, jax.local_devices())
-        stop = _Stop(self.on_batch)
         loop = train_epochs(
             state,
             self.data,
@@ -297,7 +299,7 @@ class _Training:
                 name: np.array([s.record.partial[name] for s in students], np.float32).T
                 for name in first.partial
             },
-            stop=stop,
+            stop=self.stop,
         )
         started = time.perf_counter()
         with contextlib.closing(loop):
@@ -306,14 +308,24 @@ class _Training:
                 for place, student in enumerate(students):
                     if not student.has_diverged:
                         only = place if several else None
-                        self._take(student, epoch, state, metrics, only, seconds, stop)
-                if stop.is_preempted:
+                        self._take(student, epoch, state, metrics, only, seconds)
+                if self.is_preempted:
                     raise preemption.PreemptedError
                 if all(student.has_diverged for student in students):
                     break
                 started = time.perf_counter()
         for place, student in enumerate(students):
             student.state = unstack_state(state, place) if several else state
+
+    def stop(self, sizes: np.ndarray) -> bool:
+        """Asked after every dispatch of batches whether the job is to stop there."""
+        if self.on_batch is not None:
+            self.on_batch(int(sizes.sum()))
+        self.unasked_steps += len(sizes)
+        if hosts.count() == 1 or self.unasked_steps >= _STEPS_BETWEEN_AGREEMENTS:
+            self.unasked_steps = 0
+            self.is_preempted = preemption.agreed()
+        return self.is_preempted
 
     def _view_images(self) -> views.ViewImages:
         if not isinstance(self.data, StreamedData):
@@ -330,7 +342,6 @@ class _Training:
         metrics: EpochMetrics,
         place: int | None,
         seconds: float,
-        stop: "_Stop",
     ) -> None:
         """Takes note of an epoch, or of its steps before it was stopped.
 
@@ -361,7 +372,7 @@ class _Training:
         )
         is_evaluated = is_finished and self._is_due(epoch + 1, self.evaluate_every)
         is_saved = is_evaluated or self._is_due(epoch + 1, self.save_every)
-        is_saved = is_saved or stop.is_preempted
+        is_saved = is_saved or self.is_preempted
         if is_saved and place is not None:
             state = unstack_state(state, place)
         student.record = self._evaluated(record, state) if is_evaluated else record
@@ -388,21 +399,3 @@ class _Training:
             best={n: max(v, record.best.get(n, v)) for n, v in last.items()},
             evaluated_epochs=record.finished_epochs,
         )
-
-
-class _Stop:
-    """Asked after every dispatch whether the job is to stop there."""
-
-    def __init__(self, on_batch: Callable[[int], None] | None) -> None:
-        self.is_preempted = False
-        self._on_batch = on_batch
-        self._steps = 0
-
-    def __call__(self, sizes: np.ndarray) -> bool:
-        if self._on_batch is not None:
-            self._on_batch(int(sizes.sum()))
-        self._steps += len(sizes)
-        if hosts.count() == 1 or self._steps >= _STEPS_BETWEEN_AGREEMENTS:
-            self._steps = 0
-            self.is_preempted = preemption.agreed()
-        return self.is_preempted

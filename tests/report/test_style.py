@@ -34,8 +34,6 @@ def test_panels_that_are_left_over_are_off(count, shape, height):
 def test_all_losses_look_different():
     looks = [tuple(style.line_style(index).values()) for index in range(28)]
     assert len(set(looks)) == 28
-    bars = [(style.color(i), style.bar_style(i)["hatch"]) for i in range(28)]
-    assert len(set(bars)) == 28
 
 
 def test_optimizers_are_named_by_what_tells_them_apart():

@@ -235,11 +235,13 @@ def test_hosts_agree_every_few_steps(monkeypatch, request_stop):
     monkeypatch.setattr(fit_lib.hosts, "count", lambda: 2)
     asked = []
     monkeypatch.setattr(preemption, "agreed", lambda: asked.append(1) or len(asked) > 1)
-    stop = fit_lib._Stop(None)
-    answers = [stop(np.array([16])) for _ in range(32)]
+    training = fit_lib._Training(
+        **{"data": None, "soft_labels": None, **OPTIONS}  # of which none is used
+    )
+    answers = [training.stop(np.array([16])) for _ in range(32)]
     assert answers == [False] * 31 + [True]
     # A scan is several steps.
-    assert stop(np.full(64, 16))
+    assert training.stop(np.full(64, 16))
 
 
 # --- Several students ---------------------------------------------------------------
