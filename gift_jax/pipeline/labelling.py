@@ -15,7 +15,6 @@ from gift_jax.data import preprocess
 from gift_jax.distilled import DistilledDataset
 from gift_jax.pipeline.products import Product, file_fingerprint
 from gift_jax.pipeline.stages import Job, JobDistilled, JobTeacher
-from gift_jax.runtime.checksums import fingerprint
 from gift_jax.runtime.devices import padded_batches
 from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import codecs, fkd, relabel, storage, store, views
@@ -24,7 +23,7 @@ from gift_jax.soft_labels.fixed import FixedSoftLabels
 from gift_jax.soft_labels.online import OnlineSoftLabels
 from gift_jax.soft_labels.views import train_data
 from gift_jax.specs import RelabelSpec
-from gift_jax.teachers import TeacherError, check
+from gift_jax.teachers import Teacher, TeacherError, check
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,93 +64,88 @@ def make_soft_labels(
       InputError: published soft labels are asked for, and absent or of others.
     """
     spec, dataset = job.spec.relabel, distilled.dataset
+    codec = codecs.get_codec(spec.format)
     data, normalization = train_data(dataset, job.spec.seed)
     recipe: dict[str, Any] = {"distilled": dataset.fingerprint, "source": spec.source}
+    name = f"{job.spec.distilled.name}_ipc{dataset.ipc}"
+    augmented = views.AugmentedViews(job.spec.augment, normalization)
+    view_images: views.ViewImages = augmented
+    if spec.source == "fkd":
+        recipe["path"] = file_fingerprint(pathlib.Path(spec.path))
+        view_images = views.ReplayedViews(normalization)
+    else:
+        recipe["augment"] = dataclasses.asdict(job.spec.augment)
+        recipe["seed"] = job.spec.seed
+        recipe["views"] = job.spec.views
+    if teacher is not None:
+        recipe["teacher"] = teacher.teacher.fingerprint
+        name += f"_{teacher.teacher.name}_v{job.spec.views}"
+        if codec != codecs.FLOAT16:
+            recipe["format"] = codec.name
+            name += f"_{codec.name}"
+    if spec.source != "store":
+        name += f"_{spec.source}"
+    name = job.spec.tagged(name, "distilled", "soft_labels")
+    product = Product(job.workdir / "soft_labels" / name, recipe)
     columns: dict[str, Any] = {
         "distill": job.spec.distilled.name,
         "ipc": dataset.ipc,
         "distilled_dir": distilled.name,
         "distilled_fingerprint": dataset.fingerprint,
         "data_seed": job.spec.seed,
-        "augment": None,
+        "augment": job.spec.augment.label if view_images is augmented else None,
         "teacher": None,
         "teacher_fingerprint": None,
         "label_format": None,
         "soft_label_bytes": None,
     }
-    name = f"{job.spec.distilled.name}_ipc{dataset.ipc}"
     labels: SoftLabels
-    view_images: views.ViewImages
-    if spec.source == "fkd":
-        path = pathlib.Path(spec.path)
-        labels = _fkd_labels(path, dataset)
-        recipe["path"] = file_fingerprint(path)
-        view_images = views.ReplayedViews(normalization)
+    if teacher is not None:
+        columns |= {
+            "teacher": teacher.teacher.name,
+            "teacher_fingerprint": teacher.teacher.fingerprint,
+            "teacher_top1": teacher.top1,
+            "teacher_top1_distilled": check.check_on_distilled(
+                teacher.teacher, dataset, min_accuracy=job.spec.teacher.min_accuracy
+            ),
+            "label_format": codec.name,
+        }
+        labels = _labels_by(teacher.teacher, job, product, dataset, data, augmented)
+    elif spec.source == "fkd":
+        labels = _fkd_labels(pathlib.Path(spec.path), dataset)
     else:
-        augmented = views.AugmentedViews(job.spec.augment, normalization)
-        view_images = augmented
-        recipe["augment"] = dataclasses.asdict(job.spec.augment)
-        recipe["seed"] = job.spec.seed
-        recipe["views"] = job.spec.views
-        columns["augment"] = job.spec.augment.label
-        if teacher is None:
-            labels = FixedSoftLabels(_own_soft_labels(dataset), job.spec.views)
-        else:
-            name += f"_{teacher.teacher.name}_v{job.spec.views}"
-            if spec.format != codecs.FLOAT16.name:
-                name += f"_{spec.format}"
-            labels = _labels_by(
-                job, name, dataset, teacher, data, augmented, recipe, columns
-            )
-    if spec.source != "store":
-        name += f"_{spec.source}"
-    trained_on = fingerprint(recipe)
+        labels = FixedSoftLabels(_own_soft_labels(dataset), job.spec.views)
+    if isinstance(labels, store.SoftLabelStore):
+        columns["soft_labels_dir"] = name
+        columns["soft_label_bytes"] = labels.total_bytes
     return LabelledDataset(
-        name=job.spec.tagged(name, "distilled", "soft_labels"),
+        name=name,
         transform=dataset.preprocess,
         data=data,
         view_images=view_images,
         soft_labels=labels,
-        fingerprint=trained_on,
+        fingerprint=product.fingerprint,
         columns={
             **columns,
             "views": labels.views,
             "soft_labels": spec.source,
-            "trained_on": trained_on,
+            "trained_on": product.fingerprint,
         },
     )
 
 
 def _labels_by(
+    teacher: Teacher,
     job: Job,
-    name: str,
+    product: Product,
     dataset: DistilledDataset,
-    teacher: JobTeacher,
     data: views.TrainData,
     view_images: views.AugmentedViews,
-    recipe: dict[str, Any],
-    columns: dict[str, Any],
 ) -> SoftLabels:
-    """Labels of a teacher; adds to recipe and columns what they depend on."""
+    """Labels of a teacher: made online, or stored in the product."""
     spec, codec = job.spec.relabel, codecs.get_codec(job.spec.relabel.format)
-    recipe["teacher"] = teacher.teacher.fingerprint
-    if codec != codecs.FLOAT16:
-        recipe["format"] = codec.name
-    columns |= {
-        "teacher": teacher.teacher.name,
-        "teacher_fingerprint": teacher.teacher.fingerprint,
-        "teacher_top1": teacher.top1,
-        "teacher_top1_distilled": check.check_on_distilled(
-            teacher.teacher, dataset, min_accuracy=job.spec.teacher.min_accuracy
-        ),
-        "label_format": codec.name,
-    }
     label_views = relabel.make_label_views(
-        teacher.teacher,
-        data,
-        view_images,
-        transform=dataset.preprocess,
-        devices=job.devices,
+        teacher, data, view_images, transform=dataset.preprocess, devices=job.devices
     )
     _, per_device = padded_batches(
         len(dataset), spec.batch_size, local_devices=len(job.devices)
@@ -161,8 +155,6 @@ def _labels_by(
         return OnlineSoftLabels(
             label_views, len(dataset), job.spec.views, batch_size, codec
         )
-    name = job.spec.tagged(name, "distilled", "soft_labels")
-    product = Product(job.workdir / "soft_labels" / name, recipe)
     record = {
         "views": job.spec.views,
         "images": len(dataset),
@@ -170,18 +162,6 @@ def _labels_by(
         "format": codec.name,
         "store": _place_elsewhere(spec, product),
     }
-    stored = _stored_labels(product, record, label_views, batch_size)
-    columns["soft_labels_dir"] = product.directory.name
-    columns["soft_label_bytes"] = stored.total_bytes
-    return stored
-
-
-def _stored_labels(
-    product: Product,
-    record: dict[str, Any],
-    label_views: relabel.LabelViews,
-    batch_size: int,
-) -> store.SoftLabelStore:
     open_store = functools.partial(_open_store, product.directory, record)
     # A finished store lacks chunks where damaged ones were deleted, or where
     # `relabel.store` is another place than before.

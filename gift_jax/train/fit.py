@@ -183,12 +183,12 @@ def fit_together(
 
     Args:
       states: One of each student.
-      data: As of `fit`.
-      soft_labels: As of `fit`.
+      data: As of `fit`, and so are `soft_labels` and the options.
+      soft_labels: Of every view.
       order_keys: A typed key for each student.
       checkpoints: For each student.
-      **options: The others of `fit`. `on_start` and `on_epoch` get the place of the
-        student first; `on_batch` is called once for all that train at once.
+      **options: `on_start` and `on_epoch` get the place of the student first;
+        `on_batch` is called once for all that train at once.
 
     Returns:
       What `fit` does, for each student. It raises the same.

@@ -298,19 +298,7 @@ def train_step(
     loss: losses.Loss,
     view_images: views.ViewImages,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One optimizer step: `make_batch`, `batch_gradients` and `update`.
-
-    Args:
-      state: The same on all devices.
-      data: See `make_batch`.
-      view: See `make_batch`.
-      indices: See `make_batch`.
-      loss: See `batch_gradients`.
-      view_images: See `make_batch`.
-
-    Returns:
-      The new state and the metrics, see `update`.
-    """
+    """One optimizer step: `make_batch`, `batch_gradients` and `update`, which see."""
     batch = make_batch(data, view, indices, view_images=view_images)
     return update(state, batch_gradients(state.network, batch, loss=loss))
 
