@@ -8,6 +8,7 @@ import pytest
 
 from gift_jax.pipeline import job, results
 from gift_jax.runtime import preemption
+from gift_jax.train import checkpoint
 from tests.pipeline.test_job import RUN, final_variables, small_config
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -48,7 +49,15 @@ def test_a_student_that_is_asked_to_stop_in_an_epoch_ends_the_same(
         steps.append(None)
         return len(steps) == 6
 
-    whole = small_config(train__batch_size=5)
+    read, restore_weights = [], checkpoint.restore_weights
+
+    def restored(run_directory, state):
+        read.append(run_directory)
+        return restore_weights(run_directory, state)
+
+    monkeypatch.setattr(checkpoint, "restore_weights", restored)
+    source = str(directory / "runs" / RUN)
+    whole = small_config(train__batch_size=5, train__init_from=source)
     (expected,) = job.run_job(whole, directory)
     with monkeypatch.context() as patch:
         patch.setattr("gift_jax.train.fit.preemption.agreed", asked)
@@ -61,6 +70,8 @@ def test_a_student_that_is_asked_to_stop_in_an_epoch_ends_the_same(
     assert len(steps) == 6
     assert results.read_results(tmp_path) == []
     (resumed,) = job.run_job(whole, tmp_path)
+    # Not where it goes on from a checkpoint.
+    assert len(read) == 2
     for name in ("run_id", "top1_last", "top1_best", "gradient_norm_first"):
         assert resumed[name] == expected[name], name
     path = f"runs/{expected['run_id']}"
