@@ -28,7 +28,7 @@ def bars(groups: Sequence[Group], losses: Sequence[str]) -> Figure:
     labels = style.optimizer_labels(groups)
     row = 0.55 + 0.19 * len(shown)
     figure, grid = style.new_panels(
-        len(labels), columns=3, row=row, margin=0, sharex=True
+        len(labels), columns=3, row=row, margin=0.2, sharex=True
     )
     top = 0.0
     for axes, (optimizer, label) in zip(grid.flat, labels.items(), strict=False):
