@@ -6,6 +6,8 @@ from typing import Any
 
 from gift_jax import registry
 from gift_jax.distill.base import NEEDS, Distiller
+from gift_jax.distill.matching.dc import Dc
+from gift_jax.distill.matching.dm import Dm
 from gift_jax.distill.random import Random
 from gift_jax.distill.rded import Rded
 from gift_jax.distill.recovery.cda import Cda
@@ -24,7 +26,7 @@ __all__ = [
 
 #: Every distiller by name.
 DISTILLERS: Mapping[str, Callable[..., Distiller]] = MappingProxyType(
-    {"random": Random, "rded": Rded, "sre2l": Sre2l, "cda": Cda}
+    {"random": Random, "rded": Rded, "sre2l": Sre2l, "cda": Cda, "dm": Dm, "dc": Dc}
 )
 
 

@@ -113,14 +113,15 @@ def distilled_dataset(
     Args:
       distiller: Who made them; its options are kept as the source.
       data: The real dataset.
-      images: (ipc, S, S, C) uint8 for every class, or all in one.
+      images: (ipc, S, S, C) uint8 for every class, or all in one; or float32 pixels.
       seed: What they were made with.
     """
     info, method = data.info, type(distiller).__name__.lower()
     options = {**dataclasses.asdict(distiller), "seed": seed}
     settings = ", ".join(f"{name} {value}" for name, value in options.items())
+    pixels = np.concatenate(images)
     return DistilledDataset(
-        images=np.concatenate(images).astype(np.float32) / 255,
+        images=pixels if pixels.dtype == np.float32 else pixels / np.float32(255),
         labels=np.repeat(np.arange(info.num_classes), distiller.ipc),
         preprocess=info.normalization,
         metadata=Metadata(

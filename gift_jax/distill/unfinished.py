@@ -4,15 +4,21 @@ import dataclasses
 import logging
 import pathlib
 import shutil
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from gift_jax.models import variables
 from gift_jax.runtime import atomic
+from gift_jax.runtime.preemption import PreemptedError
 
 _log = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_SAVES = 60.0
+State = TypeVar("State")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +92,46 @@ class Unfinished:
             ordered = [found[str(i)] for i in range(len(leaves))]
             return int(path.name), jax.tree.unflatten(structure, ordered)
         return 0, like
+
+    def run(
+        self,
+        part: str,
+        start: State,
+        iterations: int,
+        advance: Callable[[State, int], tuple[State, Mapping[str, Any], int]],
+        report: Callable[[int, Mapping[str, float]], None],
+        *,
+        place: Callable[[State], State] = lambda state: state,
+    ) -> State:
+        """Goes on from the latest state to the last iteration.
+
+        Args:
+          part: What is made.
+          start: The state before the first iteration, on the host.
+          iterations: How many there are.
+          advance: `advance(state, done)` gives the next state, numbers to show, and
+            how many iterations are done.
+          report: Told of them. When it raises `PreemptedError` the state is kept.
+          place: Puts a state from the host where `advance` wants it.
+
+        Raises:
+          PreemptedError: by `report`.
+        """
+        done, state = self.restore(part, start)
+        state = place(state)
+        report(done, {})
+        saved = time.monotonic()
+        while done < iterations:
+            state, terms, done = advance(state, done)
+            try:
+                report(done, {k: float(np.mean(v)) for k, v in terms.items()})
+            except PreemptedError:
+                self.save(part, done, jax.device_get(state))
+                raise
+            if time.monotonic() - saved > _SECONDS_BETWEEN_SAVES:
+                self.save(part, done, jax.device_get(state))
+                saved = time.monotonic()
+        return state
 
     def _states(self, part: str) -> list[pathlib.Path]:
         """Those of a part, the latest first."""

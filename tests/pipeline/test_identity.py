@@ -142,6 +142,7 @@ WITHOUT_EFFECT = {
             "batch_size": 7,
             "curriculum": "step",
             "milestone": 0.5,
+            "width": 5,
         }.items()
         if name in registry.keyword_defaults(distill.DISTILLERS[distiller])
     },

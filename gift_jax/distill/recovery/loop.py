@@ -8,7 +8,6 @@ dispatches each, as XLA runs convolutions inside of a loop several times slower 
 import functools
 import math
 import pathlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,12 +25,10 @@ from gift_jax.distilled import preview
 from gift_jax.distilled.dataset import PREVIEW_FILE
 from gift_jax.models.variables import Variables
 from gift_jax.runtime import devices as devices_lib
-from gift_jax.runtime.preemption import PreemptedError
 
 # Of Adam, `recover/data_synthesis.py` of SRe2L, and of all that came after it.
 _BETAS = (0.5, 0.9)
 _SCANNED = 50  # iterations of one scan, between which it can be stopped
-_SECONDS_BETWEEN_SAVES = 60.0
 _PREVIEW = (20, 10)  # classes and images of a class that a preview shows
 
 
@@ -277,22 +274,17 @@ def _recover_group(
     else:
         pixels = method.initial[np.stack(places)]
     start = jax.vmap(functools.partial(_initial, method))(keys, jnp.asarray(pixels))
-    done, state = unfinished.restore(_part(*group), jax.device_get(start))
     spread = functools.partial(devices_lib.spread, devices=devices)
-    state, keys, of_batch = spread((state, keys, labels[np.stack(places)]))
+    keys, of_batch = spread((keys, labels[np.stack(places)]))
     advance = _advance(method, devices)
-    report(done, {})
-    saved = time.monotonic()
-    while done < method.iterations:
-        state, terms, done = advance(state, keys, of_batch, done)
-        try:
-            report(done, {name: float(value.mean()) for name, value in terms.items()})
-        except PreemptedError:
-            unfinished.save(_part(*group), done, jax.device_get(state))
-            raise
-        if time.monotonic() - saved > _SECONDS_BETWEEN_SAVES:
-            unfinished.save(_part(*group), done, jax.device_get(state))
-            saved = time.monotonic()
+    state = unfinished.run(
+        _part(*group),
+        jax.device_get(start),
+        method.iterations,
+        lambda state, done: advance(state, keys, of_batch, done),
+        report,
+        place=spread,
+    )
     images = method.normalization.invert(np.asarray(state.images))
     return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gift_jax.distill import unfinished as unfinished_lib
 from gift_jax.distill.recovery import loop
 from gift_jax.distill.unfinished import Unfinished
 from gift_jax.runtime.preemption import PreemptedError
@@ -183,7 +184,7 @@ def test_a_stopped_recovery_goes_on_exactly(count, whole, tmp_path, monkeypatch)
 
 
 def test_a_killed_recovery_goes_on_from_the_latest_state(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_SAVES", -1.0)
+    monkeypatch.setattr(unfinished_lib, "_SECONDS_BETWEEN_SAVES", -1.0)
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
     unfinished = Unfinished(tmp_path)
 

@@ -1,0 +1,1 @@
+"""Images that do to networks in training what the real ones do."""

@@ -1,0 +1,182 @@
+"""What the matching distillers share: networks at random, real batches, the loop.
+
+Reference: the official code of DC, DSA and DM,
+https://github.com/VICO-UoE/DatasetCondensation: `main.py` and `main_DM.py`.
+"""
+
+import abc
+import dataclasses
+import pathlib
+from typing import Any, ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gift_jax import models, streams
+from gift_jax.data.info import DatasetInfo
+from gift_jax.data.real import RealDataset
+from gift_jax.distill import base
+from gift_jax.distill.unfinished import Unfinished
+from gift_jax.distilled import DistilledDataset
+from gift_jax.models.variables import Variables
+from gift_jax.runtime.errors import InputError
+from gift_jax.teachers import Teacher
+
+_MOMENTUM = 0.5  # of the images and of the networks, in both files
+# Purposes of a key: the starting images are drawn without one.
+_NETWORK, _REAL = 0, 1
+
+
+class State(NamedTuple):
+    """Images (N, S, S, C) float32, normalised, and their optimizer; a method's own."""
+
+    images: jax.Array
+    optimizer: Any
+    memory: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Matching(abc.ABC):
+    """Matches distilled images with real batches in networks drawn at random.
+
+    Attributes:
+      ipc: Images per class, at least 1; they begin as real images.
+      iterations: Networks that are drawn.
+      learning_rate: Of the images, by SGD with momentum 0.5.
+      batch_size: Real images of a class in a step; of smaller classes all are taken, of
+        each as many as of the smallest.
+      width: Of the ConvNet.
+
+    Raises:
+      InputError: an option is negative, or none of its kind.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"train_images"})
+    resumable: ClassVar[bool] = True
+
+    ipc: int
+    iterations: int = 1_000
+    learning_rate: float = 0.1
+    batch_size: int = 256
+    width: int = 128
+
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        whole = ("ipc", "iterations", "batch_size", "width")
+        base.check_options(self, positive=whole)
+
+    def make(
+        self,
+        data: RealDataset,
+        *,
+        teacher: Teacher | None = None,
+        seed: int,
+        on_progress: base.OnProgress | None = None,
+        directory: pathlib.Path | None = None,
+    ) -> DistilledDataset:
+        """Makes the images, see `base.Distiller`; progress is that of iterations.
+
+        Returns:
+          num_classes * ipc images, class by class: float pixels as they were learnt,
+          which stick out of [0, 1] as the official ones do.
+
+        Raises:
+          InputError: a class has fewer than `ipc` images.
+        """
+        info, images = data.info, data.train.all_images()
+        members = class_members(data, self.ipc)
+        total = self.iterations * self.steps
+        unfinished = Unfinished(directory)
+        key = streams.stream_key(seed, streams.Purpose.DISTILLATION)
+        rng = np.random.default_rng(seed)
+        first = np.concatenate([rng.permutation(of)[: self.ipc] for of in members])
+        start = self._start(info, images[first])
+        step = jax.jit(self.make_step(info), donate_argnums=0)
+
+        def advance(state: State, done: int) -> tuple[State, Any, int]:
+            step_key = jax.random.fold_in(key, done)
+            real = images[self._draw(members, seed, done)]
+            state, loss = step(state, real, step_key, np.int32(done))
+            return state, {"loss": jax.device_get(loss)}, done + 1
+
+        def report(done: int, terms: Any) -> None:
+            if on_progress is not None:
+                on_progress(done, total, **terms)
+
+        state = unfinished.run("images", start, total, advance, report)
+        pixels = info.normalization.invert(np.asarray(state.images))
+        return base.distilled_dataset(self, data, [pixels], seed=seed)
+
+    def _start(self, info: DatasetInfo, pixels: np.ndarray) -> State:
+        images = jnp.asarray(info.normalization.apply(pixels / np.float32(255)))
+        optimizer = self.optimizer.init(images)
+        return jax.device_get(State(images, optimizer, self.memory(info)))
+
+    def _draw(self, members: list[np.ndarray], seed: int, done: int) -> np.ndarray:
+        """(num_classes, B) indices of real images, those of a class differ."""
+        size = min(self.batch_size, *map(len, members))
+        rng = np.random.default_rng([seed, _REAL, done])
+        return np.stack([rng.choice(of, size, replace=False) for of in members])
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """Of the images."""
+        return optax.sgd(self.learning_rate, momentum=_MOMENTUM)
+
+    @property
+    def steps(self) -> int:
+        """Of the images in one iteration, which has one network."""
+        return 1
+
+    def network(self, info: DatasetInfo) -> nn.Module:
+        """The official `ConvNet`: three blocks with instance norm."""
+        return models.create_model(
+            "conv3",
+            num_classes=info.num_classes,
+            image_size=info.image_size,
+            width=self.width,
+            norm="instance",
+        )
+
+    def memory(self, info: DatasetInfo) -> Any:
+        """What is kept besides the images, before the first step."""
+        return ()
+
+    @abc.abstractmethod
+    def make_step(self, info: DatasetInfo) -> Any:
+        """`step(state, real, key, done)` -> state, loss.
+
+        `real` are (num_classes, B, S, S, C) uint8, `key` is of this step.
+        """
+
+
+def class_members(data: RealDataset, ipc: int) -> list[np.ndarray]:
+    """Indices of the training images of every class.
+
+    Raises:
+      InputError: there are fewer than `ipc`.
+    """
+    info, labels = data.info, data.train.labels
+    members = [np.flatnonzero(labels == label) for label in range(info.num_classes)]
+    for label, of_class in enumerate(members):
+        if len(of_class) < ipc:
+            raise InputError(
+                f"ipc is {ipc}, but class {label} of {info.name} has {len(of_class)} "
+                "training images"
+            )
+    return members
+
+
+def draw_network(model: nn.Module, key: jax.Array, info: DatasetInfo) -> Variables:
+    """Weights at random, as PyTorch draws them; can be traced."""
+    shape = (1, info.image_size, info.image_size, info.channels)
+    key = jax.random.fold_in(key, _NETWORK)
+    return dict(model.init(key, jnp.zeros(shape), train=False))
+
+
+def normalized(info: DatasetInfo, real: jax.Array) -> jax.Array:
+    """Network inputs of (..., S, S, C) uint8 pixels."""
+    return jnp.asarray(info.normalization.apply(real.astype(jnp.float32) / 255))

@@ -1,0 +1,185 @@
+"""DC: gradients of a class are those of its real images.
+
+Reference: Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", ICLR
+2021, https://arxiv.org/abs/2006.05929, and `main.py` and `utils.py` of its official
+code. One thing differs: images begin as real ones, which the authors find to give
+similar results as their default, noise.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gift_jax.data.info import DatasetInfo
+from gift_jax.distill.matching import base
+
+_NETWORK_RATE, _NETWORK_BATCH = 0.01, 256
+_MOMENTUM = 0.5
+_ORDER = 2  # purpose of a key
+# `get_loops`: images per class, steps of the images in one network, and epochs that the
+# network is trained on them between these steps.
+_LOOPS = ((1, 1, 1), (10, 10, 50), (20, 20, 25), (30, 30, 20), (40, 40, 15))
+_MANY = (50, 10)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dc(base.Matching):
+    """Matches gradients, in networks that are trained on the images meanwhile.
+
+    Attributes:
+      ipc: Images per class, at least 1; they begin as real images.
+      iterations: Networks; 1,000 in the official code.
+      learning_rate: Of SGD with momentum 0.5; 0.1 in the official code.
+      batch_size: Real images of a class in a step, see `base.Matching`.
+      width: Of the ConvNet.
+    """
+
+    iterations: int = 1_000
+    learning_rate: float = 0.1
+    batch_size: int = 256
+    width: int = 128
+
+    @property
+    def loops(self) -> tuple[int, int]:
+        """Steps of the images in one network, and epochs between them.
+
+        Of IPC between the official ones, those of the next larger.
+        """
+        return next((loops[1:] for loops in _LOOPS if self.ipc <= loops[0]), _MANY)
+
+    @property
+    def steps(self) -> int:
+        """Of the images in one iteration."""
+        return self.loops[0]
+
+    def memory(self, info: DatasetInfo) -> Any:
+        """The network, and its optimizer."""
+        variables = base.draw_network(self.network(info), jax.random.key(0), info)
+        return variables, _optimizer().init(variables)
+
+    def make_step(self, info: DatasetInfo) -> Any:
+        """One step of the images, then some epochs of the network."""
+        model, (steps, epochs) = self.network(info), self.loops
+
+        def step(
+            state: base.State, real: jax.Array, key: jax.Array, done: jax.Array
+        ) -> tuple[base.State, jax.Array]:
+            weights = base.draw_network(model, key, info)
+            drawn = weights, _optimizer().init(weights)
+            memory = jax.tree.map(
+                lambda new, old: jnp.where(done % steps == 0, new, old),
+                drawn,
+                state.memory,
+            )
+            real = base.normalized(info, real)
+            labels = jnp.arange(len(real))
+
+            def loss(images: jax.Array) -> jax.Array:
+                images = images.reshape(len(real), -1, *images.shape[1:])
+                return sum(
+                    distance(
+                        gradients(model, memory[0], images[i], labels[i]),
+                        gradients(model, memory[0], real[i], labels[i]),
+                    )
+                    for i in range(len(real))
+                ) + jnp.float32(0)
+
+            value, gradient = jax.value_and_grad(loss)(state.images)
+            updates, optimizer = self.optimizer.update(gradient, state.optimizer)
+            images = jnp.asarray(optax.apply_updates(state.images, updates))
+            of_image = jnp.repeat(labels, self.ipc)
+            if steps > 1:
+                memory = train(model, memory, images, of_image, key, epochs)
+            return base.State(images, optimizer, memory), value / len(real)
+
+        return step
+
+
+def _optimizer() -> optax.GradientTransformation:
+    return optax.sgd(_NETWORK_RATE, momentum=_MOMENTUM)
+
+
+def _cross_entropy(
+    variables: Any, model: nn.Module, images: jax.Array, labels: jax.Array
+) -> jax.Array:
+    logits = jnp.asarray(model.apply(variables, images, train=False))
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def gradients(
+    model: nn.Module, variables: Any, images: jax.Array, label: jax.Array
+) -> Any:
+    """Of the cross-entropy of images (B, S, S, C) of one class, by the parameters."""
+    labels = jnp.broadcast_to(label, (len(images),))
+    return jax.grad(_cross_entropy)(variables, model, images, labels)
+
+
+def distance(found: Any, expected: Any) -> jax.Array:
+    """One minus the cosine for every output of every layer, summed.
+
+    Args:
+      found: Gradients, a tree of Flax parameters.
+      expected: As `found`; constants.
+
+    Returns:
+      Scalar. Vectors, such as biases, are not compared, as in the official
+      `distance_wb`.
+    """
+    expected = jax.lax.stop_gradient(expected)
+    total = jnp.float32(0)
+    for ours, theirs in zip(
+        jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
+    ):
+        if ours.ndim > 1:  # (..., outputs): kernels of convolutions, dense layers
+            ours, theirs = (g.reshape(-1, g.shape[-1]) for g in (ours, theirs))
+            lengths = _norms(ours) * _norms(theirs)
+            total += (1 - (ours * theirs).sum(0) / (lengths + 1e-6)).sum()
+    return total
+
+
+def _norms(columns: jax.Array) -> jax.Array:
+    return jax.vmap(lambda column: optax.safe_norm(column, 0.0), 1)(columns)
+
+
+def train(
+    model: nn.Module,
+    network: tuple[Any, Any],
+    images: jax.Array,
+    labels: jax.Array,
+    key: jax.Array,
+    epochs: int,
+) -> tuple[Any, Any]:
+    """Trains a network on the images, as they are, by SGD.
+
+    Args:
+      model: The network.
+      network: Its variables and the state of their optimizer.
+      images: (N, S, S, C) float32, normalised.
+      labels: (N,) int32.
+      key: Typed key of the order of the images.
+      epochs: How many times all images are seen.
+
+    Returns:
+      Variables and state after them.
+    """
+    batches = np.array_split(np.arange(len(images)), -(-len(images) // _NETWORK_BATCH))
+
+    def epoch(number: jax.Array, network: tuple[Any, Any]) -> tuple[Any, Any]:
+        order_key = jax.random.fold_in(jax.random.fold_in(key, _ORDER), number)
+        order = jax.random.permutation(order_key, len(images))
+        for batch in batches:
+            variables, state = network
+            chosen = order[batch]
+            gradient = jax.grad(_cross_entropy)(
+                variables, model, images[chosen], labels[chosen]
+            )
+            updates, state = _optimizer().update(gradient, state)
+            network = optax.apply_updates(variables, updates), state
+        return network
+
+    return jax.lax.fori_loop(0, epochs, epoch, network)

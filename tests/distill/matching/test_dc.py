@@ -1,0 +1,113 @@
+"""DC: the distance of gradients and the loops, against the official formulas."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gift_jax import models
+from gift_jax.distill import Dc
+from gift_jax.distill.matching import base, dc
+from tests.distill.recovery import networks
+
+# Of one block, as gradients of gradients take long to compile.
+MODEL = models.create_model(
+    "conv1", num_classes=3, image_size=8, width=4, norm="instance"
+)
+RNG = np.random.default_rng(0)
+IMAGES = jnp.asarray(RNG.normal(size=(4, 8, 8, 3)), jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    draw = jax.jit(lambda key: base.draw_network(MODEL, key, networks.INFO))
+    return draw(jax.random.key(0))
+
+
+def official(found, expected):
+    """`match_loss` of gradients as PyTorch has them: (outputs, everything else)."""
+    total = 0.0
+    for ours, theirs in zip(found, expected, strict=True):
+        if ours.ndim > 1:
+            ours, theirs = (g.reshape(-1, g.shape[-1]).T for g in (ours, theirs))
+            lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+            total += (1 - (ours * theirs).sum(1) / (lengths + 1e-6)).sum()
+    return total
+
+
+def test_the_distance_and_its_gradient():
+    shapes = [(3, 3, 2, 5), (5,), (7, 3)]
+    found, expected = ([RNG.normal(size=s) for s in shapes] for _ in range(2))
+    value, gradient = jax.value_and_grad(dc.distance)(
+        [jnp.float32(g) for g in found], [jnp.float32(g) for g in expected]
+    )
+    np.testing.assert_allclose(value, official(found, expected), rtol=1e-5)
+    np.testing.assert_array_equal(gradient[1], 0)  # vectors are not compared
+    for layer in (0, 2):
+        index = tuple(s // 2 for s in shapes[layer])
+        values = []
+        for sign in (1, -1):
+            moved = [g.copy() for g in found]
+            moved[layer][index] += sign * 1e-5
+            values.append(official(moved, expected))
+        difference = (values[0] - values[1]) / 2e-5
+        np.testing.assert_allclose(gradient[layer][index], difference, 1e-3, 1e-6)
+
+
+def test_gradients_of_gradients(variables):
+    """The whole loss by the images, against differences along its gradient."""
+
+    @jax.jit
+    def loss(images):
+        found, real = (
+            dc.gradients(MODEL, variables, x, 1) for x in (images, IMAGES[2:])
+        )
+        return dc.distance(found, real)
+
+    gradient = jax.jit(jax.grad(loss))(IMAGES[:2])
+    length = jnp.linalg.norm(gradient)
+    step = 1e-2 * gradient / length
+    change = loss(IMAGES[:2] + step) - loss(IMAGES[:2] - step)
+    np.testing.assert_allclose(change / 2e-2, length, rtol=3e-2)
+
+
+def test_loops_are_the_official_ones():
+    found = {ipc: Dc(ipc).loops for ipc in (1, 5, 10, 20, 30, 40, 50, 70)}
+    assert found == {
+        1: (1, 1),
+        5: (10, 50),
+        10: (10, 50),
+        20: (20, 25),
+        30: (30, 20),
+        40: (40, 15),
+        50: (50, 10),
+        70: (50, 10),
+    }
+
+
+def test_networks_are_trained_by_sgd_with_momentum(variables):
+    labels = jnp.array([0, 1, 2, 0])
+    state = dc._optimizer().init(variables)
+    found, _ = jax.jit(
+        lambda v, s: dc.train(MODEL, (v, s), IMAGES, labels, jax.random.key(0), 2)
+    )(variables, state)
+    loss = jax.jit(jax.grad(lambda v: dc._cross_entropy(v, MODEL, IMAGES, labels)))
+    expected, velocity = variables, jax.tree.map(jnp.zeros_like, variables)
+    for _ in range(2):
+        velocity = jax.tree.map(lambda v, g: 0.5 * v + g, velocity, loss(expected))
+        expected = jax.tree.map(lambda p, v: p - 0.01 * v, expected, velocity)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-6), found, expected
+    )
+
+
+def test_images_come_nearer_to_the_real_gradients(monkeypatch):
+    history = []
+    monkeypatch.setattr(Dc, "network", lambda self, info: MODEL)
+    Dc(1, iterations=40, learning_rate=5.0).make(
+        networks.data(images_per_class=12),
+        seed=0,
+        on_progress=lambda done, total, **terms: history.append(terms),
+    )
+    losses = [terms["loss"] for terms in history[1:]]
+    assert np.mean(losses[-10:]) < 0.95 * np.mean(losses[:10])
