@@ -138,31 +138,36 @@ def learnt_dataset(
     info: info.DatasetInfo,
     images: np.ndarray,
     labels: np.ndarray,
+    *,
+    space: str | None = None,
     fit: Callable[[np.ndarray], preprocess.Whitening] = zca.fit_kornia,
     convention: str = "DATM",
     **metadata: Any,
 ) -> DistilledDataset:
-    """A dataset of pixels, or of network inputs, which their distribution tells.
+    """A dataset of pixels, or of network inputs.
 
-    Standardised images are turned into pixels by the statistics of DC's family.
+    Standardised images are turned into pixels, by the statistics of DC's family.
 
     Args:
       request: What was asked for.
       info: The real dataset.
       images: (N, H, W, C) floats in any space, or uint8.
       labels: As of `class_labels`.
+      space: `STANDARDISED` or `WHITENED` where the format says it; by default what the
+        distribution of the images tells.
       fit: Of whitened images, from real train images to their whitening.
       convention: Whose whitening that is, for messages.
       **metadata: Fields of `Metadata`.
 
     Raises:
-      InputError: they are in no space that is known.
+      InputError: they are in no space that is known, or not whitened like that.
     """
     images = as_floats(images)
     hard, soft, origin = class_labels(labels)
     metadata = {"hard_labels": origin, **metadata}
-    is_checked = is_float(images) and images.size and np.isfinite(images).all()
-    space = value_space(images) if is_checked else None
+    can_tell = is_float(images) and images.size and np.isfinite(images).all()
+    if space is None and can_tell:
+        space = value_space(images)
     if space == WHITENED:
         train_images = request.load_train_images(info, images.shape[1:], convention)
         whitening = fit(train_images)
@@ -201,55 +206,6 @@ def pixel_dataset(
     return _dataset(
         request, info, images, labels, info.normalization, soft_labels, metadata
     )
-
-
-def standardised_dataset(
-    request: request_lib.Request,
-    info: info.DatasetInfo,
-    images: np.ndarray,
-    soft_labels: np.ndarray,
-    **metadata: Any,
-) -> DistilledDataset:
-    """A dataset of inputs that were standardised, which is undone, with learnt labels.
-
-    Args:
-      request: What was asked for.
-      info: The real dataset, whose channel statistics were used.
-      images: (N, H, W, C) float, standardised.
-      soft_labels: (N, num_classes) float.
-      **metadata: Fields of `Metadata`.
-    """
-    labels, origin = hard_labels(soft_labels)
-    pixels = info.normalization.invert(images)
-    metadata = {"hard_labels": origin, **metadata}
-    return pixel_dataset(request, info, pixels, labels, soft_labels, **metadata)
-
-
-def whitened_dataset(
-    request: request_lib.Request,
-    info: info.DatasetInfo,
-    images: np.ndarray,
-    soft_labels: np.ndarray,
-    whitening: preprocess.Whitening,
-    **metadata: Any,
-) -> DistilledDataset:
-    """A dataset of whitened inputs with learnt labels.
-
-    Args:
-      request: What was asked for.
-      info: The real dataset.
-      images: (N, H, W, C) float, whitened.
-      soft_labels: (N, num_classes) float.
-      whitening: What they are whitened with.
-      **metadata: Fields of `Metadata`.
-
-    Raises:
-      InputError: the images were not whitened like that.
-    """
-    _require_whitened(images, whitening, info)
-    labels, origin = hard_labels(soft_labels)
-    metadata = {"hard_labels": origin, **metadata}
-    return _dataset(request, info, images, labels, whitening, soft_labels, metadata)
 
 
 def _require_whitened(

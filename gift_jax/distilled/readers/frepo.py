@@ -4,6 +4,7 @@ Images are NHWC and were standardised, then whitened; MNIST and Fashion-MNIST ar
 standardised. Labels are learnt, and start from one-hot minus 1 / C.
 """
 
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from gift_jax.distilled import zca
 from gift_jax.distilled.dataset import DistilledDataset, read_npz
 from gift_jax.distilled.readers import arrays
 from gift_jax.distilled.readers.request import Request
+from gift_jax.distilled.value_space import STANDARDISED, WHITENED
 from gift_jax.runtime.errors import InputError
 
 LOOKS_LIKE = (
@@ -120,15 +122,17 @@ def learnt_dataset(
     images, soft_labels = np.asarray(images), np.asarray(soft_labels)
     if images.ndim != 4:
         raise InputError(f"`x_proto` has shape {images.shape}, expected (N, H, W, C)")
-    if info.channels == 1:
-        return arrays.standardised_dataset(
-            request, info, images, soft_labels, method=method
-        )
-    statistics = _require_statistics(info)
-    train_images = request.load_train_images(info, images.shape[1:], "FRePo")
-    whitening = zca.fit_frepo(train_images, statistics)
-    return arrays.whitened_dataset(
-        request, info, images, soft_labels, whitening, method=method
+    is_grey = info.channels == 1
+    statistics = info.normalization if is_grey else _require_statistics(info)
+    return arrays.learnt_dataset(
+        request,
+        info,
+        images,
+        soft_labels,
+        space=STANDARDISED if is_grey else WHITENED,
+        fit=functools.partial(zca.fit_frepo, statistics=statistics),
+        convention="FRePo",
+        method=method,
     )
 
 

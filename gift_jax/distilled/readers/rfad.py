@@ -9,6 +9,7 @@ from gift_jax.distilled import zca
 from gift_jax.distilled.dataset import DistilledDataset, read_npz
 from gift_jax.distilled.readers import arrays
 from gift_jax.distilled.readers.request import Request
+from gift_jax.distilled.value_space import STANDARDISED, WHITENED
 
 LOOKS_LIKE = ".npz with `images` (N, C, H, W), `labels` (N, classes) and `k` or `jit`"
 _OWN_KEYS = {"k", "jit", "valid_loss"}
@@ -26,12 +27,13 @@ def read(request: Request) -> DistilledDataset:
     arrays.require(stored, "images", "labels")
     info = request.info()
     images, soft_labels = arrays.channels_last(stored["images"]), stored["labels"]
-    if info.channels == 1:
-        return arrays.standardised_dataset(
-            request, info, images, soft_labels, method="rfad"
-        )
-    train_images = request.load_train_images(info, images.shape[1:], "RFAD")
-    whitening = zca.fit_rfad(train_images)
-    return arrays.whitened_dataset(
-        request, info, images, soft_labels, whitening, method="rfad"
+    return arrays.learnt_dataset(
+        request,
+        info,
+        images,
+        soft_labels,
+        space=STANDARDISED if info.channels == 1 else WHITENED,
+        fit=zca.fit_rfad,
+        convention="RFAD",
+        method="rfad",
     )

@@ -11,6 +11,7 @@ from gift_jax.distilled.readers import (
     Request,
     arrays,
 )
+from gift_jax.distilled.value_space import WHITENED
 from tests.distilled.readers.samples import CENTRED, LABELS, RNG, TINY_CIFAR
 
 
@@ -24,8 +25,15 @@ class TestWhitenedRange:
     fits = pytest.mark.parametrize("fit", [zca.fit_kornia, zca.fit_rfad])
 
     def read(self, images, whitening):
-        request = Request(pathlib.Path("x"), TINY_CIFAR)
-        return arrays.whitened_dataset(request, TINY_CIFAR, images, CENTRED, whitening)
+        request = Request(pathlib.Path("x"), TINY_CIFAR, train_images=self.images)
+        return arrays.learnt_dataset(
+            request,
+            TINY_CIFAR,
+            images,
+            CENTRED,
+            space=WHITENED,
+            fit=lambda train_images: whitening,
+        )
 
     @fits
     def test_whitened_images_pass(self, fit):
