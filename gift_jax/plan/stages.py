@@ -13,12 +13,15 @@ import jax.numpy as jnp
 from gift_jax import distill, losses, registry
 from gift_jax.data import info as info_lib
 from gift_jax.distill import rded
+from gift_jax.distill.recovery import loop
+from gift_jax.distill.recovery.base import Recovery
 from gift_jax.evaluators.accuracy import RESIDENT_BYTES, eval_step
 from gift_jax.plan.cost_model import Machine, Stage
 from gift_jax.runtime.devices import padded_batches
 from gift_jax.soft_labels import codecs, views
 from gift_jax.soft_labels.store import rows_of_chunks
 from gift_jax.specs import JobSpec, NetworkSpec, StudentSpec, base
+from gift_jax.teachers import FlaxTeacher
 from gift_jax.teachers.flax_teacher import variable_shapes
 from gift_jax.train import batches
 from gift_jax.train.step import new_student, train_step
@@ -145,6 +148,8 @@ class Workload:
             yield self._test("test of the teacher", network, "test", times=1)
             if isinstance(spec.distilled.distiller, distill.Rded):
                 yield self._crops(network, spec.distilled.distiller)
+            if isinstance(spec.distilled.distiller, Recovery):
+                yield self._recovery(network, spec.distilled.distiller)
             yield self._relabelling(network)
         tests = math.ceil(spec.train.epochs / spec.train.evaluate_every)
         splits = (("tests", "test", tests), ("validation", "validation", 1))
@@ -162,7 +167,7 @@ class Workload:
         spec = self.spec
         if spec.relabel.needs_teacher and spec.teacher.network is None:
             yield f"the teacher {spec.teacher.name}: its test, and all that it labels"
-        known = (distill.Random, distill.Rded, type(None))
+        known = (distill.Random, distill.Rded, Recovery, type(None))
         if not isinstance(spec.distilled.distiller, known):
             yield f"the distiller {spec.distilled.name}"
         for name in spec.train.evaluators:
@@ -236,6 +241,35 @@ class Workload:
         images = min(spec.images_per_class, self.real_images["train"] // classes)
         steps = classes * math.ceil(images * spec.crops_per_image / rded.BATCH)
         return self._forward("choice of crops (rded)", network, steps, rded.BATCH, 1)
+
+    def _recovery(self, network: NetworkSpec, spec: Recovery) -> Stage:
+        """Iterations of all batches, on the devices of one host."""
+        info, model = self.info, network.build(self.info)
+        variables = variable_shapes(model, info.image_shape)
+        teacher = FlaxTeacher(spec.name, model, variables, info.normalization)
+        method = spec.method(teacher, info.normalization, info)
+        sizes = [len(b) for b in loop.make_batches(info.num_classes, spec.ipc, method)]
+        devices = min(self.machine.host_devices, len(sizes))
+        images = _Shape((sizes[0], *info.image_shape), jnp.float32)
+        labels = _Shape((sizes[0],), jnp.int32)
+
+        def step(variables: Any, state: Any, labels: Any) -> Any:
+            key, first = jax.random.key(0), jnp.int32(0)
+            objective = method.objectives[0]
+            return loop.step(
+                state, key, labels, variables, first, objective=objective, method=method
+            )
+
+        return Stage(
+            f"recovery ({spec.name})",
+            step,
+            (variables, jax.eval_shape(method.start, images), labels),
+            math.ceil(len(sizes) / devices) * method.iterations,
+            sizes[0],
+            devices,
+            network.dtype,
+            self.machine,
+        )
 
     def _relabelling(self, network: NetworkSpec) -> Stage:
         """The teacher on all views; the last batch of every chunk is padded."""

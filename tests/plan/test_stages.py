@@ -89,6 +89,17 @@ def test_crops_are_scored_class_by_class_on_one_device():
     assert found.steps == 10 * int(np.ceil(143 * 5 / 256))
 
 
+def test_recovery_takes_the_iterations_of_all_batches():
+    config = cifar10.get_config("distill=sre2l,ipc=50,teacher.width=16")
+    found = stages(config, "v4-8")
+    step = found["recovery (sre2l)"]
+    # Five batches of 100 images on four devices.
+    assert (step.steps, step.per_device, step.devices) == (2 * 1000, 100, 4)
+    forward = found["test of the teacher"]
+    ratio = step.flops / step.images / (forward.flops / forward.images)
+    assert 1.5 < ratio < 4  # there, and back to the images only
+
+
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [

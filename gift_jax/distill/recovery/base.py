@@ -65,7 +65,7 @@ class Recovery(abc.ABC):
         """
         network, normalization = recoverable(teacher, self.name, data.info)
         images = loop.recover(
-            self.method(network, normalization, data),
+            self.method(network, normalization, data.info),
             data.info,
             ipc=self.ipc,
             seed=seed,
@@ -76,7 +76,7 @@ class Recovery(abc.ABC):
 
     @abc.abstractmethod
     def method(
-        self, teacher: FlaxTeacher, normalization: Normalization, data: RealDataset
+        self, teacher: FlaxTeacher, normalization: Normalization, info: DatasetInfo
     ) -> loop.Method:
         """How a batch is recovered from a teacher that is fed so."""
 

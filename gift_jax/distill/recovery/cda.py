@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from gift_jax import registry
+from gift_jax.data.info import DatasetInfo
 from gift_jax.data.preprocess import Normalization
-from gift_jax.data.real import RealDataset
 from gift_jax.distill.base import chosen as chosen_constants
 from gift_jax.distill.recovery import base, loop, sre2l
 from gift_jax.runtime.errors import InputError
@@ -73,10 +73,10 @@ class Cda(base.Recovery):
             )
 
     def method(
-        self, teacher: FlaxTeacher, normalization: Normalization, data: RealDataset
+        self, teacher: FlaxTeacher, normalization: Normalization, info: DatasetInfo
     ) -> loop.Method:
         """As SRe2L's, with crops of the curriculum."""
-        chosen = chosen_constants(self, constants(data.info.image_size))
+        chosen = chosen_constants(self, constants(info.image_size))
 
         def least(iteration: jax.Array) -> jax.Array:
             last = self.milestone * chosen.iterations

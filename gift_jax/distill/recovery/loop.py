@@ -80,6 +80,10 @@ class Method(NamedTuple):
     initial: np.ndarray | None = None
     memory: Callable[[jax.Array], Any] = lambda images: ()
 
+    def start(self, images: jax.Array) -> "State":
+        """A batch of normalised images before its first iteration."""
+        return State(images, _adam(self).init(images), self.memory(images))
+
 
 class State(NamedTuple):
     """A batch in recovery: normalised images, Adam's state, the method's memory."""
@@ -297,7 +301,7 @@ def _initial(method: Method, key: jax.Array, pixels: jax.Array) -> State:
         images = jax.random.normal(key, pixels.shape)
     else:
         images = method.normalization.apply(pixels)
-    return State(images, _adam(method).init(images), method.memory(images))
+    return method.start(images)
 
 
 # `advance(state, keys, labels, done)` -> state, terms (devices,), done.

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gift_jax.data.info import DatasetInfo
 from gift_jax.data.preprocess import Normalization
-from gift_jax.data.real import RealDataset
 from gift_jax.distill.base import chosen as chosen_constants
 from gift_jax.distill.recovery import base, loop, statistics, views
 from gift_jax.models.variables import Variables
@@ -78,10 +78,10 @@ class Sre2l(base.Recovery):
     batch_size: int = 100
 
     def method(
-        self, teacher: FlaxTeacher, normalization: Normalization, data: RealDataset
+        self, teacher: FlaxTeacher, normalization: Normalization, info: DatasetInfo
     ) -> loop.Method:
         """As `constants` and the options say."""
-        chosen = chosen_constants(self, constants(data.info.image_size))
+        chosen = chosen_constants(self, constants(info.image_size))
         return loop.Method(
             [objective(teacher, chosen)],
             [teacher.variables],

@@ -57,7 +57,7 @@ def test_first_views_are_whole_and_later_ones_are_not(monkeypatch):
     )
     monkeypatch.setattr(cda.sre2l, "look", lambda *_: {})
     method = Cda(1, iterations=10, milestone=0.5).method(
-        networks.teacher(), networks.NORMALIZATION, networks.data()
+        networks.teacher(), networks.NORMALIZATION, networks.INFO
     )
     images, labels = np.zeros((2, 8, 8, 3), np.float32), np.zeros(2, np.int32)
     for iteration in (0, 4, 5, 9):

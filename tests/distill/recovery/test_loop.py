@@ -55,7 +55,7 @@ def test_steps_are_adams_along_a_cosine_and_clipped():
     chosen = method()
     key, labels = jax.random.key(0), jnp.zeros(2, jnp.int32)
     images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
-    state = loop.State(images, loop._adam(chosen).init(images), jnp.int32(0))
+    state = chosen.start(images)
     step = jax.jit(functools.partial(loop.step, objective=quadratic, method=chosen))
     x, first, second = np.float64(images), 0.0, 0.0
     low, high = (
@@ -124,7 +124,7 @@ def test_a_scan_is_its_steps():
     one = functools.partial(loop.step, objective=quadratic, method=chosen)
     steps = [jax.jit(one)] * 2
     images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
-    start = loop.State(images, loop._adam(chosen).init(images), jnp.int32(0))
+    start = chosen.start(images)
     key, labels, expected = jax.random.key(0), jnp.zeros(2, jnp.int32), start
     for i in range(1, 4):
         of_teacher = chosen.variables[i % 2]

@@ -18,8 +18,7 @@ def test_constants_of_the_official_scripts():
 
 def test_options_stand_in_their_place():
     teacher = networks.teacher()
-    data = networks.data()
-    made = Sre2l(1, iterations=7).method(teacher, networks.NORMALIZATION, data)
+    made = Sre2l(1, iterations=7).method(teacher, networks.NORMALIZATION, networks.INFO)
     assert (made.iterations, made.learning_rate, made.batch_size) == (7, 0.25, 100)
     assert made.variables == [teacher.variables] and not made.by_class
 
