@@ -49,8 +49,10 @@ setup(
             "pytest-xdist>=3.6",
             "ruff>=0.9",
         ],
-        # PyTorch is not needed to read its files, only for torchvision's weights.
+        # PyTorch is not needed to read its files, only for torchvision's weights and
+        # for teachers that it runs.
         "torch": ["torch>=2.4", "torchvision>=0.19"],
+        "timm": ["timm>=1.0", "torch>=2.4", "torchvision>=0.19"],
         # To download and prepare a TFDS dataset for the first time.
         "prepare": ["tensorflow>=2.18"],
         "parquet": ["datasets>=3", "pyarrow>=15"],

@@ -52,8 +52,10 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     config.dataset.workers = config_dict.placeholder(int)
 
     config.teacher = _network("conv3")
+    # Also "auto", which recognises the network of a checkpoint, and teachers that run
+    # elsewhere: "torch:package.module:attribute", "timm:NAME", "torchvision:NAME".
     # A PyTorch checkpoint to import, or "torchvision" for its ImageNet weights; empty
-    # trains a teacher.
+    # trains a network of this project.
     config.teacher.checkpoint = ""
     # What the imported teacher was trained with; empty stands for the dataset's.
     config.teacher.mean = ()
@@ -67,6 +69,11 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     # Least accuracy on the distilled images in percent, below which relabelling is
     # refused; unset stands for a tenth of the way from chance to 100.
     config.teacher.min_accuracy = config_dict.placeholder(float)
+    # What images pass where its accuracy is measured, 36 and 32 for RDED's observers of
+    # CIFAR (its validation transform), and whether the views that it labels do, too.
+    config.teacher.resize = config_dict.placeholder(int)
+    config.teacher.crop = config_dict.placeholder(int)
+    config.teacher.transform_views = False
 
     config.distilled = ml_collections.ConfigDict()
     # One of gift_jax/distill (docs/distillers.md), or what a published set is called.

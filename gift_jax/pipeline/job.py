@@ -131,7 +131,7 @@ def _setups(jobs: list[Job]) -> list[_Setup]:
     found: dict[str, _Setup] = {}
     for job in jobs:
         if job.spec.teacher.network is not None and job.spec.relabel.needs_teacher:
-            network = job.spec.teacher.network.build(job.data.info)
+            network = job.spec.teacher.build(job.data.info)
             check = getattr(job.spec.distilled.distiller, "check_network", None)
             if check is not None:
                 check(network, job.data.info)

@@ -103,10 +103,10 @@ def make_soft_labels(
     if teacher is not None:
         columns |= {
             "teacher": teacher.teacher.name,
-            "teacher_fingerprint": teacher.teacher.fingerprint,
+            "teacher_fingerprint": teacher.evaluated.fingerprint,
             "teacher_top1": teacher.top1,
             "teacher_top1_distilled": check.check_on_distilled(
-                teacher.teacher, dataset, min_accuracy=job.spec.teacher.min_accuracy
+                teacher.evaluated, dataset, min_accuracy=job.spec.teacher.min_accuracy
             ),
             "label_format": codec.name,
         }

@@ -23,8 +23,16 @@ from gift_jax.pipeline.products import Product, WorkdirError, file_fingerprint
 from gift_jax.runtime import hosts, preemption, progress
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import JobSpec
-from gift_jax.specs.teacher import TORCHVISION
-from gift_jax.teachers import CallableTeacher, FlaxTeacher, Teacher, check
+from gift_jax.specs.teacher import TORCHVISION, TeacherSpec
+from gift_jax.teachers import (
+    CallableTeacher,
+    FlaxTeacher,
+    Teacher,
+    TorchTeacher,
+    TransformedTeacher,
+    check,
+    torch_teacher,
+)
 from gift_jax.teachers import flax_teacher as flax_teacher_lib
 from gift_jax.torch_io import torch_import
 from gift_jax.train.teacher import DivergedError, train_teacher
@@ -97,9 +105,16 @@ class Job:
 
 
 class JobTeacher(NamedTuple):
-    """A teacher, and its accuracy on the real test split in percent."""
+    """A teacher.
+
+    Attributes:
+      teacher: Labels views.
+      evaluated: The same behind the transform of its evaluation, if it has one.
+      top1: Its accuracy on the real test split in percent.
+    """
 
     teacher: Teacher
+    evaluated: Teacher
     top1: float
 
 
@@ -111,17 +126,18 @@ def make_teacher(job: Job) -> JobTeacher:
         images.
       WorkdirError: its weights are damaged.
     """
-    if job.spec.teacher.network is None:
-        return _outside_teacher(job)
     spec, data = job.spec.teacher, job.data
-    model = job.spec.teacher.network.build(data.info)
+    if spec.network is None:
+        return _outside_teacher(job)
+    model = spec.build(data.info)
     transform = spec.preprocess or data.info.normalization
     recipe = {
         "dataset": job.dataset_recipe(),
-        "network": dataclasses.asdict(job.spec.teacher.network),
+        "network": dataclasses.asdict(spec.network),
         "normalization": dataclasses.asdict(transform),
         "training": dataclasses.asdict(spec.training) if spec.training else None,
         "checkpoint": _checkpoint_recipe(spec.checkpoint),
+        **_transform_recipe(spec),
     }
     name = job.spec.tagged(spec.label, "teacher")
     product = Product(job.workdir / "teacher" / name, recipe)
@@ -132,30 +148,67 @@ def make_teacher(job: Job) -> JobTeacher:
             else:
                 variables = _import(job, model)
             teacher = FlaxTeacher(name, model, variables, transform)
-            accuracy = _test_accuracy(job, teacher, transform)
+            accuracy = _test_accuracy(job, _evaluated(spec, teacher), transform)
             if hosts.is_primary():
                 flax_teacher_lib.save_teacher(directory, variables)
             product.finish(**accuracy, fingerprint=teacher.fingerprint)
             if hosts.is_primary():
                 shutil.rmtree(directory / _CHECKPOINTS, ignore_errors=True)
-    shape = data.info.image_shape
+    shape = _seen_shape(job)
     variables = flax_teacher_lib.load_teacher(product.directory, model, shape)
     teacher = FlaxTeacher(name, model, variables, transform)
     record = _checked_record(product, teacher.fingerprint)
-    return JobTeacher(teacher, record["top1"])
+    return _job_teacher(spec, teacher, record["top1"])
 
 
 def _outside_teacher(job: Job) -> JobTeacher:
     """A teacher of the user's own, whose weights are not kept here."""
     spec, data = job.spec.teacher, job.data
-    teacher = CallableTeacher.load(spec.name, data.info)
-    recipe = {"dataset": job.dataset_recipe(), "teacher": teacher.fingerprint}
+    teacher: Teacher
+    if torch_teacher.is_torch(spec.name):
+        teacher = TorchTeacher.load(
+            spec.name,
+            data.info,
+            checkpoint=spec.checkpoint,
+            preprocess=spec.preprocess,
+        )
+    else:
+        teacher = CallableTeacher.load(spec.name, data.info)
+    recipe = {
+        "dataset": job.dataset_recipe(),
+        "teacher": teacher.fingerprint,
+        **_transform_recipe(spec),
+    }
     name = job.spec.tagged(spec.label, "teacher")
     product = Product(job.workdir / "teacher" / name, recipe)
     with product.making_if_absent() as directory:
         if directory is not None:
-            product.finish(**_test_accuracy(job, teacher, data.info.normalization))
-    return JobTeacher(teacher, product.record()["top1"])
+            evaluated = _evaluated(spec, teacher)
+            product.finish(**_test_accuracy(job, evaluated, data.info.normalization))
+    return _job_teacher(spec, teacher, product.record()["top1"])
+
+
+def _evaluated(spec: TeacherSpec, teacher: Teacher) -> Teacher:
+    if not spec.transform:
+        return teacher
+    return TransformedTeacher(teacher, spec.transform)
+
+
+def _job_teacher(spec: TeacherSpec, teacher: Teacher, top1: float) -> JobTeacher:
+    evaluated = _evaluated(spec, teacher)
+    if spec.transform:
+        _log.info(
+            "teacher %s: its accuracy is measured behind %s; views are labelled %s it",
+            teacher.name,
+            spec.transform,
+            "behind" if spec.transform_views else "without",
+        )
+    return JobTeacher(evaluated if spec.transform_views else teacher, evaluated, top1)
+
+
+def _transform_recipe(spec: TeacherSpec) -> dict[str, Any]:
+    """Of a teacher without one, recipes are as they were."""
+    return {"transform": dataclasses.asdict(spec.transform)} if spec.transform else {}
 
 
 def _test_accuracy(
@@ -182,6 +235,12 @@ def _checked_record(product: Product, found: str) -> dict[str, Any]:
             f"{found}, but {expected} was made; delete it to have it made anew"
         )
     return record
+
+
+def _seen_shape(job: Job) -> tuple[int, int, int]:
+    """Of the images that the teacher's network is fed."""
+    side = job.spec.teacher.transform.side(job.data.info.image_size)
+    return (side, side, job.data.info.channels)
 
 
 def _train(
@@ -222,11 +281,11 @@ def _import(job: Job, model: nn.Module) -> dict[str, Any]:
             spec.checkpoint,
             model=spec.network.name,
             num_classes=dataset.num_classes,
-            image_size=dataset.image_size,
+            image_size=_seen_shape(job)[0],
             **dict(spec.network.options),
         )
         # The file tells its channels, which may not be those of the images.
-        expected = flax_teacher_lib.variable_shapes(model, dataset.image_shape)
+        expected = flax_teacher_lib.variable_shapes(model, _seen_shape(job))
         check_shapes(variables, like=expected, origin=spec.checkpoint)
         return variables
     if dataset.num_classes != 1000:
@@ -236,7 +295,7 @@ def _import(job: Job, model: nn.Module) -> dict[str, Any]:
             "give the path of a checkpoint, or leave it empty to train a teacher"
         )
     return torch_import.import_torchvision(
-        spec.network.name, image_size=dataset.image_size, weights=_TORCHVISION_WEIGHTS
+        spec.network.name, image_size=_seen_shape(job)[0], weights=_TORCHVISION_WEIGHTS
     )
 
 

@@ -53,33 +53,41 @@ def make_label_views(
       data: The whole distilled set.
       view_images: Makes the images of the views.
       transform: The student's preprocessing.
-      devices: Local devices to spread a batch over.
+      devices: Local devices to spread a batch over; views for a teacher that is no
+        `FlaxTeacher` are made on the first.
 
     Returns:
       `label_views(view, indices)` -> (len(indices), num_classes) float32; the
       number of indices must divide over the devices.
     """
-    fused = teacher if isinstance(teacher, FlaxTeacher) else None
+    if not isinstance(teacher, FlaxTeacher):
+        data = jax.device_put(data, devices[0])
+
+        @jax.jit
+        def pixels(data: views_lib.TrainData, number: Any, indices: Any) -> jax.Array:
+            return transform.invert(view_images.images(data, number, indices))
+
+        def label_pixels(view: int, indices: np.ndarray) -> np.ndarray:
+            images = pixels(data, np.int32(view), indices.astype(np.int32))
+            return np.asarray(teacher.logits(images))
+
+        return label_pixels
 
     def answer(
         variables: Any, data: views_lib.TrainData, number: Any, indices: Any
     ) -> jax.Array:
         images = view_images.images(data, number, indices)
-        if fused:
-            return fused.apply(variables, images, transform)
-        return transform.invert(images)
+        return teacher.apply(variables, images, transform)
 
     mapped = jax.pmap(
         answer, axis_name=AXIS, in_axes=(None, None, None, 0), devices=devices
     )
-    variables = fused.variables if fused else ()
-    variables, data = replicate((variables, data), devices)
+    variables, data = replicate((teacher.variables, data), devices)
 
     def label_views(view: int, indices: np.ndarray) -> np.ndarray:
         per_device = indices.reshape(len(devices), -1).astype(np.int32)
         answers = np.asarray(mapped(variables, data, np.int32(view), per_device))
-        answers = answers.reshape(len(indices), *answers.shape[2:])
-        return answers if fused else np.asarray(teacher.logits(answers))
+        return answers.reshape(len(indices), *answers.shape[2:])
 
     return label_views
 

@@ -12,7 +12,8 @@ from ml_collections.config_dict import ConfigDict
 
 from gift_jax import optimizers, registry
 from gift_jax.augment import AugmentSpec
-from gift_jax.runtime.errors import InputError
+from gift_jax.data import info
+from gift_jax.runtime.errors import InputError, UnknownNameError
 from gift_jax.specs import base
 from gift_jax.specs.dataset import DatasetSpec
 from gift_jax.specs.distilled import DistilledSpec
@@ -166,6 +167,15 @@ def _singles(
         yield single, variant
 
 
+def _image_size(config: ConfigDict) -> int | None:
+    """Side of the images that the teacher sees; None if it is not known yet."""
+    side = config.teacher.crop or config.teacher.resize or config.dataset.image_size
+    try:
+        return side or info.dataset_info(config.dataset.name).image_size
+    except UnknownNameError:
+        return None
+
+
 def _job_spec(config: ConfigDict, variant: tuple[tuple[str, str], ...]) -> JobSpec:
     tuning = base.from_section(TuningSpec, config.tuning)
     if tuning.enabled and config.optimizer.learning_rate is not None:
@@ -181,7 +191,9 @@ def _job_spec(config: ConfigDict, variant: tuple[tuple[str, str], ...]) -> JobSp
             config.dataset,
             validation_images=tuning.validation_images if tuning.enabled else 0,
         ),
-        teacher=TeacherSpec.from_section(config.teacher, config.seed),
+        teacher=TeacherSpec.from_section(
+            config.teacher, config.seed, image_size=_image_size(config)
+        ),
         distilled=DistilledSpec.from_section(config.distilled),
         augment=AugmentSpec(**config.augment),
         relabel=of_section(RelabelSpec, config.relabel),

@@ -2,15 +2,19 @@
 
 import dataclasses
 
+import flax.linen as nn
 from ml_collections.config_dict import ConfigDict
 
 from gift_jax import models, registry
 from gift_jax.augment import AugmentSpec
+from gift_jax.data.info import DatasetInfo
 from gift_jax.data.preprocess import Normalization
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import base
 from gift_jax.specs.network import NetworkSpec
 from gift_jax.specs.optimizer import optimizer_spec
+from gift_jax.teachers import Transform, torch_teacher
+from gift_jax.torch_io import recognition, torch_import
 from gift_jax.train.teacher import TrainingSpec
 
 # The value of `teacher.checkpoint` that stands for torchvision's weights.
@@ -22,14 +26,20 @@ class TeacherSpec:
     """Who labels.
 
     Attributes:
-      name: Of a network, or "package.module:attribute" of anything that gives logits.
+      name: Of a network, or of what runs elsewhere: "torch:...", "timm:..." or
+        "torchvision:..." of `torch_teacher`, or "package.module:attribute" of
+        anything that gives logits.
       network: None for what is no network of this project.
-      checkpoint: PyTorch file to import, or `TORCHVISION`; "" trains a teacher.
+      checkpoint: File of PyTorch to import, or `TORCHVISION`; "" trains a network, and
+        leaves others the weights that they come with.
       mean: What an imported teacher was trained with; () stands for the dataset's.
       std: Likewise.
       training: None for teachers that are not trained here.
       min_accuracy: Least accuracy on the distilled images in percent; None stands for
         a tenth of the way from chance to 100.
+      resize: See `teachers.Transform`, by which its accuracy is measured.
+      crop: Likewise.
+      transform_views: Whether the views that it labels pass that transform, too.
     """
 
     name: str
@@ -39,50 +49,103 @@ class TeacherSpec:
     std: tuple[float, ...]
     training: TrainingSpec | None
     min_accuracy: float | None
+    resize: int | None
+    crop: int | None
+    transform_views: bool
 
     def __post_init__(self) -> None:
         """Raises InputError for what no teacher can be."""
         base.normalization("teacher", self.mean, self.std)
-        if self.network is None and self.checkpoint:
+        _ = self.transform
+        is_torch = torch_teacher.is_torch(self.name)
+        if self.network is None and self.checkpoint and not is_torch:
             raise InputError(
                 f"teacher.checkpoint is {self.checkpoint}, but {self.name} is no "
                 "network of this project: leave it out, and load weights there"
             )
 
     @classmethod
-    def from_section(cls, section: ConfigDict, seed: int) -> "TeacherSpec":
+    def from_section(
+        cls, section: ConfigDict, seed: int, *, image_size: int | None = None
+    ) -> "TeacherSpec":
         """The one teacher of a section.
 
         Args:
           section: `teacher` of a config.
           seed: Of its training.
+          image_size: Side of the dataset's images, by which "auto" chooses between
+            networks that have the same weights.
 
         Raises:
+          FileNotFoundError: "auto" has no checkpoint to look at.
           InputError: a field of it cannot be used.
         """
         name = section.name
         network = training = None
-        if registry.split_options(name)[0] in models.MODELS:
+        if name == recognition.AUTO:
+            network = _recognised(section, image_size)
+            name = network.label
+        elif registry.split_options(name)[0] in models.MODELS:
             network = NetworkSpec.from_section(section, name)
             if not section.checkpoint:
                 training = _training(section, seed)
-        elif not registry.is_outside(name):
+        elif not (torch_teacher.is_torch(name) or registry.is_outside(name)):
             raise registry.unknown_name(
-                "teacher", name, models.MODELS, or_else=", or package.module:attribute"
+                "teacher",
+                name,
+                [*models.MODELS, recognition.AUTO],
+                or_else=", package.module:attribute, torch:package.module:attribute, "
+                "timm:NAME or torchvision:NAME",
             )
         return base.from_section(
             cls, section, name=name, network=network, training=training
         )
 
     @property
+    def transform(self) -> Transform:
+        """What images pass where its accuracy is measured."""
+        return Transform(self.resize, self.crop)
+
+    def build(self, dataset: DatasetInfo) -> nn.Module:
+        """The module of its network, for images of the side that it sees.
+
+        Raises:
+          InputError: as `NetworkSpec.build`, or its transform makes images of another
+            side than those it is trained on or labels.
+        """
+        assert self.network is not None
+        side = self.transform.side(dataset.image_size)
+        if side != dataset.image_size and (self.training or not self.transform_views):
+            raise InputError(
+                f"teacher.resize and teacher.crop make images of side {side}, but "
+                f"those of {dataset.name} are of side {dataset.image_size}: set "
+                f"teacher.crop to {dataset.image_size}, or, for an imported teacher, "
+                "teacher.transform_views"
+            )
+        return self.network.build(dataclasses.replace(dataset, image_size=side))
+
+    @property
     def label(self) -> str:
         """Its name with those of its options that are not the default."""
-        return self.network.label if self.network else self.name
+        return self.network.label if self.network else self.name.replace("/", "_")
 
     @property
     def preprocess(self) -> Normalization | None:
         """Channel statistics that are not the dataset's."""
         return base.normalization("teacher", self.mean, self.std)
+
+
+def _recognised(section: ConfigDict, image_size: int | None) -> NetworkSpec:
+    path = section.checkpoint
+    if path in ("", TORCHVISION):
+        raise InputError(
+            f"teacher.name is 'auto', but teacher.checkpoint is {path!r}: give the "
+            "file whose network is to be recognised"
+        )
+    tensors = torch_import.open_checkpoint(path)
+    name, options = recognition.recognise(tensors, path, image_size=image_size)
+    whole = {**models.model_options(name), **options}
+    return NetworkSpec(name, section.dtype, tuple(sorted(whole.items())))
 
 
 def _training(section: ConfigDict, seed: int) -> TrainingSpec:

@@ -3,5 +3,15 @@
 from gift_jax.teachers.base import Teacher, TeacherError
 from gift_jax.teachers.callable_teacher import CallableTeacher
 from gift_jax.teachers.flax_teacher import FlaxTeacher
+from gift_jax.teachers.torch_teacher import TorchTeacher
+from gift_jax.teachers.transform import Transform, TransformedTeacher
 
-__all__ = ["CallableTeacher", "FlaxTeacher", "Teacher", "TeacherError"]
+__all__ = [
+    "CallableTeacher",
+    "FlaxTeacher",
+    "Teacher",
+    "TeacherError",
+    "TorchTeacher",
+    "Transform",
+    "TransformedTeacher",
+]

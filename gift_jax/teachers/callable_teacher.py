@@ -117,27 +117,37 @@ class CallableTeacher:
         """
         # A copy of its own, as the function may write to it.
         returned = self.function(np.array(images, np.float32))
-        try:
-            logits = np.asarray(returned)
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise base.TeacherError(
-                f"what the teacher {self.name} returns is no array: {error}"
-            ) from error
-        if not jnp.issubdtype(logits.dtype, jnp.number):
-            raise base.TeacherError(
-                f"the teacher {self.name} returns {type(returned).__name__} of dtype "
-                f"{logits.dtype}, expected logits as a NumPy or JAX array"
-            )
-        if logits.shape != (len(images), self.num_classes):
-            raise base.TeacherError(
-                f"the teacher {self.name} returns shape {logits.shape} for "
-                f"{len(images)} images of {self.num_classes} classes, expected "
-                f"{(len(images), self.num_classes)}"
-            )
-        logits = logits.astype(np.float32)
-        if not np.isfinite(logits).all():
-            raise base.TeacherError(
-                f"the teacher {self.name} gives NaN or infinite logits: its weights "
-                "are broken, or its input is scaled twice"
-            )
-        return logits
+        return checked_logits(self.name, returned, len(images), self.num_classes)
+
+
+def checked_logits(
+    name: str, returned: Any, num_images: int, num_classes: int
+) -> np.ndarray:
+    """What a teacher returned as (num_images, num_classes) float32.
+
+    Raises:
+      TeacherError: it is of another shape, or not finite.
+    """
+    try:
+        logits = np.asarray(returned)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise base.TeacherError(
+            f"what the teacher {name} returns is no array: {error}"
+        ) from error
+    if not jnp.issubdtype(logits.dtype, jnp.number):
+        raise base.TeacherError(
+            f"the teacher {name} returns {type(returned).__name__} of dtype "
+            f"{logits.dtype}, expected logits as a NumPy or JAX array"
+        )
+    if logits.shape != (num_images, num_classes):
+        raise base.TeacherError(
+            f"the teacher {name} returns shape {logits.shape} for {num_images} images "
+            f"of {num_classes} classes, expected {(num_images, num_classes)}"
+        )
+    logits = logits.astype(np.float32, copy=False)
+    if not np.isfinite(logits).all():
+        raise base.TeacherError(
+            f"the teacher {name} gives NaN or infinite logits: its weights are broken, "
+            "or its input is scaled twice"
+        )
+    return logits

@@ -9,7 +9,7 @@ import numpy as np
 from gift_jax.runtime.errors import InputError, MissingPackageError
 
 # Counter of torch.nn.BatchNorm2d that neither evaluation nor training reads here.
-_IGNORED_SUFFIX = "num_batches_tracked"
+IGNORED_SUFFIX = "num_batches_tracked"
 # Parts of names that torch.nn.DataParallel and torch.compile add, wherever they wrap.
 _WRAPPING_PARTS = {"module", "_orig_mod"}
 # First parts of names that training adds to a state dict: of AveragedModel (SWA, EMA)
@@ -138,6 +138,15 @@ class Tensors:
         return Weights(best[0], tensors, unused)
 
 
+def plain_name(name: str) -> str:
+    """A name without what torch.nn.DataParallel and torch.compile add.
+
+    >>> plain_name("features.module.0.weight")
+    'features.0.weight'
+    """
+    return ".".join(part for part in name.split(".") if part not in _WRAPPING_PARTS)
+
+
 def short_list(names: Iterable[str], shown: int = 5) -> str:
     """Names joined by commas, and how many more there are.
 
@@ -161,9 +170,9 @@ def _walk(
         if isinstance(entry, Mapping | list | tuple):
             yield from _walk(entry, (*keys, str(key)), seen)
         elif isinstance(key, str) and {"shape", "dtype"} <= set(dir(entry)):
-            parts = [part for part in key.split(".") if part not in _WRAPPING_PARTS]
-            if 0 < len(parts) <= _MOST_PARTS and parts[-1] != _IGNORED_SUFFIX:
-                yield "/".join(keys), ".".join(parts), entry
+            name = plain_name(key)
+            if name.count(".") < _MOST_PARTS and not name.endswith(IGNORED_SUFFIX):
+                yield "/".join(keys), name, entry
 
 
 def _to_numpy(value: Any) -> np.ndarray:

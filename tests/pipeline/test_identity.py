@@ -71,6 +71,17 @@ CHANGED = {
     "teacher.checkpoint": "{checkpoint}",
     "teacher.mean": {"teacher.mean": (0.5,), "teacher.std": (0.3759,)},
     "teacher.std": {"teacher.mean": (0.3055,), "teacher.std": (0.5,)},
+    "teacher.resize": {
+        "teacher.resize": 10,
+        "teacher.crop": 8,
+        "teacher.transform_views": True,
+    },
+    "teacher.crop": {
+        "teacher.resize": 12,
+        "teacher.crop": 8,
+        "teacher.transform_views": True,
+    },
+    "teacher.transform_views": {"teacher.crop": 8, "teacher.transform_views": True},
     "teacher.epochs": 2,
     "teacher.batch_size": 64,
     **{f"teacher.optimizer.{name}": value for name, value in OPTIMIZER.items()},

@@ -45,7 +45,7 @@ def test_torchvisions_weights_are_imported_once(tmp_path, monkeypatch):
     monkeypatch.setattr(torch_import, "import_torchvision", import_torchvision)
     made, restored = stages.make_teacher(job), stages.make_teacher(job)
     assert calls == [("conv1", {"image_size": 8, "weights": "IMAGENET1K_V1"})]
-    for teacher, _ in (made, restored):
+    for teacher, *_ in (made, restored):
         jax.tree.map(np.testing.assert_array_equal, teacher.variables, weights)
     assert made.teacher.fingerprint == restored.teacher.fingerprint
     recipe = json.loads((tmp_path / "teacher/conv1-width=4/recipe.json").read_text())

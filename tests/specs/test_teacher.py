@@ -1,8 +1,11 @@
 """The teacher of a config."""
 
+import jax
 import pytest
 
 from configs import digits
+from gift_jax import models, torch_io
+from gift_jax.data import info
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import TeacherSpec
 
@@ -10,7 +13,7 @@ from gift_jax.specs import TeacherSpec
 def teacher(**fields):
     section = digits.get_config().teacher
     section.update(fields)
-    return TeacherSpec.from_section(section, seed=3)
+    return TeacherSpec.from_section(section, seed=3, image_size=8)
 
 
 def test_one_that_is_trained_here():
@@ -34,9 +37,45 @@ def test_one_of_the_user_s_own_is_no_network():
     assert spec.label == "my_teacher:build"
 
 
+def test_one_whose_network_is_recognised(tmp_path):
+    path = tmp_path / "observer.pth"
+    size = {"num_classes": 10, "image_size": 8, "width": 6, "norm": "none"}
+    model = models.create_model("conv2", **size)
+    weights = models.init_variables(model, jax.random.key(0), image_size=8, channels=1)
+    state = torch_io.export_torch(weights, model="conv2", **size)
+    torch_io.save_torch(path, {"model": state})
+    spec = teacher(name="auto", checkpoint=str(path), dtype="bfloat16")
+    assert spec.name == spec.label == "conv2-dtype=bfloat16-norm=none-width=6"
+    assert spec.training is None
+    named = teacher(
+        name="conv2-norm=none-width=6", checkpoint=str(path), dtype="bfloat16"
+    )
+    assert spec.network == named.network
+
+
+def test_one_that_pytorch_runs():
+    spec = teacher(name="timm:org/resnet18.a1_in1k", checkpoint="file.pth")
+    assert spec.network is None and spec.training is None
+    assert spec.label == "timm:org_resnet18.a1_in1k"
+
+
+def test_its_network_is_for_the_images_that_it_sees():
+    digits_info = info.dataset_info("digits")
+    seen = {"resize": 20, "crop": 16}
+    with pytest.raises(InputError, match=r"side 16, but those of digits are of side 8"):
+        teacher(checkpoint="x.pth", **seen).build(digits_info)
+    with pytest.raises(InputError, match=r"set teacher\.crop to 8"):
+        teacher(transform_views=True, **seen).build(digits_info)
+    spec = teacher(checkpoint="x.pth", transform_views=True, **seen)
+    assert spec.build(digits_info).image_size == 16
+    assert teacher(resize=10, crop=8).build(digits_info).image_size == 8
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"name": "auto"}, r"is 'auto', but teacher\.checkpoint is ''"),
+        ({"crop": 9, "resize": 8}, r"teacher\.crop is 9"),
         ({"name": "conv99"}, "unknown teacher 'conv99'.*package.module:attribute"),
         ({"epochs": 0}, r"teacher\.epochs is 0"),
         ({"batch_size": 0}, r"teacher\.batch_size is 0"),
