@@ -171,7 +171,7 @@ def untrained():
         model, jax.random.key(1), image_size=16, channels=3
     )
     teacher = FlaxTeacher("conv1", model, variables, NORMALIZATION)
-    return stages.JobTeacher(teacher, 20.0)
+    return stages.JobTeacher(teacher, teacher, 20.0)
 
 
 @pytest.fixture
