@@ -32,6 +32,8 @@ class RealDataset:
       validation: Held out of the train split, to choose learning rates on; None
         where nothing is.
       class_names: Names of the classes in order, if they are known.
+      with_held_out: The train split with what is held out of it: what published sets
+        were distilled from, and their whitening is fitted on. None as `validation`.
     """
 
     info: info_lib.DatasetInfo
@@ -39,6 +41,7 @@ class RealDataset:
     test: ImageSplit
     validation: ImageSplit | None = None
     class_names: tuple[str, ...] = ()
+    with_held_out: ImageSplit | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -107,8 +110,8 @@ def load_dataset(
             f"{name}: the train and the test split are both {train_split!r}; "
             "accuracies must be measured on images that were not trained on"
         )
-    train, test = collection.split(train_split), collection.split(test_split)
-    train, validation = _hold_out(train, validation_images, f"{name}/{train_split}")
+    whole, test = collection.split(train_split), collection.split(test_split)
+    train, validation = _hold_out(whole, validation_images, f"{name}/{train_split}")
     if known:
         info = _resized(known, image_size)
     else:
@@ -129,6 +132,7 @@ def load_dataset(
         test=ImageSplit(test, info, test_split),
         validation=ImageSplit(validation, info, "validation") if validation else None,
         class_names=tuple(collection.classes),
+        with_held_out=ImageSplit(whole, info, train_split) if validation else None,
     )
 
 

@@ -119,13 +119,25 @@ def _parameters(
 def _moments(
     x: jax.Array, axes: tuple[int, ...], axis_name: str | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance over the axes, float32."""
+    """Mean and biased variance over the axes, float32.
+
+    In one pass over x, as E[x^2] - E[x]^2, of differences from one of its values:
+    where the mean is large, nothing but rounding would be left of that of x itself.
+    """
     values = x.astype(jnp.float32)
+    one = tuple(slice(1 if axis in axes else None) for axis in range(x.ndim))
+    origin = jax.lax.stop_gradient(values[one])
+    values -= origin
     mean, mean_square = values.mean(axes), jnp.square(values).mean(axes)
-    if axis_name is not None:
-        mean, mean_square = jax.lax.pmean((mean, mean_square), axis_name)
     # Rounding may leave a difference below zero.
-    return mean, jnp.maximum(mean_square - jnp.square(mean), 0)
+    variance = jnp.maximum(mean_square - jnp.square(mean), 0)
+    mean += origin.squeeze(axes)
+    if axis_name is not None:
+        # Those of all devices, each with an origin of its own.
+        means, variances = jax.lax.all_gather((mean, variance), axis_name)
+        mean = means.mean(0)
+        variance = (variances + jnp.square(means - mean[None])).mean(0)
+    return mean, variance
 
 
 def _affine(

@@ -364,7 +364,7 @@ def _new_distilled(
             spec.source or guess_source(pathlib.Path(spec.path)),
             dataset=job.data.info,
             ipc=spec.ipc,
-            train_images=job.data.train.all_images,
+            train_images=(job.data.with_held_out or job.data.train).all_images,
             class_names=job.data.class_names,
         )
     options: dict[str, Any] = {"teacher": teacher, "seed": job.spec.seed}

@@ -55,7 +55,10 @@ def test_channel_statistics_are_those_of_all_pixels():
 def test_held_out_images_are_neither_trained_on_nor_tested_on():
     whole = real.load_dataset("digits")
     dataset = real.load_dataset("digits", validation_images=100)
-    assert whole.validation is None
+    assert whole.validation is None and whole.with_held_out is None
+    np.testing.assert_array_equal(
+        dataset.with_held_out.all_images(), whole.train.all_images()
+    )
     assert (len(dataset.train), len(dataset.validation)) == (1337, 100)
     held_out, kept, all_of_them = (
         sorted(image.tobytes() for image in split.all_images())
