@@ -2,16 +2,19 @@
 
 import dataclasses
 import json
+from typing import ClassVar
 
 import jax
 import numpy as np
 import pytest
 
 from configs import common
-from gift_jax import models, specs
+from gift_jax import distill, models, specs
 from gift_jax.data import real
 from gift_jax.distilled import DistilledDataset, Metadata
 from gift_jax.pipeline import stages
+from gift_jax.pipeline.job import run_job
+from gift_jax.runtime import preemption
 from gift_jax.runtime.errors import InputError
 from gift_jax.torch_io import torch_import
 
@@ -70,3 +73,52 @@ def test_a_distilled_dataset_is_not_named_by_another_ipc(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"holds 2 images of a class, but .*ipc is 10"):
         stages.make_distilled(job, None)
     assert not (tmp_path / "distilled/random_ipc10").exists()
+
+
+@dataclasses.dataclass(frozen=True)
+class InParts:
+    """Goes on where it was."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"train_images"})
+    resumable: ClassVar[bool] = True
+    ipc: int
+
+    def make(self, data, *, teacher, seed, on_progress, directory):
+        directory.mkdir(exist_ok=True)
+        for part in range(len(list(directory.iterdir())), 3):
+            (directory / str(part)).touch()
+            on_progress(part + 1, 3, loss=0.5)
+        return distill.Random(self.ipc).make(data, seed=seed)
+
+
+def test_what_a_stopped_distiller_kept_is_there_until_it_is_done(tmp_path, monkeypatch):
+    job = torchvision_job(tmp_path, num_classes=10)
+    distilled = dataclasses.replace(job.spec.distilled, distiller=InParts(10))
+    job = job.with_spec(dataclasses.replace(job.spec, distilled=distilled))
+    kept = tmp_path / "distilled/random_ipc10/unfinished"
+    monkeypatch.setattr(preemption, "requested", lambda: True)
+    for parts in (1, 2):
+        with pytest.raises(preemption.PreemptedError):
+            stages.make_distilled(job, None)
+        assert len(list(kept.iterdir())) == parts
+    made = stages.make_distilled(job, None)  # all that was asked for, so not stopped
+    assert made.dataset.ipc == 10 and not kept.exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"teacher.name": "my:teacher"}, "needs gradients .*'my:teacher'"),
+        ({"teacher.name": "conv1", "teacher.norm": "none"}, "has none: give it batch"),
+    ],
+)
+def test_teachers_without_gradients_or_statistics_are_refused_before_work(
+    fields, message, tmp_path
+):
+    config = common.get_config("digits")
+    config.distilled.name = "sre2l"
+    for field, value in fields.items():
+        setattr(config.teacher, field.partition(".")[2], value)
+    with pytest.raises(InputError, match=message):
+        run_job(config, tmp_path)
+    assert not (tmp_path / "teacher").exists()
