@@ -118,7 +118,7 @@ def test_a_second_start_tunes_nothing_again(tuned, monkeypatch):
 
 def test_of_students_at_once_one_may_diverge(tmp_path):
     config = tuned_config(train__students_at_once=3, loss__name="mse")
-    config.tuning.factors = (1.0, 10.0, 1e32)
+    config.tuning.factors, config.train.seeds = (1.0, 10.0, 1e32), (0,)
     rows = job.run_job(config, tmp_path)
     (line,) = (tmp_path / results.TUNING_FILE).read_text().splitlines()
     tried = {t["learning_rate"]: t["top1"] for t in json.loads(line)["tried"]}
