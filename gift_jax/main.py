@@ -12,9 +12,11 @@ SIGTERM, 130 after Ctrl-C. After 75 and 130 the same command goes on.
 """
 
 import functools
+import io
 import logging
 import pathlib
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -73,6 +75,8 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
       The exit code.
     """
     del argv
+    # Closed by whoever started this, as by `2>&-`.
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
     _set_up_logging()
     config = _CONFIG.value
     if change is not None:
@@ -80,17 +84,21 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
         given = config_flags.get_override_values(flags.FLAGS["config"])
         config.update_from_flattened_dict(given)
     # Imported after the flags are known to be right: a mistake there answers at once.
-    from gift_jax.runtime import allocator, errors, hosts, preemption
+    from gift_jax.runtime import allocator, errors, hosts, preemption, xla
 
     allocator.keep_freed_memory()
+    # "module:attribute", something of the user's own.
+    if any(re.search(r"\w:[A-Za-z_]", value) for value in _fields(config).values()):
+        xla.leave_reductions_out_of_fusions()
     try:
         return _run_job(config)
     except preemption.PreemptedError:
         print(f"stopped by SIGTERM; {_GO_ON}", file=sys.stderr)
         return preemption.EXIT_CODE
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends it at once
         print(f"interrupted; {_GO_ON}", file=sys.stderr)
-        hosts.fail("it was interrupted")
+        hosts.fail("it was interrupted", code=130)
         return 130
     except errors.EXPECTED as error:
         if absl_logging.level_debug():
@@ -121,6 +129,7 @@ def _run_job(config: ConfigDict) -> int:
     places = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if _DISTRIBUTED.value or any(place is not None for place in places):
         hosts.initialize(*places, timeout_seconds=_INITIALIZATION_TIMEOUT.value)
+        hosts.require_equal(_settings(config))
     if not hosts.is_primary():
         logging.getLogger("gift_jax").setLevel(logging.ERROR)
     preemption.listen()
@@ -130,6 +139,38 @@ def _run_job(config: ConfigDict) -> int:
         print(f"results: {directory / results.RESULTS_FILE}")
         print(f"python -m gift_jax.report {directory} makes tables and plots of them")
     return 0
+
+
+def _settings(config: ConfigDict) -> dict[str, str]:
+    """What hosts must have in common: versions, code and config."""
+    import jax
+
+    import gift_jax
+    from gift_jax.runtime import checksums
+
+    code = checksums.digests(pathlib.Path(gift_jax.__file__).parent)
+    python = {name: d for name, d in code.items() if name.endswith(".py")}
+    versions = {"gift_jax": gift_jax.__version__, "jax": jax.__version__}
+    named = _fields(config)
+    # Copies of the real images may lie elsewhere on every host.
+    named.pop("dataset.data_dir", None)
+    return {
+        **versions,
+        "code of gift_jax": checksums.fingerprint(python),
+        "--shard": _SHARD.value,
+        **{f"config.{name}": value for name, value in named.items()},
+    }
+
+
+def _fields(config: ConfigDict, prefix: str = "") -> dict[str, str]:
+    """All fields of a config as section.name, and their values as they are shown."""
+    found: dict[str, str] = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            found |= _fields(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = str(value)
+    return found
 
 
 def _set_up_logging() -> None:

@@ -102,13 +102,14 @@ def count_hits(logits: jax.Array, labels: jax.Array) -> Counts:
 def _mapped_eval_step(
     model: nn.Module, transform: preprocess.Preprocess, devices: tuple[jax.Device, ...]
 ) -> Any:
-    return jax.pmap(
+    mapped = jax.pmap(
         functools.partial(eval_step, model=model, transform=transform),
         axis_name=AXIS,
         in_axes=(None, 0, 0),
         out_axes=None,
         devices=devices,
     )
+    return hosts.compiled_together(mapped)
 
 
 class AccuracyEvaluator:

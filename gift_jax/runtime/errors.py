@@ -22,19 +22,23 @@ class MissingPackageError(UserError, ImportError):
     """An optional package that is needed and not installed."""
 
 
-# Besides what is raised for the user here: the disk, the network and the devices.
-EXPECTED = (UserError, OSError, jax.errors.JaxRuntimeError)
+# Besides what is raised for the user here: the disk, the network, the devices and the
+# memory.
+EXPECTED = (UserError, OSError, jax.errors.JaxRuntimeError, MemoryError)
 
 
 def message(error: BaseException) -> str:
     """One message for a user."""
     text = str(error)
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({text or 'none is left'})"
     if not isinstance(error, jax.errors.JaxRuntimeError):
         return text
     text = text.strip().splitlines()[0]
     if not jax.distributed.is_initialized():
         return text
     return (
-        f"the devices of the hosts lost one another ({text}): another process has most "
-        "likely died; start all of them again with the same command to go on"
+        f"the devices of the hosts lost one another ({text}): another process has "
+        "ended, or did not answer in time; see what it says, and start all of them "
+        "again with the same command to go on"
     )

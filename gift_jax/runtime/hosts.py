@@ -11,13 +11,15 @@ import contextlib
 import itertools
 import json
 import os
+import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax._src import distributed
 
 from gift_jax.runtime.errors import InputError
@@ -27,17 +29,20 @@ _FAILURE = f"{_PREFIX}failure"
 # Python handles signals between two waits.
 _WAIT_MILLISECONDS = 500
 _LINGER_SECONDS = 5.0
+# Of settings that differ.
+_SHOWN = 10
 _sequence = itertools.count()
 
 
 def count() -> int:
     """The number of hosts."""
-    return jax.process_count() if jax.distributed.is_initialized() else 1
+    # Not by JAX's function, which starts the devices, for which hosts must be alike.
+    return distributed.global_state.num_processes or 1
 
 
 def index() -> int:
     """The number of this host, from zero."""
-    return jax.process_index() if jax.distributed.is_initialized() else 0
+    return distributed.global_state.process_id or 0
 
 
 def is_primary() -> bool:
@@ -186,7 +191,7 @@ def initialize(
         with an error, as XLA would abort it.
 
     Raises:
-      ValueError: what is missing, or not of the right form.
+      InputError: what is missing, not of the right form, or in use.
     """
     given = (coordinator_address, num_processes, process_id)
     if any(value is not None for value in given) and None in given:
@@ -198,14 +203,21 @@ def initialize(
         raise InputError(
             f"coordinator_address is {coordinator_address!r}, expected HOST:PORT"
         )
+    if num_processes is not None and process_id not in range(num_processes):
+        raise InputError(
+            f"process_id is {process_id}, expected 0 to {num_processes - 1} for "
+            f"{num_processes} processes"
+        )
+    if coordinator_address and process_id == 0:
+        _check_free(int(coordinator_address.rpartition(":")[2]))
     too_late = threading.Timer(
         timeout_seconds,
         _too_late,
         args=[
             f"not all of {num_processes or 'the'} processes met at "
             f"{coordinator_address or 'the coordinator'} within {timeout_seconds} s: "
-            "start all of them, and check the address, the port and that every "
-            "process has another id"
+            "start all of them, and check the address, the port, that all have the "
+            "same num_processes and every one another id"
         ],
     )
     too_late.daemon = True
@@ -226,16 +238,91 @@ def initialize(
     watch(_FAILURE, _end)
 
 
-def fail(message: str) -> None:
+def _check_free(port: int) -> None:
+    """Raises InputError for a port in use, at which JAX would crash."""
+    with socket.socket() as listener:
+        # What is left of an earlier start on this port does no harm.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", port))
+        except (OSError, OverflowError) as error:
+            raise InputError(
+                f"process 0 cannot listen on port {port}: {error}; choose another for "
+                "coordinator_address"
+            ) from error
+
+
+def require_equal(settings: Mapping[str, Any]) -> None:
+    """Compares what hosts were started with, and whether they are equally many.
+
+    Hosts with other settings would wait for one another for ever. To be called right
+    after `initialize`.
+
+    Args:
+      settings: JSON-able, by the names to show.
+
+    Raises:
+      InputError: on the primary host; names what differs.
+    """
+    if count() == 1:
+        return
+    settings = {"number of processes": count(), **settings}
+    key = f"{_PREFIX}settings"
+    _client().key_value_set(f"{key}/{index()}", json.dumps(settings))
+    if not is_primary():
+        _wait_for(f"{key}/equal")
+        return
+    ours = json.loads(json.dumps(settings))
+    different = [
+        f"  {name}: {ours.get(name)!r} on process 0, {theirs.get(name)!r} on {host}"
+        for host in range(1, count())
+        for theirs in [json.loads(_wait_for(f"{key}/{host}"))]
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]
+    if different:
+        raise InputError(
+            "the processes were started with different settings or versions:\n"
+            + "\n".join(different[:_SHOWN])
+        )
+    _client().key_value_set(f"{key}/equal", "")
+
+
+def compiled_together(function: Callable) -> Callable:
+    """A mapped function that no host runs before all have compiled it.
+
+    Its collectives on CPUs (Gloo) give up after 30 s, which compiling takes on a host
+    that is busy. With one host it is the function itself.
+    """
+    if count() == 1:
+        return function
+    seen = set()
+
+    def call(*arguments: Any) -> Any:
+        shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(arguments))
+        if shapes not in seen:
+            function.lower(*arguments).compile()  # type: ignore[attr-defined]
+            seen.add(shapes)
+            barrier("compiled")
+        return function(*arguments)
+
+    return call
+
+
+def fail(message: str, code: int = 1) -> None:
     """Ends the job on all hosts because this one cannot go on; never returns there.
 
     The others may be in a collective, which nothing but the end of the process
     interrupts. Does nothing with one host.
+
+    Args:
+      message: Why.
+      code: Exit code of all.
     """
     if count() == 1:
         return
     with contextlib.suppress(jax.errors.JaxRuntimeError):  # all may be lost
-        say(_FAILURE, json.dumps([index(), message]))
+        say(_FAILURE, json.dumps([index(), message, code]))
         # The primary host's process runs the service that the others hear it from.
         deadline = time.monotonic() + _LINGER_SECONDS
         others = range(1, count()) if is_primary() else ()
@@ -244,23 +331,23 @@ def fail(message: str) -> None:
             unaware = [key for key in unaware if _next_value(key) is None]
         if is_primary():
             time.sleep(1.0)  # for the others to end
-    _exit()
+    _exit(code)
 
 
 def _end(failure: str) -> None:
-    host, message = json.loads(failure)
+    host, message, code = json.loads(failure)
     if host != index():
         print(f"error: process {host} stopped: {message}", file=sys.stderr)
         say(f"{_FAILURE}/{index()}", "heard")
-        _exit()
+        _exit(code)
 
 
 def _too_late(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
-    _exit()
+    _exit(1)
 
 
-def _exit() -> None:
+def _exit(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(code)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from gift_jax import losses
+from gift_jax.runtime import hosts
 from gift_jax.runtime.devices import AXIS, own, replicate
 from gift_jax.soft_labels import base, views
 from gift_jax.train.batches import (
@@ -203,13 +204,15 @@ def _whole_steps(
         )
 
     one, many = (
-        jax.pmap(
-            function,
-            axis_name=AXIS,
-            in_axes=(None, None, None, axis),
-            out_axes=None,
-            devices=devices,
-            donate_argnums=(0,),
+        hosts.compiled_together(
+            jax.pmap(
+                function,
+                axis_name=AXIS,
+                in_axes=(None, None, None, axis),
+                out_axes=None,
+                devices=devices,
+                donate_argnums=(0,),
+            )
         )
         for function, axis in ((step, 0), (steps, 1))
     )
@@ -260,7 +263,7 @@ def _part(
 ) -> Callable:
     """A function with its options bound, over students and over devices."""
     bound = functools.partial(function, **options)
-    return jax.pmap(
+    mapped = jax.pmap(
         _of_students(bound, students, axes_of_students),
         axis_name=AXIS,
         in_axes=in_axes,
@@ -268,6 +271,7 @@ def _part(
         devices=devices,
         donate_argnums=donate_argnums,
     )
+    return hosts.compiled_together(mapped)
 
 
 def _of_students(

@@ -43,3 +43,4 @@ def test_of_an_error_of_the_devices_the_first_line_is_shown():
     error = jax.errors.JaxRuntimeError("INTERNAL: out of memory\nstack\nstack")
     assert errors.message(error) == "INTERNAL: out of memory"
     assert errors.message(errors.InputError("a\nb")) == "a\nb"
+    assert errors.message(MemoryError()) == "not enough memory (none is left)"

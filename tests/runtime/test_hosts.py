@@ -2,7 +2,11 @@
 
 import json
 import pathlib
+import random
 import shutil
+import signal
+import socket
+import time
 
 import jax
 import numpy as np
@@ -44,11 +48,24 @@ def test_one_host_needs_nobody():
         (("localhost:1", 2, None), "go together"),
         ((None, 2, 0), "go together"),
         (("localhost", 2, 0), "expected HOST:PORT"),
+        (("localhost:1", 2, 2), "process_id is 2, expected 0 to 1 for 2 processes"),
+        (("localhost:99999", 2, 0), "cannot listen on port 99999"),
     ],
 )
 def test_what_is_missing_is_said(given, message):
     with pytest.raises(ValueError, match=message):
         hosts.initialize(*given)
+
+
+def test_a_port_in_use_is_said_before_jax_crashes_of_it():
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with pytest.raises(
+            ValueError, match=rf"cannot listen on port {port}: .*in use"
+        ):
+            hosts.initialize(f"localhost:{port}", 2, 0)
 
 
 def metrics(workdir: pathlib.Path) -> list[dict]:
@@ -148,7 +165,7 @@ def test_any_number_of_processes_goes_on_with_a_run(prepared, expected, tmp_path
         job.processes[1].kill()
         assert job.wait(60) == [1, -9]
         assert f"resumed after epoch {saved}" in job.output(0)
-        assert "another process has most likely died" in job.output(0)
+        assert "has ended, or did not answer in time" in job.output(0)
         assert "Traceback" not in job.output(0)
     assert len(metrics(prepared)) < EPOCHS
     with start(1) as job:
@@ -188,3 +205,74 @@ def test_without_a_cluster_distributed_says_what_to_give(tmp_path):
         assert job.wait(60) == [1]
         assert "no cluster was detected" in job.output()
         assert "--coordinator_address" in job.output()
+
+
+def start_unlike(workdir, logs, first, second):
+    """Two processes, each with arguments of its own as well."""
+    together = [f"--coordinator_address=localhost:{launch.free_port()}"]
+    return [
+        launch.Processes(
+            (*JOB, f"--workdir={workdir}", *together, f"--process_id={number}", *own),
+            logs / str(number),
+        )
+        for number, own in enumerate((first, second))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (
+            ["--num_processes=2", "--config.train.epochs=31", "--config.seed=1"],
+            "  config.seed: 0 on process 0, 1 on 1\n"
+            "  config.train.epochs: '30' on process 0, '31' on 1",
+        ),
+        (["--num_processes=3"], "  number of processes: 2 on process 0, 3 on 1"),
+    ],
+)
+def test_what_hosts_do_not_have_in_common_is_named(tmp_path, second, message):
+    jobs = start_unlike(tmp_path / "w", tmp_path, ["--num_processes=2"], second)
+    with jobs[0], jobs[1]:
+        assert [job.wait() for job in jobs] == [[1], [1]]
+        for job in jobs:
+            assert message.replace("'", "") in job.output().replace("'", "")
+            assert "Traceback" not in job.output()
+    assert not (tmp_path / "w" / "teacher").exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        pytest.param(signal.SIGTERM, preemption.EXIT_CODE, marks=pytest.mark.slow),
+        (signal.SIGINT, 130),
+    ],
+)
+def test_a_signal_to_all_of_a_group_ends_it_in_a_line(prepared, tmp_path, how, code):
+    arguments = (*JOB, f"--workdir={prepared}")
+    with launch.Processes(arguments, tmp_path / "logs", processes=2) as job:
+        job.wait_until(lambda: len(metrics(prepared)) > 0)
+        for process in job.processes:
+            process.send_signal(how)
+        assert job.wait() == [code] * 2, job.output()
+        assert "run the same command again" in job.output()
+        assert "Traceback" not in job.output()
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_either_process_lose_nothing(prepared, expected, tmp_path):
+    rng, kills = random.Random(0), 0
+    while len(metrics(prepared)) < EPOCHS - 1 and kills < 20:
+        before = len(metrics(prepared))
+        arguments = (*JOB, f"--workdir={prepared}", "--config.train.checkpoint_every=1")
+        logs = tmp_path / f"logs{kills}"
+        with launch.Processes(arguments, logs, processes=2, devices=2) as job:
+            job.wait_until(lambda before=before: len(metrics(prepared)) > before)
+            time.sleep(rng.uniform(0, 0.2))
+            rng.choice(job.processes).kill()
+            codes = job.wait(120)
+            assert -signal.SIGKILL in codes and 0 not in codes, job.output()
+        kills += 1
+    print("kills", kills)
+    output = launch.run(arguments, tmp_path / "last", processes=2, devices=2)
+    assert "resumed after epoch" in output
+    assert_same_training(prepared, expected)
