@@ -84,9 +84,13 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
         given = config_flags.get_override_values(flags.FLAGS["config"])
         config.update_from_flattened_dict(given)
     # Imported after the flags are known to be right: a mistake there answers at once.
+    import jax
+
     from gift_jax.runtime import allocator, errors, hosts, preemption, xla
 
     allocator.keep_freed_memory()
+    # What is stored, and compared, is float32, whatever JAX_ENABLE_X64 says.
+    jax.config.update("jax_enable_x64", False)
     # "module:attribute", something of the user's own.
     if any(re.search(r"\w:[A-Za-z_]", value) for value in _fields(config).values()):
         xla.leave_reductions_out_of_fusions()

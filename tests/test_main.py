@@ -6,6 +6,8 @@ import pathlib
 import subprocess
 import sys
 
+import jax
+import orbax.checkpoint as ocp
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -52,6 +54,31 @@ def test_job_second_start_and_another_config(tmp_path):
     assert other.returncode == 1
     assert "training.epochs: made with 1, now 2" in other.stderr
     assert "Traceback" not in other.stderr
+
+
+def test_a_platform_without_a_device_is_one_line_and_no_directory(tmp_path):
+    workdir = tmp_path / "workdir"
+    done = run_main(*SMALL, f"--workdir={workdir}", JAX_PLATFORMS="cuda")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: JAX_PLATFORMS is 'cuda', but JAX cannot use")
+    assert "Traceback" not in done.stderr
+    assert not workdir.exists()
+
+
+@pytest.mark.slow
+def test_three_devices_and_64_bits_train_in_float32(tmp_path):
+    done = run_main(
+        *SMALL,
+        f"--workdir={tmp_path}",
+        JAX_ENABLE_X64="1",
+        XLA_FLAGS="--xla_force_host_platform_device_count=3",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "finished" in done.stdout
+    (stored,) = tmp_path.glob("teacher/*/variables")
+    with ocp.StandardCheckpointer() as checkpointer:
+        weights = checkpointer.restore(stored.resolve())
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(weights)} == {"float32"}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from gift_jax.pipeline import products, results, tuning
 from gift_jax.pipeline.labelling import LabelledDataset, check_storage, make_soft_labels
 from gift_jax.pipeline.stages import Job, make_distilled, make_teacher
 from gift_jax.pipeline.students import run_students
-from gift_jax.runtime import progress
+from gift_jax.runtime import devices, progress
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import DatasetSpec, JobSpec, StudentSpec
 
@@ -80,6 +80,7 @@ def run_job(
       WorkdirError: the directory cannot be written or is of another config.
       InputError, FileNotFoundError: what is wrong with the config or the data.
     """
+    devices.local()  # raises before anything is made
     job_specs = specs.expand(config)
     for spec in job_specs:
         spec.check_paths()
@@ -121,7 +122,7 @@ def _jobs(job_specs: list[JobSpec], directory: pathlib.Path) -> list[Job]:
                 spec=spec,
                 workdir=directory,
                 data=spec.dataset.open(),
-                devices=tuple(jax.local_devices()),
+                devices=devices.local(),
             )
     return [opened[spec.dataset].with_spec(spec) for spec in job_specs]
 

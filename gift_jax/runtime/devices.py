@@ -1,13 +1,33 @@
 """The axis that devices are mapped over, and copies of arrays on all of them."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from gift_jax.runtime.errors import InputError
+
 # Of every pmap.
 AXIS = "batch"
+
+
+def local() -> tuple[jax.Device, ...]:
+    """The devices of this host.
+
+    Raises:
+      InputError: JAX finds none of the kind that JAX_PLATFORMS asks for.
+    """
+    try:
+        return tuple(jax.local_devices())
+    except (RuntimeError, AssertionError) as error:  # the latter for "cuda" without one
+        reason = (str(error).strip().splitlines() or ["no such device"])[0]
+        raise InputError(
+            f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', '')!r}, but JAX cannot "
+            f"use it ({reason[:160]}): unset it, or install the JAX for that device, "
+            'such as pip install "gift_jax[cuda]" or "gift_jax[tpu]"'
+        ) from error
 
 
 def own(devices: Sequence[jax.Device]) -> list[jax.Device]:

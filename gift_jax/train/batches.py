@@ -97,8 +97,8 @@ def devices_used(batch_size: int, *, local_devices: int, num_hosts: int) -> int:
             return number
     raise InputError(
         f"a batch of {batch_size} does not divide over {num_hosts} hosts; set "
-        "train.batch_size to a multiple of their number, or let each of them train its "
-        "share of the students with --shard"
+        "it (train.batch_size, or teacher.batch_size) to a multiple of their number, "
+        "or let each of them train its share of the students with --shard"
     )
 
 

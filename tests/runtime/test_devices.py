@@ -2,8 +2,10 @@
 
 import jax
 import numpy as np
+import pytest
 
 from gift_jax.runtime import devices
+from gift_jax.runtime.errors import InputError
 
 
 def test_every_device_has_a_copy():
@@ -24,3 +26,15 @@ def test_slice_i_lies_on_device_i():
 
 def test_with_one_host_all_devices_are_its_own():
     assert devices.own(jax.devices()) == jax.devices()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no tpu\nfound"), AssertionError()])
+def test_a_platform_without_a_device_is_one_line(monkeypatch, error):
+    def none():
+        raise error
+
+    monkeypatch.setenv("JAX_PLATFORMS", "tpu")
+    monkeypatch.setattr(jax, "local_devices", none)
+    with pytest.raises(InputError, match="JAX_PLATFORMS is 'tpu'") as caught:
+        devices.local()
+    assert "\n" not in str(caught.value)
