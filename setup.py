@@ -17,7 +17,27 @@ setup(
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["gift_jax", "gift_jax.*"]),
+    # Configs and studies lie beside the package and are installed inside it.
+    packages=[
+        *find_packages(include=["gift_jax", "gift_jax.*"]),
+        "gift_jax.configs",
+        "gift_jax.experiments",
+    ],
+    package_dir={
+        "gift_jax.configs": "configs",
+        "gift_jax.experiments": "experiments",
+    },
+    package_data={"gift_jax": ["py.typed"]},
+    entry_points={"console_scripts": ["gift-jax = gift_jax.main:run"]},
+    url="https://arxiv.org/abs/2405.14736",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11",
     # The minimum versions are the oldest that the tests were run with.
     install_requires=[
@@ -43,11 +63,15 @@ setup(
     extras_require={
         "test": [
             "hypothesis>=6.100",
+            "ipykernel>=6.29",
+            "jupytext>=1.16",
             "mypy>=1.15",
+            "nbclient>=0.10",
             "pyarrow>=15",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
+            "setuptools>=70.1",
         ],
         # PyTorch is not needed to read its files, only for torchvision's weights and
         # for teachers that it runs.

@@ -1,7 +1,8 @@
 """The command: `python -m gift_jax.main --config=configs/digits.py --workdir=DIR`.
 
-Fields of the config are set with `--config.field=value`; options of a config file
-follow a colon: `--config=configs/cifar10.py:distill=random,ipc=10`.
+The configs here are installed with the package, and found from any folder by name:
+`--config=gift_jax:digits`. Fields of the config are set with `--config.field=value`;
+options of a config file follow a colon: `--config=configs/cifar10.py:ipc=10`.
 
 With several hosts the command is started on every one, with `--distributed` where JAX
 detects them (Cloud TPU, GKE, SLURM, Open MPI), else with `--coordinator_address`,
@@ -26,8 +27,10 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 from ml_collections.config_dict import ConfigDict
 
+from gift_jax import configs
+
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "File of the config, with its options behind a colon."
+    "config", None, "A file, or gift_jax:NAME, with its options behind a colon."
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of all products; created if absent."
@@ -195,14 +198,14 @@ def _set_up_logging() -> None:
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses the command line; a mistake is one message and exit code 2."""
     try:
-        rest = flags.FLAGS(argv)
+        rest = flags.FLAGS([configs.with_path(argument) for argument in argv])
         _ = _CONFIG.value.is_locked  # raises now if the file cannot be read
     except flags.Error as error:
         sys.exit(_usage(_last_line(error)))
     except (AttributeError, KeyError) as error:
         sys.exit(_usage(_unknown_field(error, argv)))
     except ImportError as error:
-        sys.exit(_usage(f"{error}; run the command where configs/ lies"))
+        sys.exit(_usage(f"the config file cannot be imported: {error}"))
     except OSError as error:
         sys.exit(_usage(f"the config file cannot be read: {error}"))
     if not _WORKDIR.value:

@@ -126,6 +126,12 @@ class DistilledDataset:
         parts = [part for part in parts if part is not None]
         return fingerprint.of(self.images, self.labels, self.soft_labels, *parts)
 
+    def _repr_png_(self) -> bytes:
+        """The images as a notebook shows them: a row per class."""
+        picture = io.BytesIO()
+        preview.save_preview(self.pixels(), self.labels, picture)
+        return picture.getvalue()
+
     def inputs(self) -> np.ndarray:
         """What a student is fed before augmentation: (N, H, W, C) float32."""
         return self.images if self.is_whitened else self.preprocess.apply(self.images)

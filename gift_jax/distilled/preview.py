@@ -1,6 +1,7 @@
 """A picture of a distilled dataset: one row per class."""
 
 import pathlib
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -13,7 +14,9 @@ _SEPARATOR = 2
 _BACKGROUND = 255
 
 
-def save_preview(pixels: np.ndarray, labels: np.ndarray, path: pathlib.Path) -> None:
+def save_preview(
+    pixels: np.ndarray, labels: np.ndarray, path: pathlib.Path | BinaryIO
+) -> None:
     """Writes a PNG grid of the first images of the first classes.
 
     Rows are classes in ascending order, at most 20; columns are images of the
@@ -22,7 +25,7 @@ def save_preview(pixels: np.ndarray, labels: np.ndarray, path: pathlib.Path) -> 
     Args:
       pixels: (N, H, W, C) float.
       labels: (N,) integer classes.
-      path: The PNG file.
+      path: The PNG file, or an open one.
     """
     classes = np.unique(labels)[:_MAX_ROWS]
     rows = [np.flatnonzero(labels == c)[:_MAX_COLUMNS] for c in classes]

@@ -5,8 +5,19 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
+from matplotlib.figure import Figure
+
 from gift_jax import registry
-from gift_jax.report import examples, figures, groups, markup, page, reading, tables
+from gift_jax.report import (
+    examples,
+    figures,
+    groups,
+    markup,
+    page,
+    plots,
+    reading,
+    tables,
+)
 from gift_jax.runtime import atomic
 from gift_jax.runtime.errors import InputError
 
@@ -65,6 +76,18 @@ def write_report(
         figures=list(figures.make_figures(compared, losses, choices, curves, images)),
     )
     return _write(out, _files(report))
+
+
+def plot(*workdirs: str | pathlib.Path) -> Figure:
+    """The accuracies in work directories by loss and optimizer, for a notebook.
+
+    Raises:
+      FileNotFoundError, InputError: see `write_report`.
+    """
+    rows, choices, _ = reading.read_results([pathlib.Path(w) for w in workdirs])
+    grouped = groups.group_rows(rows)
+    losses = list(dict.fromkeys(group.loss for group in grouped))
+    return plots.bars(groups.compare(grouped, None, choices), losses)
 
 
 def _files(report: page.Report) -> dict[str, bytes]:

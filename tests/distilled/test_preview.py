@@ -1,5 +1,7 @@
 """Tests of `gift_jax.data.preview`: which pixel of the picture shows what."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -93,3 +95,11 @@ def test_long_images_are_not_enlarged_beyond_measure(tmp_path):
     preview.save_preview(pixels, np.arange(3), tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as grid:
         assert grid.size == (3004, 11)
+
+
+def test_a_notebook_shows_the_same_picture(tmp_path):
+    dataset = make_dataset(
+        np.random.default_rng(0).uniform(size=(4, 32, 32, 3)), [0] * 4
+    )
+    with Image.open(io.BytesIO(dataset._repr_png_())) as image:
+        np.testing.assert_array_equal(np.array(image), picture(dataset, tmp_path))

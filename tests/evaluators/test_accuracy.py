@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import types
 
 import flax.linen as nn
 import jax
@@ -373,3 +374,19 @@ def test_every_host_reads_its_part_and_all_get_the_accuracy_of_the_whole(tmp_pat
         output, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
         assert output.endswith("measured\n")
+
+
+@pytest.mark.parametrize("divisor", [1, 255])
+def test_arrays_are_measured_in_one_call(divisor):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 10, (23, 2, 2, 1)).astype(np.uint8)
+    labels = rng.integers(0, 10, 23)
+    state = types.SimpleNamespace(
+        model=PixelModel(), evaluation_variables={"params": {"shift": jnp.zeros(())}}
+    )
+    images = pixels if divisor == 1 else pixels.astype(np.float32) / divisor
+    found = accuracy.evaluate(state, images, labels, NORMALIZATION, batch_size=10)
+    top1 = 100 * np.mean(pixels[:, 0, 0, 0] == labels)
+    assert 0 < top1 == pytest.approx(found.top1)
+    assert found.top5 > found.top1
+    assert found.count == 23

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gift_jax.report import build
+from gift_jax.report import build, groups, reading
 from gift_jax.runtime.errors import InputError
 from tests.report.rows import (
     GIFT,
@@ -322,3 +322,11 @@ def test_chromium_opens_the_page_without_an_error(width, report, tmp_path):
     pixels = np.asarray(Image.open(io.BytesIO(screenshot.read_bytes())).convert("L"))
     assert pixels.shape == (2000, width)
     assert pixels.std() > 10
+
+
+def test_a_notebook_gets_the_bars(workdir):
+    figure = build.plot(workdir)
+    rows, *_ = reading.read_results([workdir])
+    bars = sum(len(axes.patches) for axes in figure.axes)
+    means = [g.summary("top1_last").mean for g in groups.group_rows(rows)]
+    assert bars == sum(mean is not None for mean in means) > 0

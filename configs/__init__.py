@@ -1,0 +1,29 @@
+"""One config a dataset, over the defaults of `common`.
+
+The folder is installed as `gift_jax.configs`.
+"""
+
+import pathlib
+import re
+
+from absl import flags
+
+
+def with_path(argument: str) -> str:
+    """A command line's argument, with the file of a config that it calls gift_jax:NAME.
+
+    Raises:
+      flags.Error: there is no config of that name.
+
+    >>> with_path("--workdir=digits")
+    '--workdir=digits'
+    """
+    match = re.fullmatch(r"(--?config=|)gift_jax:([^:]*)(.*)", argument)
+    if match is None:
+        return argument
+    flag, name, options = match.groups()
+    files = {path.stem: path for path in pathlib.Path(__file__).parent.glob("*.py")}
+    names = sorted(files.keys() - {"__init__", "common"})
+    if name not in names:
+        raise flags.Error(f"unknown config {name!r}; there are {', '.join(names)}")
+    return f"{flag}{files[name]}{options}"

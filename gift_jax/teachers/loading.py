@@ -1,0 +1,45 @@
+"""A teacher from a checkpoint, in one call."""
+
+from pathlib import Path
+from typing import Any
+
+from gift_jax import models, registry
+from gift_jax.data.preprocess import Preprocess
+from gift_jax.teachers.flax_teacher import FlaxTeacher
+from gift_jax.torch_io import recognition, torch_import
+
+
+def load_teacher(
+    checkpoint: str | Path,
+    *,
+    num_classes: int,
+    image_size: int,
+    preprocess: Preprocess,
+    model: str = recognition.AUTO,
+    **options: Any,
+) -> FlaxTeacher:
+    """A teacher from a PyTorch checkpoint, read without PyTorch.
+
+    Args:
+      checkpoint: Its path.
+      num_classes: C.
+      image_size: Side of the images.
+      preprocess: From pixels to the inputs it was trained with.
+      model: Name of the network, as in `models.create_model`; by default it is
+        recognised from the tensors.
+      **options: Of the network, where it is named.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      InputError: it is no checkpoint, or of another network.
+    """
+    tensors = torch_import.open_checkpoint(checkpoint)
+    if model == recognition.AUTO:
+        model, options = recognition.recognise(
+            tensors, str(checkpoint), image_size=image_size
+        )
+    shape = {"num_classes": num_classes, "image_size": image_size}
+    variables = torch_import.import_torch(checkpoint, model=model, **shape, **options)
+    network = models.create_model(model, **shape, **options)
+    name = registry.label(model, options, models.model_options(model))
+    return FlaxTeacher(name, network, variables, preprocess)
