@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from gift_jax.configs import common
 
-from configs import common
 from gift_jax import optimizers
 from gift_jax.optimizers import OptimizerSpec
 from gift_jax.runtime.errors import InputError

@@ -25,7 +25,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from gift_jax import specs
+from gift_jax import configs, specs
 from gift_jax.plan import cost_model
 from gift_jax.plan.stages import Workload
 from gift_jax.runtime import errors
@@ -35,7 +35,7 @@ from gift_jax.specs import NetworkSpec
 from gift_jax.teachers.flax_teacher import variable_shapes
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "File of the config, with its options behind a colon."
+    "config", None, "A file, or gift_jax:NAME, with its options behind a colon."
 )
 _DEVICE = flags.DEFINE_string("device", "v4-8", "Such as v4-8, v5e-64 or 8xh100.")
 _DEVICES = flags.DEFINE_integer(
@@ -166,5 +166,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    try:
+        return app.parse_flags_with_usage([configs.with_path(a) for a in argv])
+    except flags.Error as error:
+        sys.exit(f"error: {error}")
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=_parse_flags)

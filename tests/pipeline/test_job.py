@@ -6,8 +6,8 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from gift_jax.configs import digits
 
-from configs import digits
 from gift_jax import models, torch_io
 from gift_jax.distilled.dataset import load_distilled
 from gift_jax.evaluators import AccuracyEvaluator

@@ -9,8 +9,8 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
+from gift_jax.configs import cifar10
 
-from configs import cifar10
 from gift_jax import specs
 from gift_jax.plan import cost_model
 from gift_jax.plan.stages import Workload
@@ -116,7 +116,7 @@ def test_memory_of_a_training_step():
 RUN = r"""
 import re
 import jax, jax.numpy as jnp
-from configs import cifar10
+from gift_jax.configs import cifar10
 from gift_jax import specs
 from gift_jax.plan import cost_model, stages
 
