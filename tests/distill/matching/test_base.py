@@ -8,7 +8,7 @@ import pytest
 
 from gift_jax import models
 from gift_jax.distill import Dc, Dm
-from gift_jax.distill.matching import base, dc
+from gift_jax.distill.matching import base, dc, dm
 from gift_jax.runtime.errors import InputError
 from gift_jax.runtime.preemption import PreemptedError
 from tests.distill.recovery import networks
@@ -38,6 +38,7 @@ def test_the_network_is_the_official_one():
 )
 def test_a_stopped_matching_goes_on_exactly(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(dc, "_LOOPS", ((2, 2, 1),))
+    monkeypatch.setattr(dm, "augment", lambda key, images: images)  # long to compile
     model = models.create_model(
         "conv1", num_classes=3, image_size=8, width=4, norm="instance"
     )

@@ -101,6 +101,7 @@ def test_networks_are_trained_by_sgd_with_momentum(variables):
     )
 
 
+@pytest.mark.slow
 def test_images_come_nearer_to_the_real_gradients(monkeypatch):
     history = []
     monkeypatch.setattr(Dc, "network", lambda self, info: MODEL)
