@@ -10,7 +10,7 @@ import tempfile
 # they can wait for one another forever.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1",
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
 )
 os.environ.setdefault("NPROC", "16")
 

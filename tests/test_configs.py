@@ -72,7 +72,13 @@ def test_sizes_and_steps(name):
         assert float(factor_at(steps * epoch)) == pytest.approx(factor), epoch
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if "resnet18" in name else name
+        for name in FAMILIES
+    ],
+)
 def test_training_step_traces(name):
     config = load(name)
     dataset = dataset_info(config)

@@ -199,6 +199,7 @@ def test_wrong_ones_are_one_clear_error(mine, one_device, field, value, message)
     assert not (mine / "w" / "runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "value"),
     [("loss.name", "mine:margin"), ("train.evaluators", "accuracy+mine:length")],

@@ -30,4 +30,5 @@ def test_keys_are_those_of_earlier_versions():
         3169945449,
         3769635031,
         2040308410,
+        1113194697,
     ]

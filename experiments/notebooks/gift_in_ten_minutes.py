@@ -101,7 +101,7 @@ soft_labels = gift_jax.relabel(
 # The smoothed hard label is added, both at unit length.
 
 # %%
-view = soft_labels.start_reading(0).result().logits
+view = soft_labels.logits[0]
 image = int(np.argmin(view[np.arange(len(view)), distilled.labels]))
 soft, hard = view[image : image + 1], distilled.labels[image : image + 1]
 rows = {

@@ -269,6 +269,7 @@ def test_a_view_does_not_depend_on_its_batch(indices, view):
     assert np.isfinite(whole).all()
 
 
+@pytest.mark.slow
 def test_a_view_does_not_depend_on_the_batch_size():
     spec = augment.AugmentSpec(diffaug=OFFICIAL)
     images = random_images(4, side=8, channels=1).astype(jnp.float16)
@@ -361,6 +362,7 @@ def test_mix_weights_and_partners():
     np.testing.assert_allclose(shares, 1 / (count - 1), atol=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
 def test_partners_and_weights_are_those_of_the_views(mix):
     # Of constant images, one channel each: what is mixed in, and how much, is the
@@ -398,7 +400,8 @@ def test_without_a_mix_every_image_is_its_own_partner():
 
 
 @pytest.mark.parametrize(
-    "mix", ["none", "cutmix", pytest.param("mixup", marks=pytest.mark.slow)]
+    "mix",
+    ["none", *(pytest.param(m, marks=pytest.mark.slow) for m in ("mixup", "cutmix"))],
 )
 def test_images_of_a_batch_give_the_views_of_the_whole_set(mix):
     pixels = np.random.default_rng(6).integers(0, 256, (9, 8, 8, 3), dtype=np.uint8)

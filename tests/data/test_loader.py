@@ -280,6 +280,7 @@ def read_until(process, word):
     raise AssertionError(process.stderr.read())
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_parent_that_is_killed(tmp_path, folder):
     process = start_script(tmp_path, folder, then="time.sleep(60)")
     read_until(process, "reading")
@@ -288,6 +289,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path, folder):
     assert group_is_empty(process.pid)
 
 
+@pytest.mark.slow
 def test_an_interruption_from_the_keyboard_ends_all(tmp_path, folder):
     process = start_script(tmp_path, folder, then="time.sleep(60)")
     read_until(process, "reading")

@@ -112,6 +112,7 @@ def test_all_but_activations_is_float32(name):
     assert f"bf16[2,{SIDE},{SIDE}" in program
 
 
+@pytest.mark.slow
 def test_gift_in_bfloat16_follows_float32():
     _, half = trained("bfloat16", "conv3")
     _, full = trained("float32", "conv3")

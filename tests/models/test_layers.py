@@ -97,6 +97,7 @@ def test_relu_pool_is_relu_then_pool_in_value_and_gradient(
     assert_trees_near(*results)
 
 
+@pytest.mark.slow
 def test_relu_pool_of_bfloat16_is_bfloat16():
     x = draw(0, 2, 4, 4, 3).astype(jnp.bfloat16)
     affine = norms.Affine(*jnp.ones((3, 1, 1, 1, 3)))

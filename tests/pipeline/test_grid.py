@@ -109,6 +109,7 @@ def test_wrong_shards(text):
     assert job.Shard.parse("1/2") == job.Shard(1, 2)
 
 
+@pytest.mark.slow
 def test_students_at_once_are_those_one_by_one(whole, tmp_path):
     _, rows, _ = whole
     rows = [row for row in rows if (row["ipc"], row["loss"]) == (1, "gift")]
@@ -124,6 +125,7 @@ def test_students_at_once_are_those_one_by_one(whole, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_of_students_at_once_one_may_be_ahead(tmp_path):
     config = small_config(train__seeds=(0, 1), train__checkpoint_every=1)
     alone = job.run_job(small_config(train__checkpoint_every=1), tmp_path)[0]
@@ -161,6 +163,7 @@ def finish(process):
     assert process.returncode == 0, errors[-3000:]
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_work_directory(whole, tmp_path):
     _, rows, _ = whole
     shards = [start(tmp_path, i, 2) for i in range(2)]

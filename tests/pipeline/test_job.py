@@ -231,6 +231,7 @@ def test_the_best_weights_are_those_that_were_measured_best(tmp_path, monkeypatc
     assert kept == {4, 11, 12}  # the best, and the latest two
 
 
+@pytest.mark.slow
 def test_products_of_two_teachers_lie_side_by_side(finished, tmp_path):
     directory, rows = finished
     shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
@@ -240,6 +241,7 @@ def test_products_of_two_teachers_lie_side_by_side(finished, tmp_path):
     assert (tmp_path / "distilled" / "rded_ipc2_conv1-width=8").is_dir()
 
 
+@pytest.mark.slow
 def test_a_refused_batch_size_does_not_block_its_remedy(
     finished, tmp_path, monkeypatch
 ):
@@ -253,6 +255,7 @@ def test_a_refused_batch_size_does_not_block_its_remedy(
     assert (row["status"], row["devices"]) == ("finished", "4 cpu")
 
 
+@pytest.mark.slow
 def test_the_official_batch_uses_the_devices_it_divides_over(
     finished, tmp_path, monkeypatch, caplog
 ):

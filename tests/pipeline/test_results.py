@@ -137,6 +137,7 @@ def test_a_full_disk_is_an_error(tmp_path, monkeypatch):
         results.append_result(tmp_path, row("a"))
 
 
+@pytest.mark.slow
 def test_processes_that_append_at_once_lose_and_mix_nothing(tmp_path):
     script = textwrap.dedent(
         """

@@ -20,6 +20,7 @@ def finished(tmp_path_factory):
     return directory, job.run_job(small_config(), directory)[0]
 
 
+@pytest.mark.slow
 def test_a_batch_size_that_is_not_the_official_one_is_in_the_name(finished):
     directory, row = finished
     assert (row["run_id"], row["batch_size"]) == (RUN, 50)

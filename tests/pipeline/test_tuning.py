@@ -116,6 +116,7 @@ def test_a_second_start_tunes_nothing_again(tuned, monkeypatch):
     assert (directory / results.TUNING_FILE).read_text() == before
 
 
+@pytest.mark.slow
 def test_of_students_at_once_one_may_diverge(tmp_path):
     config = tuned_config(train__students_at_once=3, loss__name="mse")
     config.tuning.factors, config.train.seeds = (1.0, 10.0, 1e32), (0,)

@@ -83,6 +83,7 @@ def test_a_training_step_of_conv3_has_the_operations_counted_by_hand(platform):
     assert 3 * 50 * conv3_forward(padding=True) == pytest.approx(15.2e9, rel=0.005)
 
 
+@pytest.mark.slow
 def test_operations_are_proportional_to_the_images_of_a_step():
     one, two = (
         student_training(work(cifar10.get_config(f"ipc=50,batch_size={size}")))
@@ -96,6 +97,7 @@ def test_operations_are_proportional_to_the_images_of_a_step():
     assert two.total_flops / two.flops == pytest.approx(1000 * (3 + 116 / 32))
 
 
+@pytest.mark.slow
 def test_memory_of_a_training_step():
     config = cifar10.get_config("student.width=16,ipc=50,batch_size=10")
     config.augment.diffaug = "flip"  # compiled much faster than the whole

@@ -47,6 +47,7 @@ def command(arguments):
     )
 
 
+@pytest.mark.slow
 def test_the_command_plans_every_job_of_a_grid(tmp_path):
     found = command(
         "--config=configs/digits.py:student=conv1,loss=gift,ipc=1,epochs=4 --hosts=2 "

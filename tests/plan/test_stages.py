@@ -166,6 +166,7 @@ def test_steps_of_short_batches_are_counted():
     assert found["relabelling"].steps == 200
 
 
+@pytest.mark.slow
 def test_resnet18_on_imagenet():
     found = stages(imagenet1k_resnet18.get_config())
     # 1.82 G multiply-adds by torchvision's table, padding included.

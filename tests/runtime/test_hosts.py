@@ -240,6 +240,7 @@ def test_what_hosts_do_not_have_in_common_is_named(tmp_path, second, message):
     assert not (tmp_path / "w" / "teacher").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "code"),
     [

@@ -168,6 +168,7 @@ def killed_and_ended(workdir, logs, expected, *, kills, seed):
     return stages
 
 
+@pytest.mark.slow
 def test_a_killed_job_ends_as_one_that_was_not(expected, tmp_path):
     killed_and_ended(tmp_path / "w", tmp_path / "logs", expected, kills=4, seed=0)
 

@@ -121,6 +121,7 @@ def test_evaluation():
     assert_jit_changes_nothing(over_devices, variables, pixels, hard)
 
 
+@pytest.mark.slow
 def test_augmentation():
     spec = augment.AugmentSpec(diffaug="color_crop_cutout_flip_scale_rotate")
     images, key = draw(ROWS, 8, 8, 3), jax.random.key(0)

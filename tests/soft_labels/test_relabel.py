@@ -360,6 +360,7 @@ hosts.barrier("checked")
 """
 
 
+@pytest.mark.slow
 def test_hosts_label_a_part_each_and_every_chunk_once(tmp_path, monkeypatch):
     monkeypatch.setattr(store_lib, "_CHUNK_BYTES", 8 * 2 * NUM_CLASSES)
     store = open_store(tmp_path / "logits")

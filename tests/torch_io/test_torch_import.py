@@ -98,7 +98,13 @@ def conv_state(**changes):
 # Values.
 
 
-@pytest.mark.parametrize("case", SHAPES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.slow) if "resnet1" in case else case
+        for case in SHAPES
+    ],
+)
 def test_names_and_shapes_are_pytorchs(case):
     keywords = arguments(case)
     variables = zero_variables(channels=reference.CASES[case][2], **keywords)

@@ -70,7 +70,9 @@ def on_one_device():
     return run(num_devices=1)
 
 
-@pytest.mark.parametrize("num_devices", [2, 4, 8])
+@pytest.mark.parametrize(
+    "num_devices", [*(pytest.param(n, marks=pytest.mark.slow) for n in (2, 4)), 8]
+)
 def test_any_number_of_devices_gives_the_same_training(on_one_device, num_devices):
     # 8 images do not make 4 for each of 4 devices: all compute the whole of them.
     state, losses_seen = run(num_devices=num_devices)
@@ -160,6 +162,7 @@ def test_means_are_over_images():
     assert metrics.means() == {"loss": pytest.approx((16 + 32 + 48) / 40)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", [False, True])
 @pytest.mark.parametrize("num_devices", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_students_that_train_at_once_are_those_trained_one_by_one(num_devices, scan):
@@ -242,7 +245,7 @@ def test_parts_of_an_epoch(steps, rest, done, most, expected):
     np.testing.assert_array_equal(left, full[done:])
 
 
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("scan", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_epoch_that_was_stopped_goes_on_exactly(scan, monkeypatch):
     # 40 images in batches of 6: six steps, two or one at once, and a rest of four.
     monkeypatch.setattr(epochs_lib, "_MOST_STEPS_AT_ONCE", 2)

@@ -274,6 +274,7 @@ def alone():
     ]
 
 
+@pytest.mark.slow
 def test_students_that_stand_unequally_far_end_as_those_trained_alone(alone, tmp_path):
     paths = [tmp_path / str(index) for index in range(3)]
     # The second is ahead of the others.
@@ -298,6 +299,7 @@ def test_students_that_stand_unequally_far_end_as_those_trained_alone(alone, tmp
         )
 
 
+@pytest.mark.slow
 def test_students_that_are_stopped_together_go_on_together(tmp_path, request_stop):
     paths = [tmp_path / str(index) for index in range(3)]
     dispatched = []

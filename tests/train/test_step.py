@@ -159,6 +159,7 @@ def test_dropout_is_drawn_anew_in_every_step():
     assert len(set(losses_seen)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_devices", [2, 8])
 def test_any_number_of_devices_drops_the_same(num_devices):
     state, losses_seen = train_dropped()

@@ -61,7 +61,10 @@ def train(data, view_images, *, num_devices=1, epochs=2, batch_size=16, stop=Non
     return jax.device_get(state), np.array(history)
 
 
-@pytest.mark.parametrize(("mix", "num_devices"), [("none", 1), ("cutmix", 2)])
+@pytest.mark.parametrize(
+    ("mix", "num_devices"),
+    [("none", 1), pytest.param("cutmix", 2, marks=pytest.mark.slow)],
+)
 def test_streamed_training_is_resident_training_to_the_last_bit(mix, num_devices):
     spec = augment.AugmentSpec(pad_crop=1, flip=True, mix=mix)
     data = make_data()

@@ -134,6 +134,7 @@ def test_a_batch_is_spread_over_the_devices_that_it_divides_over(
     assert used == [2]
 
 
+@pytest.mark.slow
 def test_a_teacher_learns_from_mixed_images(digits, network, tmp_path):
     variables = train(digits, network, tmp_path, mix="cutmix", epochs=6)
     assert accuracy(digits, network, variables) > 0.85

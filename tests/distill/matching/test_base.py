@@ -83,6 +83,7 @@ def test_an_ipc_that_a_class_does_not_have_is_refused():
         Dc(1, width=0)
 
 
+@pytest.mark.slow
 def test_networks_are_drawn_by_the_key():
     model = small().network(networks.INFO)
     one, same, other = (

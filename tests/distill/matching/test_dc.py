@@ -54,6 +54,7 @@ def test_the_distance_and_its_gradient():
         np.testing.assert_allclose(gradient[layer][index], difference, 1e-3, 1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_of_gradients(variables):
     """The whole loss by the images, against differences along its gradient."""
 

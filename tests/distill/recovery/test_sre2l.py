@@ -55,6 +55,7 @@ def test_views_are_crops_only_where_there_are_many():
     assert not np.isin(np.asarray(cropped), images).all()
 
 
+@pytest.mark.slow
 def test_images_come_nearer_to_classes_and_statistics(monkeypatch):
     still = sre2l.Constants(40, 0.25, 0.01, (0, 0), False)
     monkeypatch.setattr(sre2l, "constants", lambda image_size: still)

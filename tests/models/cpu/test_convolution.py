@@ -124,6 +124,7 @@ def test_bfloat16_weight_gradient_is_summed_in_float32():
     )
 
 
+@pytest.mark.slow
 def test_under_vmap_of_images_and_kernels():
     images, kernels = draw(0, 3, 2, 6, 6, 2), draw(1, 3, 3, 3, 2, 5)
 

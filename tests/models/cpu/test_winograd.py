@@ -149,6 +149,7 @@ def test_gradients_of_the_convolution_that_chooses_it():
         assert_near(found, wanted, 1e-5)
 
 
+@pytest.mark.slow
 def test_students_under_vmap():
     images, kernels = draw(0, 2, 8, 8, 8, 32), draw(1, 2, 3, 3, 32, 32)
 
