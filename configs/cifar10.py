@@ -6,8 +6,8 @@ The dataset must have been prepared once, see gift_jax/data/prepare.py.
 """
 
 import ml_collections
-from gift_jax.configs import common
 
+from gift_jax.configs import common
 from gift_jax.specs.options import with_options
 
 

@@ -51,9 +51,10 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     # threads alone; unset stands for as many as there are cores.
     config.dataset.workers = config_dict.placeholder(int)
 
+    # Its name can also be "auto", which recognises the network of a checkpoint, or that
+    # of a teacher that PyTorch runs: "torch:package.module:attribute", "timm:NAME",
+    # "torchvision:NAME".
     config.teacher = _network("conv3")
-    # Also "auto", which recognises the network of a checkpoint, and teachers that run
-    # elsewhere: "torch:package.module:attribute", "timm:NAME", "torchvision:NAME".
     # A PyTorch checkpoint to import, or "torchvision" for its ImageNet weights; empty
     # trains a network of this project.
     config.teacher.checkpoint = ""

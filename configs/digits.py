@@ -6,8 +6,8 @@ GIFT and KL, each on RDED images and on random real images.
 """
 
 import ml_collections
-from gift_jax.configs import common
 
+from gift_jax.configs import common
 from gift_jax.specs.options import with_options
 
 

@@ -8,8 +8,8 @@ large to be held in memory, so none is trained here.
 """
 
 import ml_collections
-from gift_jax.configs import common
 
+from gift_jax.configs import common
 from gift_jax.specs.options import with_options
 
 

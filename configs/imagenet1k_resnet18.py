@@ -6,8 +6,8 @@ The teacher is torchvision's ResNet-18 (IMAGENET1K_V1, as in the official code).
 """
 
 import ml_collections
-from gift_jax.configs import common
 
+from gift_jax.configs import common
 from gift_jax.specs.options import with_options
 
 

@@ -4,8 +4,8 @@ python -m gift_jax.main --config=configs/imagenette.py --workdir=DIR
 """
 
 import ml_collections
-from gift_jax.configs import common
 
+from gift_jax.configs import common
 from gift_jax.specs.options import with_options
 
 

@@ -8,8 +8,8 @@ classes are numbered in the order of the sorted WordNet ids, as in RDED.
 """
 
 import ml_collections
-from gift_jax.configs import common
 
+from gift_jax.configs import common
 from gift_jax.specs.options import with_options
 
 

@@ -12,30 +12,28 @@ The names below are the library; each is imported when it is first used.
     plot              the accuracies in work directories, as a figure
 """
 
-import importlib
+import pkgutil
 from typing import Any
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "evaluate": "gift_jax.evaluators.accuracy",
-    "fit": "gift_jax.train.fit",
+    "evaluate": "gift_jax.evaluators.accuracy:evaluate",
+    "fit": "gift_jax.train.fit:fit",
     "labels": "gift_jax.labels",
-    "load_teacher": "gift_jax.teachers.loading",
+    "load_teacher": "gift_jax.teachers.loading:load_teacher",
     "losses": "gift_jax.losses",
-    "plot": "gift_jax.report.build",
-    "read_distilled": "gift_jax.distilled",
-    "relabel": "gift_jax.soft_labels.relabel",
-    "run_job": "gift_jax.pipeline.job",
+    "plot": "gift_jax.report.build:plot",
+    "read_distilled": "gift_jax.distilled:read_distilled",
+    "relabel": "gift_jax.soft_labels.relabel:relabel_views",
+    "run_job": "gift_jax.pipeline.job:run_job",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'gift_jax' has no attribute {name!r}")
-    module = importlib.import_module(_HOME[name])
-    # The function that labels a dataset in memory is the library's `relabel`.
-    return getattr(module, {"relabel": "relabel_views"}.get(name, name), module)
+    return pkgutil.resolve_name(_HOME[name])
 
 
 def __dir__() -> list[str]:

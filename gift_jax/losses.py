@@ -342,6 +342,17 @@ def _standard_deviation(logits: jax.Array) -> jax.Array:
     return jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)), 1e-7)
 
 
+def _kl_of_z_scores(
+    student_logits: jax.Array, teacher_logits: jax.Array, temperature: Any
+) -> jax.Array:
+    # Softmax is blind to the mean, which is not subtracted.
+    return _softened_kl(
+        student_logits / _standard_deviation(student_logits),
+        teacher_logits / _standard_deviation(teacher_logits),
+        temperature,
+    )
+
+
 def _of_other_classes(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Log-softmax over all classes but the label's, where it is zero."""
     others = ~jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
@@ -381,12 +392,7 @@ def lskd(
       kd_weight: Weight of the divergence.
       ce_weight: Weight of the cross-entropy with the hard labels.
     """
-    # Softmax is blind to the mean.
-    divergence = _softened_kl(
-        student_logits / _standard_deviation(student_logits),
-        teacher_logits / _standard_deviation(teacher_logits),
-        temperature,
-    )
+    divergence = _kl_of_z_scores(student_logits, teacher_logits, temperature)
     hard = ce(student_logits, teacher_logits, labels)
     return kd_weight * temperature**2 * divergence + ce_weight * hard
 
@@ -415,11 +421,7 @@ def normkd(
       ce_weight: Weight of the cross-entropy with the hard labels.
     """
     spread = _standard_deviation(teacher_logits)
-    divergence = _softened_kl(
-        student_logits / _standard_deviation(student_logits),
-        teacher_logits / spread,
-        scale,
-    )
+    divergence = _kl_of_z_scores(student_logits, teacher_logits, scale)
     hard = ce(student_logits, teacher_logits, labels)
     return kd_weight * (scale * spread[:, 0]) ** 2 * divergence + ce_weight * hard
 

@@ -94,8 +94,7 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
     allocator.keep_freed_memory()
     # What is stored, and compared, is float32, whatever JAX_ENABLE_X64 says.
     jax.config.update("jax_enable_x64", False)
-    # "module:attribute", something of the user's own.
-    if any(re.search(r"\w:[A-Za-z_]", value) for value in _fields(config).values()):
+    if _names_own_code(config):
         xla.leave_reductions_out_of_fusions()
     try:
         return _run_job(config)
@@ -167,6 +166,16 @@ def _settings(config: ConfigDict) -> dict[str, str]:
         "--shard": _SHARD.value,
         **{f"config.{name}": value for name, value in named.items()},
     }
+
+
+def _names_own_code(config: ConfigDict) -> bool:
+    """Whether a field is, or has in it, a "module:attribute" of the user's own."""
+    # Those of the dataset, "tfds:NAME" and "folder:PATH", are no code.
+    return any(
+        re.search(r"\w:[A-Za-z_]", value)
+        for name, value in _fields(config).items()
+        if not name.startswith("dataset.")
+    )
 
 
 def _fields(config: ConfigDict, prefix: str = "") -> dict[str, str]:

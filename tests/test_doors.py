@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from gift_jax.configs import digits
 
+from gift_jax.configs import digits
 from gift_jax.pipeline import job
 from gift_jax.runtime.errors import InputError
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from gift_jax.configs import common
 
 from gift_jax import optimizers
+from gift_jax.configs import common
 from gift_jax.optimizers import OptimizerSpec
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs.optimizer import optimizer_spec

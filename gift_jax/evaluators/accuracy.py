@@ -131,16 +131,14 @@ def evaluate(
     """
     scale = 255 if images.dtype == np.uint8 else 1
 
-    @jax.jit
-    def ranks_of(images: jax.Array, labels: jax.Array) -> jax.Array:
-        inputs = transform.apply(images.astype(jnp.float32) / scale)
-        variables = state.evaluation_variables
-        logits = state.model.apply(variables, inputs, train=False)
-        return ranks(jnp.asarray(logits), labels)
+    network = FlaxTeacher("student", state.model, state.evaluation_variables, transform)
+
+    def ranks_of(part: slice) -> jax.Array:
+        pixels = images[part].astype(np.float32) / scale
+        return ranks(network.logits(pixels), jnp.asarray(labels[part]))
 
     starts = range(0, len(images), batch_size)
-    parts = [slice(start, start + batch_size) for start in starts]
-    found = np.concatenate([ranks_of(images[part], labels[part]) for part in parts])
+    found = np.concatenate([ranks_of(slice(s, s + batch_size)) for s in starts])
     top1, top5 = (100 * float(np.mean(found < k)) for k in (1, 5))
     return Accuracy(top1=top1, top5=top5, count=len(images))
 

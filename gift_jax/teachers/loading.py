@@ -36,10 +36,10 @@ def load_teacher(
     tensors = torch_import.open_checkpoint(checkpoint)
     if model == recognition.AUTO:
         model, options = recognition.recognise(
-            tensors, str(checkpoint), image_size=image_size
+            tensors, tensors.origin, image_size=image_size
         )
     shape = {"num_classes": num_classes, "image_size": image_size}
-    variables = torch_import.import_torch(checkpoint, model=model, **shape, **options)
+    variables = torch_import.import_torch(tensors, model=model, **shape, **options)
     network = models.create_model(model, **shape, **options)
     name = registry.label(model, options, models.model_options(model))
     return FlaxTeacher(name, network, variables, preprocess)

@@ -11,6 +11,7 @@ Batches stay where they are: PyTorch reads the memory of a JAX or NumPy array.
 import dataclasses
 import difflib
 import functools
+import importlib
 import inspect
 import logging
 from typing import Any
@@ -33,8 +34,6 @@ SOURCES = ("torch", "timm", "torchvision")
 _NEAREST = 3
 # The first weights of a network, which papers report.
 _TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
-# Of whose code the version stands in the fingerprint.
-_LIBRARIES = ("torch", "timm", "torchvision")
 
 
 def is_torch(name: str) -> bool:
@@ -102,7 +101,7 @@ class TorchTeacher:
     def fingerprint(self) -> str:
         """16 hexadecimal digits for weights, code of the user's own and statistics."""
         modules = {type(module).__module__ for module in self.network.modules()}
-        own = {m for m in modules if m.partition(".")[0] not in _LIBRARIES}
+        own = {m for m in modules if m.partition(".")[0] not in SOURCES}
         return base.fingerprint(
             {
                 "network": repr(self.network),
@@ -157,8 +156,6 @@ def _import_torch(name: str) -> Any:
 
 
 def _import(package: str, name: str) -> Any:
-    import importlib
-
     try:
         return importlib.import_module(package)
     except (ImportError, RuntimeError) as error:  # the latter: for another PyTorch

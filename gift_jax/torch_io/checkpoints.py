@@ -68,6 +68,7 @@ class Tensors:
                 f"{origin} holds a {kind}, but a checkpoint is a dict of tensors by "
                 "name: torch.save(network.state_dict(), path)."
             )
+        self.origin = origin
         self._tensors: dict[tuple[str, str], Any] = {}
         self._places: dict[str, list[Place]] = {}
         for keys, name, tensor in _walk(checkpoint, (), set()):

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 def import_torch(
-    source: str | Path | Mapping[str, Any],
+    source: str | Path | Mapping[str, Any] | Tensors,
     *,
     model: str,
     num_classes: int,
@@ -41,7 +41,8 @@ def import_torch(
     behind any prefix. The channels of the images follow from the first convolution.
 
     Args:
-        source: Path of a checkpoint, or a state dict of NumPy arrays or tensors.
+        source: Path of a checkpoint, a state dict of NumPy arrays or tensors, or what
+            `open_checkpoint` has read.
         model: Name of the model, as in `create_model`; "auto" recognises it, with its
             options, from the tensors.
         num_classes: Classes that the checkpoint's classifier has.
@@ -58,8 +59,8 @@ def import_torch(
             fit the model: other classes, missing, unused or of other shapes; or "auto"
             knows no model that they fit.
     """
-    origin = "The given dict" if isinstance(source, Mapping) else str(source)
     tensors = open_checkpoint(source)
+    origin = tensors.origin
     if model == recognition.AUTO:
         model, options = recognition.recognise(tensors, origin, image_size=image_size)
     module = create_model(
@@ -85,16 +86,18 @@ def import_torch(
     return {"batch_stats": {}, **unflatten_dict(flat)}
 
 
-def open_checkpoint(source: str | Path | Mapping[str, Any]) -> Tensors:
+def open_checkpoint(source: str | Path | Mapping[str, Any] | Tensors) -> Tensors:
     """The tensors of a checkpoint, wherever in it.
 
     Args:
-        source: Path of a checkpoint, or a dict.
+        source: Path of a checkpoint, or a dict; what is open already stays as it is.
 
     Raises:
         FileNotFoundError: There is no such file.
         InputError: It holds no tensors.
     """
+    if isinstance(source, Tensors):
+        return source
     if isinstance(source, Mapping):
         return Tensors(source, "The given dict")
     return Tensors(torch_files.load_torch(source), str(source))

@@ -6,8 +6,8 @@ import random
 import shutil
 
 import pytest
-from gift_jax.configs import digits
 
+from gift_jax.configs import digits
 from gift_jax.pipeline import job, results
 from gift_jax.runtime.errors import UserError
 

@@ -12,11 +12,11 @@ import zlib
 import jax
 import numpy as np
 import pytest
-from gift_jax.configs import common
 from PIL import Image
 from sklearn import datasets
 
 from gift_jax import distill, losses, models, registry, torch_io
+from gift_jax.configs import common
 from gift_jax.distill import rded
 from gift_jax.models import variables
 from gift_jax.pipeline import job, labelling, results, stages, students

@@ -6,9 +6,9 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from gift_jax.configs import digits
 
 from gift_jax import models, torch_io
+from gift_jax.configs import digits
 from gift_jax.distilled.dataset import load_distilled
 from gift_jax.evaluators import AccuracyEvaluator
 from gift_jax.models import variables

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gift_jax.configs import digits
 
 from gift_jax import augment, losses, models, optimizers, specs
+from gift_jax.configs import digits
 from gift_jax.data import preprocess
 from gift_jax.distilled.dataset import DistilledDataset, Metadata
 from gift_jax.pipeline import labelling, stages

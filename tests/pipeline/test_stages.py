@@ -7,9 +7,9 @@ from typing import ClassVar
 import jax
 import numpy as np
 import pytest
-from gift_jax.configs import common
 
 from gift_jax import distill, models, specs
+from gift_jax.configs import common
 from gift_jax.data import real
 from gift_jax.distilled import DistilledDataset, Metadata
 from gift_jax.pipeline import stages

@@ -9,9 +9,9 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
-from gift_jax.configs import cifar10
 
 from gift_jax import specs
+from gift_jax.configs import cifar10
 from gift_jax.plan import cost_model
 from gift_jax.plan.stages import Workload
 from tests.plan.planned import student_training, work

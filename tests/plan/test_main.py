@@ -7,8 +7,8 @@ import sys
 
 import jax
 import pytest
-from gift_jax.configs import common
 
+from gift_jax.configs import common
 from gift_jax.plan import __main__ as plan
 from tests.plan.planned import work
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from gift_jax.configs import cifar10, common, digits, imagenet1k, imagenet1k_resnet18
 
+from gift_jax.configs import cifar10, common, digits, imagenet1k, imagenet1k_resnet18
 from gift_jax.evaluators.accuracy import RESIDENT_BYTES
 from tests.plan.planned import stages, student_training, work
 

@@ -1,8 +1,8 @@
 """The distilled dataset of a config."""
 
 import pytest
-from gift_jax.configs import digits
 
+from gift_jax.configs import digits
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import DistilledSpec
 

@@ -1,8 +1,8 @@
 """Jobs of a config: variants, teachers, distilled datasets; what names them apart."""
 
 import pytest
-from gift_jax.configs import digits
 
+from gift_jax.configs import digits
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import expand
 

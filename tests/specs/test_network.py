@@ -1,8 +1,8 @@
 """Networks of a config, and what they are called."""
 
 import pytest
-from gift_jax.configs import digits
 
+from gift_jax.configs import digits
 from gift_jax.data import info
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs.network import NetworkSpec

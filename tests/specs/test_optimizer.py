@@ -1,8 +1,8 @@
 """Optimizers of a config: whose options are whose."""
 
 import pytest
-from gift_jax.configs import digits
 
+from gift_jax.configs import digits
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs.optimizer import check_used, optimizer_spec
 

@@ -1,8 +1,8 @@
 """Options in one string."""
 
 import pytest
-from gift_jax.configs import common
 
+from gift_jax.configs import common
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import options
 

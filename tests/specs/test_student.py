@@ -1,8 +1,8 @@
 """Which students a config asks for, and what they are called."""
 
 import pytest
-from gift_jax.configs import digits
 
+from gift_jax.configs import digits
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import student as student_lib
 

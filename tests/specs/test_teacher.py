@@ -2,9 +2,9 @@
 
 import jax
 import pytest
-from gift_jax.configs import digits
 
 from gift_jax import models, torch_io
+from gift_jax.configs import digits
 from gift_jax.data import info
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import TeacherSpec

@@ -3,8 +3,8 @@
 import math
 
 import pytest
-from gift_jax.configs import digits
 
+from gift_jax.configs import digits
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import RelabelSpec, TrainSpec, TuningSpec, base
 

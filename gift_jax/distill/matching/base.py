@@ -172,7 +172,7 @@ def class_members(data: RealDataset, ipc: int) -> list[np.ndarray]:
 
 def draw_network(model: nn.Module, key: jax.Array, info: DatasetInfo) -> Variables:
     """Weights at random, as PyTorch draws them; can be traced."""
-    shape = (1, info.image_size, info.image_size, info.channels)
+    shape = (1, *info.image_shape)
     key = jax.random.fold_in(key, _NETWORK)
     return dict(model.init(key, jnp.zeros(shape), train=False))
 

@@ -11,18 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from gift_jax import registry
-from gift_jax.data.info import DatasetInfo
-from gift_jax.data.preprocess import Normalization
-from gift_jax.distill.base import chosen as chosen_constants
-from gift_jax.distill.recovery import base, loop, sre2l
+from gift_jax.distill.recovery import sre2l
 from gift_jax.runtime.errors import InputError
-from gift_jax.teachers import FlaxTeacher
 
 CURRICULA = ("cosine", "linear", "step")
 
-# By the largest image: `recover_cda_tiny.py` and `recover_cda_in1k.py` with the options
-# of the README. There is no script for CIFAR: crops and rolls are those for
-# Tiny-ImageNet, iterations, learning rate and weight those of SRe2L on CIFAR.
+# `recover_cda_tiny.py` and `recover_cda_in1k.py` with the options of the README. There
+# is no script for CIFAR: crops and rolls are those for Tiny-ImageNet, iterations,
+# learning rate and weight those of SRe2L on CIFAR.
 _CONSTANTS = (
     (32, sre2l.Constants(1000, 0.25, 0.01, (0, 4), True)),
     (64, sre2l.Constants(4000, 0.4, 0.05, (0, 4), True)),
@@ -32,11 +28,11 @@ _CONSTANTS = (
 
 def constants(image_size: int) -> sre2l.Constants:
     """Those for datasets of this image size."""
-    return next(of for largest, of in _CONSTANTS if image_size <= largest)
+    return sre2l.constants(image_size, _CONSTANTS)
 
 
 @dataclasses.dataclass(frozen=True)
-class Cda(base.Recovery):
+class Cda(sre2l.Sre2l):
     """SRe2L with a curriculum over the least area of crops.
 
     Attributes:
@@ -54,10 +50,6 @@ class Cda(base.Recovery):
       InputError: an unknown curriculum, or a milestone beyond 1.
     """
 
-    iterations: int = 0
-    learning_rate: float = 0.0
-    bn_weight: float = 0.0
-    batch_size: int = 100
     curriculum: str = "cosine"
     milestone: float = 1.0
 
@@ -72,24 +64,13 @@ class Cda(base.Recovery):
                 "iterations, at most 1"
             )
 
-    def method(
-        self, teacher: FlaxTeacher, normalization: Normalization, info: DatasetInfo
-    ) -> loop.Method:
-        """As SRe2L's, with crops of the curriculum."""
-        chosen = chosen_constants(self, constants(info.image_size))
+    def constants(self, image_size: int) -> sre2l.Constants:
+        """Those of CDA."""
+        return constants(image_size)
 
-        def least(iteration: jax.Array) -> jax.Array:
-            last = self.milestone * chosen.iterations
-            return min_area(iteration, last, self.curriculum)
-
-        return loop.Method(
-            [sre2l.objective(teacher, chosen, least)],
-            [teacher.variables],
-            normalization,
-            chosen.iterations,
-            chosen.learning_rate,
-            self.batch_size,
-        )
+    def min_area(self, iteration: jax.Array, iterations: int) -> jax.Array:
+        """As the curriculum says."""
+        return min_area(iteration, self.milestone * iterations, self.curriculum)
 
 
 def min_area(iteration: jax.Array, last: float, curriculum: str) -> jax.Array:

@@ -121,7 +121,7 @@ def recover(
     """
     batches = make_batches(info.num_classes, ipc, method)
     labels = np.repeat(np.arange(info.num_classes, dtype=np.int32), ipc)
-    shape = (info.image_size, info.image_size, info.channels)
+    shape = info.image_shape
     pixels = np.zeros((len(labels), *shape), np.uint8)
     finished: list[int] = []
 

@@ -10,7 +10,8 @@ in the official code on CIFAR-100, and not 10.
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -46,7 +47,7 @@ class Constants(NamedTuple):
     multi_crop: bool
 
 
-# By the largest image: the official scripts for CIFAR, Tiny-ImageNet and ImageNet-1k.
+# The official scripts for CIFAR, Tiny-ImageNet and ImageNet-1k.
 _CONSTANTS = (
     (32, Constants(1000, 0.25, 0.01, (0, 4), False)),
     (64, Constants(4000, 0.1, 1.0, (-4, 4), True)),
@@ -54,9 +55,11 @@ _CONSTANTS = (
 )
 
 
-def constants(image_size: int) -> Constants:
-    """The official ones for datasets of this image size."""
-    return next(of for largest, of in _CONSTANTS if image_size <= largest)
+def constants(
+    image_size: int, table: Sequence[tuple[int, Constants]] = _CONSTANTS
+) -> Constants:
+    """Those for datasets of this image size, of a table by the largest image."""
+    return next(of for largest, of in table if image_size <= largest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,15 +84,25 @@ class Sre2l(base.Recovery):
         self, teacher: FlaxTeacher, normalization: Normalization, info: DatasetInfo
     ) -> loop.Method:
         """As `constants` and the options say."""
-        chosen = chosen_constants(self, constants(info.image_size))
+        chosen = chosen_constants(self, self.constants(info.image_size))
+        least = functools.partial(self.min_area, iterations=chosen.iterations)
         return loop.Method(
-            [objective(teacher, chosen)],
+            [objective(teacher, chosen, least)],
             [teacher.variables],
             normalization,
             chosen.iterations,
             chosen.learning_rate,
             self.batch_size,
         )
+
+    def constants(self, image_size: int) -> Constants:
+        """The official ones of the method."""
+        return constants(image_size)
+
+    def min_area(self, iteration: jax.Array, iterations: int) -> jax.Array | float:
+        """The least area of crops in an iteration of so many."""
+        del iteration, iterations
+        return MIN_AREA
 
 
 def objective(

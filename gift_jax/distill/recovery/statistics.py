@@ -108,7 +108,7 @@ def batch_norm_loss(
 
 def check_network(model: nn.Module, method: str, info: DatasetInfo) -> None:
     """Raises TeacherError for a network without batch norm."""
-    shape = (info.image_size, info.image_size, info.channels)
+    shape = info.image_shape
 
     def layers(variables: Variables, images: jax.Array) -> list[BatchNormInput]:
         def apply() -> Any:

@@ -61,7 +61,7 @@ def test_first_views_are_whole_and_later_ones_are_not(monkeypatch):
     )
     images, labels = np.zeros((2, 8, 8, 3), np.float32), np.zeros(2, np.int32)
     for iteration in (0, 4, 5, 9):
-        task = cda.loop.Task(jax.random.key(0), jnp.int32(iteration), labels)
+        task = cda.sre2l.loop.Task(jax.random.key(0), jnp.int32(iteration), labels)
         method.objectives[0](method.variables[0], images, (), task)
     np.testing.assert_allclose(seen[0], 1)
     assert 0.08 < seen[1] < 1
