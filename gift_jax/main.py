@@ -90,11 +90,12 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
     import jax
 
     from gift_jax.runtime import allocator, errors, hosts, preemption, xla
+    from gift_jax.specs import options
 
     allocator.keep_freed_memory()
     # What is stored, and compared, is float32, whatever JAX_ENABLE_X64 says.
     jax.config.update("jax_enable_x64", False)
-    if _names_own_code(config):
+    if options.names_own_code(config):
         xla.leave_reductions_out_of_fusions()
     try:
         return _run_job(config)
@@ -153,11 +154,12 @@ def _settings(config: ConfigDict) -> dict[str, str]:
 
     import gift_jax
     from gift_jax.runtime import checksums
+    from gift_jax.specs import options
 
     code = checksums.digests(pathlib.Path(gift_jax.__file__).parent)
     python = {name: d for name, d in code.items() if name.endswith(".py")}
     versions = {"gift_jax": gift_jax.__version__, "jax": jax.__version__}
-    named = _fields(config)
+    named = options.flattened(config)
     # Copies of the real images may lie elsewhere on every host.
     named.pop("dataset.data_dir", None)
     return {
@@ -166,27 +168,6 @@ def _settings(config: ConfigDict) -> dict[str, str]:
         "--shard": _SHARD.value,
         **{f"config.{name}": value for name, value in named.items()},
     }
-
-
-def _names_own_code(config: ConfigDict) -> bool:
-    """Whether a field is, or has in it, a "module:attribute" of the user's own."""
-    # Those of the dataset, "tfds:NAME" and "folder:PATH", are no code.
-    return any(
-        re.search(r"\w:[A-Za-z_]", value)
-        for name, value in _fields(config).items()
-        if not name.startswith("dataset.")
-    )
-
-
-def _fields(config: ConfigDict, prefix: str = "") -> dict[str, str]:
-    """All fields of a config as section.name, and their values as they are shown."""
-    found: dict[str, str] = {}
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            found |= _fields(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = str(value)
-    return found
 
 
 def _set_up_logging() -> None:

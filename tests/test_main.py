@@ -10,9 +10,6 @@ import jax
 import orbax.checkpoint as ocp
 import pytest
 
-from gift_jax import main
-from gift_jax.configs import common
-
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -143,19 +140,3 @@ def test_main_job_imports_neither_tensorflow_nor_pytorch_nor_clu():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "expected"),
-    [
-        ("loss.name", "kl+my_losses:margin", True),
-        ("variants", ("ipc=1", "loss=my_losses:margin"), True),
-        ("teacher.name", "torch:my_models:Net", True),
-        ("dataset.name", "folder:images", False),
-        ("relabel.store", "gs://bucket/path", False),
-    ],
-)
-def test_code_of_the_user_s_own_is_told_from_places(field, value, expected):
-    config = common.get_config()
-    config.update_from_flattened_dict({field: value})
-    assert main._names_own_code(config) is expected

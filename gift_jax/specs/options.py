@@ -1,6 +1,7 @@
 """Options of a config in one string, such as "ipc=1,loss.gift.gamma=0.2"."""
 
 import ast
+import re
 from typing import Any
 
 import ml_collections
@@ -86,3 +87,24 @@ def parse_value(text: str, kind: type, name: str) -> Any:
     if is_other and kind is not type(None):
         raise InputError(f"option {name}={text} must be of type {kind.__name__}")
     return value
+
+
+def flattened(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, str]:
+    """All fields of a config as section.name, and their values as they are shown."""
+    found: dict[str, str] = {}
+    for name, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            found |= flattened(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = str(value)
+    return found
+
+
+def names_own_code(config: ml_collections.ConfigDict) -> bool:
+    """Whether a field is, or has in it, a "module:attribute" of the user's own."""
+    # Those of the dataset, "tfds:NAME" and "folder:PATH", are no code.
+    return any(
+        re.search(r"\w:[A-Za-z_]", value)
+        for name, value in flattened(config).items()
+        if not name.startswith("dataset.")
+    )

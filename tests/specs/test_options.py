@@ -42,3 +42,19 @@ def test_parsed_options_have_whole_names():
 def test_mistakes(text, message):
     with pytest.raises(InputError, match=message):
         options.with_options(common.get_config(), text)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("loss.name", "kl+my_losses:margin", True),
+        ("variants", ("ipc=1", "loss=my_losses:margin"), True),
+        ("teacher.name", "torch:my_models:Net", True),
+        ("dataset.name", "folder:images", False),
+        ("relabel.store", "gs://bucket/path", False),
+    ],
+)
+def test_code_of_the_user_s_own_is_told_from_places(field, value, expected):
+    config = common.get_config()
+    config.update_from_flattened_dict({field: value})
+    assert options.names_own_code(config) is expected
