@@ -12,7 +12,7 @@ PACKAGE = ROOT / "gift_jax"
 FLOORS = (
     ("runtime",),
     ("registry", "labels"),
-    ("losses", "streams", "optimizers"),
+    ("losses", "streams", "optimizers", "diagnostics"),
     ("data",),
     ("augment", "models"),
     ("torch_io",),

@@ -1,0 +1,1 @@
+"""What logits say besides their accuracy: pure functions of arrays."""
