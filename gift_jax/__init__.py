@@ -10,6 +10,7 @@ The names below are the library; each is imported when it is first used.
     evaluate          accuracies of a network on arrays
     run_job           what the command does with a config and a work directory
     plot              the accuracies in work directories, as a figure
+    show_report       their whole report, inside a notebook
 """
 
 import pkgutil
@@ -27,6 +28,7 @@ _HOME = {
     "read_distilled": "gift_jax.distilled:read_distilled",
     "relabel": "gift_jax.soft_labels.relabel:relabel_views",
     "run_job": "gift_jax.pipeline.job:run_job",
+    "show_report": "gift_jax.report.notebook:show_report",
 }
 
 

@@ -109,4 +109,4 @@ def test_the_library_is_found_by_name_and_costs_nothing_to_import():
         check=True,
     )
     # All but the modules `labels` and `losses` are functions.
-    assert done.stdout.count("True") == 7
+    assert done.stdout.count("True") == 8

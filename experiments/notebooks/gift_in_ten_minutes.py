@@ -9,6 +9,8 @@
 # %% [markdown]
 # # GIFT in ten minutes
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/)
+#
 # Students are trained on a few images per class against a teacher's soft labels. Which
 # loss they are trained with decides the outcome, most of all when the optimizer changes
 # (Shang, Sun and Lin, ICLR 2025, [arXiv 2405.14736](https://arxiv.org/abs/2405.14736)).
@@ -18,9 +20,9 @@
 # losses under two optimizers. On two CPU cores it takes a few minutes; a GPU or TPU
 # runtime is used if there is one.
 #
-
 # The notebook needs gift_jax installed: in a clone of the repository, or on Colab after
-# uploading it, `pip install .`.
+# uploading it, `pip install .`. Colab has Python 3.13 and JAX 0.7.2
+# ([August 2026](https://github.com/googlecolab/backend-info)), which are enough.
 
 # %%
 import pathlib
@@ -41,7 +43,7 @@ from gift_jax.teachers import FlaxTeacher
 from gift_jax.train.step import new_student
 from gift_jax.train.teacher import TrainingSpec, train_teacher
 
-EPOCHS, TEACHER_EPOCHS = 200, 30
+EPOCHS, TEACHER_EPOCHS, NETWORK = 200, 30, "conv3"
 print(f"JAX {jax.__version__} on {jax.devices()}")
 
 # %% [markdown]
@@ -53,7 +55,7 @@ print(f"JAX {jax.__version__} on {jax.devices()}")
 digits = load_dataset("digits")
 normalization = digits.info.normalization
 teacher_network = models.create_model(
-    "conv3", num_classes=10, image_size=8, width=32, axis_name="batch"
+    NETWORK, num_classes=10, image_size=8, width=32, axis_name="batch"
 )
 training = TrainingSpec(
     optimizer=OptimizerSpec("sgd", learning_rate=0.1, schedule="cosine"),
@@ -70,7 +72,7 @@ with tempfile.TemporaryDirectory() as checkpoints:
         normalization,
         checkpoints_directory=pathlib.Path(checkpoints),
     )
-teacher = FlaxTeacher("conv3", teacher_network, variables, normalization)
+teacher = FlaxTeacher(NETWORK, teacher_network, variables, normalization)
 
 # %% [markdown]
 # ## Ten images per class
@@ -136,7 +138,7 @@ LOSSES = {
 OPTIMIZERS = {"SGD": OptimizerSpec("sgd"), "AdamW": OptimizerSpec("adamw")}
 data, to_inputs = train_data(distilled, seed=0)
 student_network = models.create_model(
-    "conv3", num_classes=10, image_size=8, width=32, axis_name="batch"
+    NETWORK, num_classes=10, image_size=8, width=32, axis_name="batch"
 )
 test = digits.test
 test_images, test_labels = test.images(np.arange(len(test))), test.labels

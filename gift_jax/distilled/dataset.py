@@ -58,7 +58,7 @@ class Metadata:
             raise InputError(f"parts is {self.parts}, expected at least 1")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class DistilledDataset:
     """A distilled dataset, checked when it is made.
 
@@ -125,6 +125,15 @@ class DistilledDataset:
         parts = [getattr(self.preprocess, field.name) for field in fields]
         parts = [part for part in parts if part is not None]
         return fingerprint.of(self.images, self.labels, self.soft_labels, *parts)
+
+    def __repr__(self) -> str:
+        about, soft = self.metadata, self.soft_labels is not None
+        return (
+            f"DistilledDataset({about.method} of {about.dataset}: {len(self)} images "
+            f"of shape {self.images.shape[1:]}, {about.num_classes} classes, "
+            f"IPC {self.ipc}{', whitened' * self.is_whitened}"
+            f"{', with soft labels' * soft})"
+        )
 
     def _repr_png_(self) -> bytes:
         """The images as a notebook shows them: a row per class."""

@@ -36,18 +36,33 @@ def write_report(
       workdirs: Where results.jsonl lie, and what they are about.
       out: Directory of the report; created if absent. Files of an earlier report
         there are replaced or deleted, others are left alone.
-      baseline: Label of the loss to compare with; by default kl, where it was run.
+      baseline: As of `make_report`.
 
     Returns:
       The files.
 
     Raises:
       FileNotFoundError: there is no results file.
-      InputError: it cannot be read, the baseline is not in it, or the directory of
-        the report is a link.
+      InputError: as `make_report`, or the directory of the report is a link.
     """
     if out.is_symlink():
         raise InputError(f"{out} is a link: give --out={out.resolve()} to write there")
+    return _write(out, _files(make_report(workdirs, baseline)))
+
+
+def make_report(
+    workdirs: Sequence[pathlib.Path], baseline: str | None = None
+) -> page.Report:
+    """The report of work directories, with nothing written.
+
+    Args:
+      workdirs: Where results.jsonl lie, and what they are about.
+      baseline: Label of the loss to compare with; by default kl, where it was run.
+
+    Raises:
+      FileNotFoundError: there is no results file.
+      InputError: it cannot be read, or the baseline is not in it.
+    """
     rows, choices, unreadable = reading.read_results(workdirs)
     grouped = groups.group_rows(rows)
     labels = list(dict.fromkeys(group.loss for group in grouped))
@@ -67,7 +82,7 @@ def write_report(
         tables.t_squared_table(grouped, choices),
         tables.gradient_table(compared, losses, curves),
     ]
-    report = page.Report(
+    return page.Report(
         heading=f"Results of {', '.join(workdir.name for workdir in workdirs)}",
         groups=compared,
         choices=choices,
@@ -75,7 +90,6 @@ def write_report(
         tables=[table for table in all_tables if table is not None],
         figures=list(figures.make_figures(compared, losses, choices, curves, images)),
     )
-    return _write(out, _files(report))
 
 
 def plot(*workdirs: str | pathlib.Path) -> Figure:

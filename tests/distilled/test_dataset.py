@@ -10,6 +10,7 @@ import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from PIL import Image
 
 from gift_jax.data import info
 from gift_jax.distilled import dataset as dataset_lib
@@ -61,6 +62,19 @@ def test_dtypes_and_counts():
     assert dataset.labels.dtype == np.int32
     assert (len(dataset), dataset.ipc) == (20, 2)
     assert make(labels=np.repeat([0, 1], [3, 17])).ipc == 17
+
+
+def test_what_a_notebook_shows():
+    dataset = make()
+    assert repr(dataset) == (
+        "DistilledDataset(random of cifar10: 20 images of shape (4, 4, 3), "
+        "10 classes, IPC 2, with soft labels)"
+    )
+    shown = np.asarray(Image.open(io.BytesIO(dataset._repr_png_())))
+    # A row a class; 8 times enlarged, with lines of two pixels between.
+    assert shown.shape == (10 * 34 + 2, 2 * 34 + 2, 3)
+    first = np.rint(dataset.images[0] * 255)
+    np.testing.assert_array_equal(shown[2:34:8, 2:34:8], first)
 
 
 def test_inputs_and_pixels():

@@ -1,6 +1,8 @@
 """The notebooks run from top to bottom, at small size."""
 
+import os
 import pathlib
+import re
 
 import pytest
 
@@ -9,7 +11,14 @@ nbclient = pytest.importorskip("nbclient")
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "experiments" / "notebooks"
-SIZES = "EPOCHS, TEACHER_EPOCHS = 200, 30"
+# The line of each that sets its size, for a run of seconds.
+SMALL = {
+    "gift_in_ten_minutes": "EPOCHS, TEACHER_EPOCHS, NETWORK = 2, 2, 'conv1'",
+    "bring_your_own": "EPOCHS, NETWORK, SEEDS = 2, 'conv1', (0,)",
+    "make_a_distilled_set": (
+        "EPOCHS, TEACHER_EPOCHS, ITERATIONS, NETWORK = 2, 2, 3, 'conv1'"
+    ),
+}
 
 
 @pytest.mark.parametrize("script", sorted(NOTEBOOKS.glob("*.py")), ids=lambda p: p.stem)
@@ -19,21 +28,57 @@ def test_the_notebook_is_its_script(script):
     )
     assert [c.source for c in ours] == [c.source for c in theirs]
     assert not any(cell.get("outputs") for cell in theirs)
+    assert script.stem in SMALL
 
 
-def test_gift_in_ten_minutes(tmp_path, monkeypatch):
+@pytest.fixture
+def executed(request, tmp_path, monkeypatch):
+    """What a notebook prints, and its pictures, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=1")
-    notebook = jupytext.read(NOTEBOOKS / "gift_in_ten_minutes.py")
-    (cell,) = (c for c in notebook.cells if SIZES in c.source)
-    cell.source = cell.source.replace("200, 30", "2, 2")
-    client = nbclient.NotebookClient(
-        notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}
-    )
-    client.execute()
+    one_device = re.sub(r"count=\d+", "count=1", os.environ["XLA_FLAGS"])
+    monkeypatch.setenv("XLA_FLAGS", one_device)
+    notebook = jupytext.read(NOTEBOOKS / f"{request.param}.py")
+    small = SMALL[request.param]
+    size = re.compile(f"^{small.partition('=')[0]}= .*$", re.M)
+    (cell,) = (c for c in notebook.cells if size.search(c.source))
+    cell.source = size.sub(small, cell.source)
+    nbclient.NotebookClient(notebook, timeout=600).execute()
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", ())]
-    pictures = [out for out in outputs if "image/png" in out.get("data", ())]
-    assert len(pictures) == 3  # the images, a label, the bars
-    said = "".join(out.get("text", "") for out in outputs)
+    said = "".join(out["text"] for out in outputs if out.get("name") == "stdout")
+    shown = [out["data"] for out in outputs if "data" in out]
+    return said, shown
+
+
+def pictures(shown):
+    return sum("image/png" in data for data in shown)
+
+
+@pytest.mark.parametrize("executed", ["gift_in_ten_minutes"], indirect=True)
+def test_gift_in_ten_minutes(executed, tmp_path):
+    said, shown = executed
+    assert pictures(shown) == 3  # the images, a label, the bars
     assert said.count("top-1") == 2 * 3
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("executed", ["bring_your_own"], indirect=True)
+def test_bring_your_own(executed, tmp_path):
+    said, shown = executed
+    assert pictures(shown) == 2  # the images, the curves
+    assert said.count("top-1") == 1 + 2 * 3 + 1
+    assert "all weights are equal: True" in said
+    assert "goes on after epoch 0" in said
+    assert "<iframe" in shown[-1]["text/html"]
+    assert "my_own:huber" in shown[-1]["text/markdown"]
+    assert {p.name for p in tmp_path.iterdir()} >= {"bring_your_own", "my_own.py"}
+
+
+@pytest.mark.parametrize("executed", ["make_a_distilled_set"], indirect=True)
+def test_make_a_distilled_set(executed, tmp_path):
+    said, shown = executed
+    # RDED's images, SRe2L's as they came to be, noise becoming images, the bars.
+    assert pictures(shown) == 4
+    assert said.count("iterations:") == 4
+    assert said.count("top-1") == 1 + 3
     assert not list(tmp_path.iterdir())
