@@ -144,6 +144,9 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     # Students of one shape (seeds, learning rates) that train at once, vmapped. 0: up
     # to 8 on accelerators, one on CPUs, where it is slower.
     config.train.students_at_once = 0
+    # Processes that train the students of a grid on CPUs, with a share of the cores
+    # each; 0: one a core, where more than a minute of training is left for them.
+    config.train.processes = 0
 
     # Besides the default learning rate, one chosen for every setup on images that are
     # held out of the train split, for teacher and distillation as well. These factors

@@ -80,7 +80,9 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
     del argv
     # Closed by whoever started this, as by `2>&-`.
     sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
-    _set_up_logging()
+    from gift_jax.runtime import logs
+
+    logs.show()
     config = _CONFIG.value
     if change is not None:
         change(config)
@@ -128,11 +130,11 @@ _GO_ON = (
 
 
 def _run_job(config: ConfigDict) -> int:
-    from gift_jax.pipeline import job, results
+    from gift_jax.pipeline import grid, job, results
     from gift_jax.runtime import hosts, preemption
 
     directory = pathlib.Path(str(_WORKDIR.value)).expanduser().resolve()
-    shard = job.Shard.parse(_SHARD.value)
+    shard = grid.Shard.parse(_SHARD.value)
     places = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if _DISTRIBUTED.value or any(place is not None for place in places):
         hosts.initialize(*places, timeout_seconds=_INITIALIZATION_TIMEOUT.value)
@@ -168,21 +170,6 @@ def _settings(config: ConfigDict) -> dict[str, str]:
         "--shard": _SHARD.value,
         **{f"config.{name}": value for name, value in named.items()},
     }
-
-
-def _set_up_logging() -> None:
-    """Shows what the stages say, but what Orbax says only with --verbosity=1.
-
-    Orbax logs the tracebacks of errors that it raises as well.
-    """
-    if not absl_logging.level_debug():
-        absl_logging.set_verbosity(absl_logging.FATAL)
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    ours = logging.getLogger("gift_jax")
-    ours.addHandler(handler)
-    ours.setLevel(logging.INFO)
-    ours.propagate = False
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

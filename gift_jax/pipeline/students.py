@@ -29,6 +29,10 @@ _DIRECTORIES = {"test": "runs", "validation": "tuning"}
 _CHECKPOINTS = "checkpoints"
 
 
+class UnfinishedError(Exception):
+    """A student is not trained to its end yet."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
     """One student of a job, and its place in the work directory.
@@ -179,6 +183,7 @@ def run_students(
     students: Sequence[StudentSpec],
     *,
     split: str = "test",
+    train: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """Trains students, goes on where they were, or finds them finished.
 
@@ -188,16 +193,23 @@ def run_students(
       students: They differ in seed and learning rate only, so that several can train
         at once.
       split: The split to measure them on, "test" or "validation".
+      train: Whether to train those that are not finished.
 
     Yields:
       Their rows for the results file, each as soon as it is there.
+
+    Raises:
+      UnfinishedError: one is not finished, and was not to be trained.
     """
     batch_size, devices = _batching(job, len(labelled.data.labels))
     runs = [Run(job, labelled, s, split, batch_size, devices) for s in students]
     at_once = job.spec.train.at_once_on(devices[0].platform)
     for start in range(0, len(runs), at_once):
         some = runs[start : start + at_once]
-        _train_together([run for run in some if not run.product.is_finished()])
+        unfinished = [run for run in some if not run.product.is_finished()]
+        if unfinished and not train:
+            raise UnfinishedError(unfinished[0].name)
+        _train_together(unfinished)
         for run in some:
             yield run.product.record()
 

@@ -6,16 +6,13 @@ held-out images after the last epoch.
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from gift_jax.pipeline.labelling import LabelledDataset
 from gift_jax.pipeline.results import TUNING_SETTINGS
-from gift_jax.pipeline.stages import Job
-from gift_jax.pipeline.students import run_students
-from gift_jax.specs import StudentSpec
+from gift_jax.specs import StudentSpec, TuningSpec
 
 _log = logging.getLogger(__name__)
 
@@ -25,40 +22,40 @@ _MOST_BEYOND = 8
 
 # Mean top-1 by learning rate; None where a run diverged.
 Tried = Mapping[float, float | None]
+Run = Callable[..., Iterator[dict[str, Any]]]
 
 
 def tune(
-    job: Job,
-    labelled: LabelledDataset,
+    run: Run,
     student: StudentSpec,
+    spec: TuningSpec,
     *,
     on_trained: Callable[[], None],
 ) -> dict[str, Any]:
     """Chooses the learning rate of a setup.
 
     Args:
-      job: Its `tuning` says which factors of the default are tried, and with
-        which seeds.
-      labelled: What to train on.
+      run: Trains students and measures them on a split: `run_students` of a job.
       student: With the default learning rate; its seed does not matter.
+      spec: Which factors of the default are tried, and with which seeds.
       on_trained: Called after every training.
 
     Returns:
       The row for the tuning file. `learning_rate` is None where all diverged.
     """
-    factors, seeds = sorted(job.spec.tuning.factors), job.spec.tuning.seeds
+    factors, seeds = sorted(spec.factors), spec.seeds
     default = student.optimizer.learning_rate
     assert default is not None
     tried: dict[float, float | None] = {}
     rows: list[dict[str, Any]] = []
     rates = [_rounded(default * factor) for factor in factors]
     while rates:
-        specs = [
+        students = [
             student.with_learning_rate(rate).with_seed(seed)
             for rate in rates
             for seed in seeds
         ]
-        for row in run_students(job, labelled, specs, split="validation"):
+        for row in run(students, split="validation"):
             rows.append(row)
             on_trained()
         for rate in rates:
@@ -76,7 +73,7 @@ def tune(
         **{name: rows[0][name] for name in TUNING_SETTINGS if name in rows[0]},
         "default_learning_rate": default,
         "learning_rate": chosen,
-        "validation_images": job.spec.tuning.validation_images,
+        "validation_images": spec.validation_images,
         "seeds": list(seeds),
         "tried": [
             {"learning_rate": rate, "top1": top1}

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import time
 from types import TracebackType
@@ -16,6 +17,8 @@ from gift_jax.runtime import atomic, hosts
 METRICS_FILE = "metrics.jsonl"
 # Between writes of TensorBoard events to the disk.
 _FLUSH_SECONDS = 10.0
+# tqdm's own variable, which does not reach a bar that is told whether to show.
+_ARE_HIDDEN = "TQDM_DISABLE"
 
 
 class ProgressBar:
@@ -38,7 +41,7 @@ class ProgressBar:
             unit=unit,
             dynamic_ncols=True,
             mininterval=0.5,
-            disable=not hosts.is_primary(),
+            disable=not hosts.is_primary() or _ARE_HIDDEN in os.environ,
         )
 
     def __enter__(self) -> "ProgressBar":

@@ -28,7 +28,7 @@ _NAMED = re.compile(
     r"(student|loss|optimizer|tuning)\..*|teacher\.(name|width|norm|dtype)"
     r"|distilled\.(name|ipc)|relabel\.(views|format|source|batch_size|store)"
     r"|train\.(epochs|batch_size|seeds|init_from|checkpoint_every|keep_checkpoints"
-    r"|eval_batch_size|students_at_once)|dataset\.workers"
+    r"|eval_batch_size|students_at_once|processes)|dataset\.workers"
 )
 # What a product depends on, besides the products before it.
 _SECTIONS = {

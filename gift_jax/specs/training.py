@@ -68,6 +68,7 @@ class TrainSpec:
       init_from: Directory of a run whose weights to start from.
       eval_batch_size: Images in a step of an evaluation.
       students_at_once: Students under vmap; 0: 8 on accelerators, one on CPUs.
+      processes: That train a grid on CPUs; 0: one a core, where it has enough students.
       evaluators: What is measured, see `evaluators.EVALUATORS`.
     """
 
@@ -79,13 +80,14 @@ class TrainSpec:
     init_from: str
     eval_batch_size: int
     students_at_once: int
+    processes: int
     evaluators: tuple[str, ...]
 
     def __post_init__(self) -> None:
         """Raises InputError for what cannot be."""
         base.check_least("train", self, epochs=1, keep_checkpoints=1, eval_batch_size=1)
         base.check_least("train", self, batch_size=0, eval_every=0, checkpoint_every=0)
-        base.check_least("train", self, students_at_once=0)
+        base.check_least("train", self, students_at_once=0, processes=0)
         for name in self.evaluators:
             registry.find("evaluator", name, evaluators.EVALUATORS)
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from gift_jax.pipeline import job, results, stages
+from gift_jax.pipeline import grid, job, results, stages
 from gift_jax.soft_labels import relabel
 from gift_jax.train import epochs, step
 from tests.pipeline.test_job import small_config
@@ -92,7 +92,7 @@ def test_variants_that_repeat_are_run_once(whole):
 def test_shards_are_the_grid_in_parts(whole, tmp_path):
     _, rows, _ = whole
     config = small_config(**GRID)
-    parts = [job.run_job(config, tmp_path, shard=job.Shard(i, 3)) for i in range(3)]
+    parts = [job.run_job(config, tmp_path, shard=grid.Shard(i, 3)) for i in range(3)]
     # Two setups of two seeds for each size.
     assert sorted(len(part) for part in parts) == [2, 2, 4]
     assert measured(itertools.chain(*parts)) == measured(rows)
@@ -105,8 +105,8 @@ def test_shards_are_the_grid_in_parts(whole, tmp_path):
 @pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "0/0", "a/b", "1/2/3"])
 def test_wrong_shards(text):
     with pytest.raises(ValueError, match="expected i/n"):
-        job.Shard.parse(text)
-    assert job.Shard.parse("1/2") == job.Shard(1, 2)
+        grid.Shard.parse(text)
+    assert grid.Shard.parse("1/2") == grid.Shard(1, 2)
 
 
 @pytest.mark.slow
@@ -139,12 +139,12 @@ COMMAND = """
 import pathlib, sys
 import tests.conftest  # as many virtual devices, for the very same rounding
 import jax
-from tests.pipeline.test_grid import GRID, job, small_config
+from tests.pipeline.test_grid import GRID, grid, job, small_config
 
 jax.local_devices = lambda **_: jax.devices()[:1]
 index, count = map(int, sys.argv[2:])
 job.run_job(
-    small_config(**GRID), pathlib.Path(sys.argv[1]), shard=job.Shard(index, count)
+    small_config(**GRID), pathlib.Path(sys.argv[1]), shard=grid.Shard(index, count)
 )
 """
 

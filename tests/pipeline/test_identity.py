@@ -138,6 +138,7 @@ WITHOUT_EFFECT = {
     "train.keep_checkpoints": (3, "what can be gone on from"),
     "train.eval_batch_size": (100, "how many images are counted at once"),
     "train.students_at_once": (2, "there is one student"),
+    "train.processes": (2, "there is one student"),
     "train.evaluators": ("accuracy+identity_evaluator:make", "measures, only"),
     "tuning.validation_images": (7, "tuning is off"),
     "tuning.factors": ((1.0, 2.0, 3.0), "tuning is off"),

@@ -37,6 +37,7 @@ def small_config(**fields):
     config.student.width = 8
     config.loss.name = "gift"
     config.train.epochs = 4
+    config.train.processes = 1
     for field, value in fields.items():
         section, name = field.split("__")
         target = config if section == "config" else config[section]

@@ -1,0 +1,223 @@
+"""All students that a config asks for, and what they share before they are trained."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections.config_dict import ConfigDict
+
+from gift_jax import registry, specs
+from gift_jax.pipeline import products, results, tuning
+from gift_jax.pipeline.labelling import LabelledDataset, check_storage, make_soft_labels
+from gift_jax.pipeline.stages import Job, make_distilled, make_teacher
+from gift_jax.pipeline.students import UnfinishedError, run_students
+from gift_jax.runtime import devices
+from gift_jax.runtime.errors import InputError
+from gift_jax.specs import DatasetSpec, JobSpec, StudentSpec
+
+OnTrained = Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A part of a grid, for one of several processes in one work directory.
+
+    Attributes:
+      index: Which part, from zero.
+      count: How many parts there are.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Reads "i/n", as 0/4.
+
+        Raises:
+          InputError: it is not of this form, or i is not below n.
+        """
+        index, _, count = text.partition("/")
+        if index.isdecimal() and count.isdecimal() and int(index) < int(count):
+            return cls(int(index), int(count))
+        raise InputError(f"shard is {text!r}, expected i/n with i from 0 to n - 1")
+
+
+class Setup(NamedTuple):
+    """Students of a grid that differ in nothing but the seed.
+
+    Attributes:
+      job: One teacher and one distilled dataset.
+      students: One a seed.
+    """
+
+    job: Job
+    students: tuple[StudentSpec, ...]
+
+    @property
+    def upstream(self) -> tuple:
+        """Stands for what it shares with others: all stages before training."""
+        spec = self.job.spec
+        sections = (spec.dataset, spec.teacher, spec.distilled, spec.augment)
+        return (spec.seed, *sections, spec.relabel, spec.views)
+
+    @property
+    def trainings(self) -> int:
+        """How many there are at least, with those that choose a learning rate."""
+        tuning_spec = self.job.spec.tuning
+        if not tuning_spec.enabled:
+            return len(self.students)
+        tried = len(tuning_spec.factors) * len(tuning_spec.seeds)
+        return 2 * len(self.students) + tried
+
+    def units(self) -> list["Setup"]:
+        """Its parts that need nothing of one another: students, but for tuned ones."""
+        if self.job.spec.tuning.enabled:
+            return [self]
+        return [self._replace(students=(student,)) for student in self.students]
+
+
+class Grid:
+    """The setups of a config, checked before anything is made.
+
+    Args:
+      config: See configs/common.py.
+      directory: The work directory; created if absent.
+      shard: The part of the setups to train.
+
+    Attributes:
+      setups: Of this shard.
+      units: The same in the smallest parts that can be trained by themselves.
+      processes: That train them, as the config has it.
+
+    Raises:
+      WorkdirError: the directory cannot be written or is of another config.
+      InputError, FileNotFoundError: what is wrong with the config or the data.
+    """
+
+    def __init__(
+        self, config: ConfigDict, directory: pathlib.Path, shard: Shard
+    ) -> None:
+        devices.local()  # raises before anything is made
+        job_specs = specs.expand(config)
+        for spec in job_specs:
+            spec.check_paths()
+        products.open_workdir(directory)
+        _keep_compiled_functions(directory / "compilation_cache")
+        jobs = _jobs(job_specs, directory)
+        for job in jobs:
+            check_storage(job.spec.relabel, job.data.info.num_classes)
+        self.setups = _setups(jobs)[shard.index :: shard.count]
+        self.units = [unit for setup in self.setups for unit in setup.units()]
+        self.processes = job_specs[0].train.processes
+        self._directory = directory
+        self._labelled: tuple[Any, LabelledDataset] | None = None
+
+    def train(self, setup: Setup, *, on_trained: OnTrained) -> Iterator[dict[str, Any]]:
+        """Trains what is not trained yet of a setup, and all that comes before it.
+
+        Args:
+          setup: One of `setups` or of `units`.
+          on_trained: Called after every training.
+
+        Yields:
+          The rows of its students, which the results file holds then, with the default
+          learning rate, and with the tuned one.
+        """
+        for row in self._rows(setup, train=True, on_trained=on_trained):
+            results.append_result(self._directory, row)
+            yield row
+
+    def unfinished(self) -> list[int]:
+        """Numbers of the units that have students to train; makes what comes before."""
+        return [n for n, unit in enumerate(self.units) if not self._is_finished(unit)]
+
+    def _is_finished(self, unit: Setup) -> bool:
+        try:
+            list(self._rows(unit, train=False, on_trained=lambda: None))
+        except UnfinishedError:
+            return False
+        return True
+
+    def _rows(
+        self, setup: Setup, *, train: bool, on_trained: OnTrained
+    ) -> Iterator[dict[str, Any]]:
+        job, students = setup.job, setup.students
+        labelled = self._labelled_for(setup)
+        run = functools.partial(run_students, job, labelled, train=train)
+        for row in run(students):
+            on_trained()
+            yield row
+        if not job.spec.tuning.enabled:
+            return
+        tuned = tuning.tune(run, students[0], job.spec.tuning, on_trained=on_trained)
+        if train:
+            results.append_tuning(job.workdir, tuned)
+        rate = tuned["learning_rate"]
+        if rate is None:  # every rate diverged
+            return
+        for row in run([s.with_learning_rate(rate) for s in students]):
+            on_trained()
+            yield row
+
+    def _labelled_for(self, setup: Setup) -> LabelledDataset:
+        """What comes before training; that of the latest setup is kept."""
+        if self._labelled is None or self._labelled[0] != setup.upstream:
+            self._labelled = None  # freed before the next is made
+            self._labelled = (setup.upstream, _labelled(setup.job))
+        return self._labelled[1]
+
+
+def _keep_compiled_functions(directory: pathlib.Path) -> None:
+    """Sets up JAX's compilation cache, where the user has not."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    # The many small functions of a job together take seconds, too.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _jobs(job_specs: list[JobSpec], directory: pathlib.Path) -> list[Job]:
+    """A job for every spec; those of one real dataset share it."""
+    opened: dict[DatasetSpec, Job] = {}
+    for spec in job_specs:
+        if spec.dataset not in opened:
+            opened[spec.dataset] = Job(
+                spec=spec,
+                workdir=directory,
+                data=spec.dataset.open(),
+                devices=devices.local(),
+            )
+    return [opened[spec.dataset].with_spec(spec) for spec in job_specs]
+
+
+def _setups(jobs: list[Job]) -> list[Setup]:
+    """All setups of a grid, each once; what cannot be is found before any work."""
+    found: dict[str, Setup] = {}
+    for job in jobs:
+        if job.spec.teacher.network is not None and job.spec.relabel.needs_teacher:
+            network = job.spec.teacher.build(job.data.info)
+            check = getattr(job.spec.distilled.distiller, "check_network", None)
+            if check is not None:
+                check(network, job.data.info)
+        for name in filter(registry.is_outside, job.spec.train.evaluators):
+            job.evaluator(name, job.data.info.normalization)
+        for students in job.spec.setups:
+            students[0].network.build(job.data.info)
+            setup = Setup(job, students)
+            key = repr((setup.upstream, job.spec.train, job.spec.tuning, students))
+            found.setdefault(key, setup)
+    return list(found.values())
+
+
+def _labelled(job: Job) -> LabelledDataset:
+    """Makes, or finds, all that comes before training."""
+    # What is wrong with published images is found before a teacher is trained.
+    published = make_distilled(job, None) if job.spec.distilled.path else None
+    teacher = make_teacher(job) if job.spec.relabel.needs_teacher else None
+    distilled = published or make_distilled(job, teacher.teacher if teacher else None)
+    return make_soft_labels(job, distilled, teacher)

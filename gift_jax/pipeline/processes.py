@@ -1,0 +1,195 @@
+"""Students of a grid on CPUs, several processes at once, each with its own cores.
+
+A step of a small network does not keep many cores busy: two processes with a core each
+train more students an hour than one with two (docs/performance.md).
+
+The processes are of `pipeline.worker`. Each is told on its standard input what to do
+and which unit of the grid to train next, and answers on its standard output. When it
+ends early, input included, it saves what it has and stops, as at SIGTERM.
+"""
+
+import json
+import os
+import pathlib
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence, Sized
+from typing import Any
+
+import jax
+from ml_collections.config_dict import ConfigDict
+
+from gift_jax.pipeline.grid import Shard
+from gift_jax.runtime import hosts, preemption
+from gift_jax.runtime.errors import UserError
+
+# What a process has to save before it ends: a checkpoint, within a few steps.
+_SECONDS_TO_SAVE = 120
+_POLL_SECONDS = 0.2
+# Of a grid with fewer units for a process the last ones would wait for one another.
+_LEAST_UNITS = 2
+
+
+def count(wanted: int, units: Sized, devices: Sequence[jax.Device]) -> int:
+    """How many processes train the units of a grid.
+
+    Args:
+      wanted: The most.
+      units: What can be trained at the same time.
+      devices: Of this host.
+
+    Returns:
+      1 but on a single host's CPU; on accelerators students train under vmap.
+    """
+    is_one_cpu = devices[0].platform == "cpu" and len(devices) == hosts.count() == 1
+    if not is_one_cpu:
+        return 1
+    return max(min(wanted, len(units) // _LEAST_UNITS), 1)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def train(
+    grid: tuple[ConfigDict, pathlib.Path, Shard],
+    units: Sequence[int],
+    *,
+    number: int,
+    on_trained: Callable[[], None],
+) -> None:
+    """Trains units of a grid in processes of their own, and waits for them.
+
+    Args:
+      grid: What `Grid` is made from; all that comes before training is there.
+      units: Numbers of the `units` of the grid to train.
+      number: Of processes.
+      on_trained: Called after every training.
+
+    Raises:
+      UserError: what a process met.
+      PreemptedError: this process was asked to stop.
+    """
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for unit in units:
+        waiting.put(unit)
+    start = pickle.dumps((grid, dict(jax.config.values)))
+    workers = [_Worker(start, waiting, number) for _ in range(number)]
+    try:
+        while any(worker.is_alive() for worker in workers):
+            time.sleep(_POLL_SECONDS)
+            _report(workers, on_trained)
+            if preemption.requested():
+                raise preemption.PreemptedError
+        _report(workers, on_trained)
+    finally:
+        for worker in workers:
+            worker.ask_to_stop()
+        for worker in workers:
+            worker.wait()
+
+
+def _report(workers: Sequence["_Worker"], on_trained: Callable[[], None]) -> None:
+    """Passes on what the processes have said since; raises what one of them met."""
+    for worker in workers:
+        for message in worker.messages():
+            if "error" in message:
+                raise UserError(message["error"])
+            on_trained()
+
+
+class _Worker(threading.Thread):
+    """A process, and the thread that gives it work."""
+
+    def __init__(
+        self, start: bytes, waiting: "queue.SimpleQueue[int]", number: int
+    ) -> None:
+        super().__init__(daemon=True)
+        self._waiting = waiting
+        self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "gift_jax.pipeline.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=_environment(cores() // number),
+            # Ctrl-C reaches this process only, which then ends the others.
+            start_new_session=True,
+        )
+        self._start = start
+        self.start()
+
+    def run(self) -> None:
+        """Gives one unit after the other, and keeps what is answered."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(len(self._start).to_bytes(8, "little"))
+            self._process.stdin.write(self._start)
+            while self._give_next():
+                for line in self._process.stdout:
+                    message = json.loads(line)
+                    if "finished" in message:
+                        break
+                    self._messages.put(message)
+                else:
+                    break  # it has ended
+        except BrokenPipeError:
+            pass  # its exit code says more
+        code = self._process.wait()
+        if code not in (0, preemption.EXIT_CODE):
+            self._messages.put({"error": _what_ended_it(code)})
+
+    def _give_next(self) -> bool:
+        assert self._process.stdin is not None
+        try:
+            unit: int | None = self._waiting.get_nowait()
+        except queue.Empty:
+            unit = None
+        self._process.stdin.write(json.dumps(unit).encode() + b"\n")
+        self._process.stdin.flush()
+        return unit is not None
+
+    def messages(self) -> list[Mapping[str, Any]]:
+        """What it has said since the last call."""
+        return [self._messages.get() for _ in range(self._messages.qsize())]
+
+    def ask_to_stop(self) -> None:
+        """Has it save and end, if it has not ended."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Waits for its end, which comes by force where it takes too long."""
+        try:
+            self._process.wait(_SECONDS_TO_SAVE)
+        except BaseException as error:  # too long, or a second Ctrl-C
+            self._process.kill()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """That of a process with so many threads of XLA, and without progress bars."""
+    return {
+        **os.environ,
+        "NPROC": str(max(threads, 1)),
+        "TQDM_DISABLE": "1",
+        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+    }
+
+
+def _what_ended_it(code: int) -> str:
+    why = "killed, perhaps for lack of memory" if code == -signal.SIGKILL else "ended"
+    return (
+        f"a process that trained students was {why} (exit code {code}); see what it "
+        "says above. The same command goes on; --config.train.processes=1 trains in "
+        "one process"
+    )

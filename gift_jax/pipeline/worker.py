@@ -1,0 +1,78 @@
+"""A process that trains units of a grid, as `pipeline.processes` tells it to."""
+
+import json
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+from typing import IO, Any
+
+import jax
+
+from gift_jax.pipeline.grid import Grid
+from gift_jax.runtime import allocator, errors, logs, preemption
+
+
+def main() -> int:
+    """Trains what is named on standard input, until that says null or ends.
+
+    Returns:
+      The exit code.
+    """
+    answers = _standard_output()
+    allocator.keep_freed_memory()
+    logs.show("WARNING")
+    size = int.from_bytes(sys.stdin.buffer.read(8), "little")
+    arguments, settings = pickle.loads(sys.stdin.buffer.read(size))
+    for name, value in settings.items():
+        if jax.config.values[name] != value:
+            jax.config.update(name, value)
+    preemption.listen()
+
+    def answer(**message: Any) -> None:
+        print(json.dumps(message), file=answers, flush=True)
+
+    try:
+        grid = Grid(*arguments)
+        numbers = _read_in_background(sys.stdin.buffer)
+        while (number := numbers.get()) is not None:
+            for _ in grid.train(
+                grid.units[number], on_trained=lambda: answer(trained=1)
+            ):
+                pass
+            answer(finished=number)
+    except preemption.PreemptedError:
+        return preemption.EXIT_CODE
+    except errors.EXPECTED as error:
+        answer(error=errors.message(error))
+        return preemption.EXIT_CODE
+    return 0
+
+
+def _standard_output() -> IO[str]:
+    """For answers only; what anybody else prints goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return answers
+
+
+def _read_in_background(lines: IO[bytes]) -> "queue.SimpleQueue[int | None]":
+    """The numbers on the lines; their end before null is that of who wrote them."""
+    numbers: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in lines:
+            numbers.put(json.loads(line))
+            if line.strip() == b"null":
+                return
+        os.kill(os.getpid(), signal.SIGTERM)
+        numbers.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    return numbers
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Grids that are trained by several processes of one command."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from gift_jax.pipeline import processes, results
+from gift_jax.runtime import preemption
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# One device, as on a user's machine; the same little optimization in all processes.
+FLAGS = "--xla_backend_optimization_level=0"
+COMMAND = """
+import pathlib, sys
+from gift_jax.pipeline import job
+from gift_jax.runtime import errors, preemption
+from tests.pipeline.test_grid import GRID
+from tests.pipeline.test_job import small_config
+
+preemption.listen()
+config = small_config(**GRID)
+config.train.processes = int(sys.argv[2])
+config.update_from_flattened_dict(dict(f.split("=") for f in sys.argv[3:]))
+try:
+    job.run_job(config, pathlib.Path(sys.argv[1]))
+except preemption.PreemptedError:
+    sys.exit(preemption.EXIT_CODE)
+except errors.EXPECTED as error:
+    sys.exit(f"error: {error}")
+"""
+
+
+def start(directory, number, *fields):
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, str(directory), str(number), *fields],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": FLAGS},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def trained(directory, number, *fields):
+    process = start(directory, number, *fields)
+    _, said = process.communicate(timeout=600)
+    assert process.returncode == 0, said[-3000:]
+    # By itself a row also says how long it took.
+    rows = results.read_results(directory)
+    return {r["run_id"]: {**r, "train_seconds": None} for r in rows}, said
+
+
+@pytest.fixture(scope="module")
+def one_by_one(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("one"), 1)[0]
+
+
+def test_rows_are_those_of_one_process(one_by_one, tmp_path):
+    rows, said = trained(tmp_path, 2)
+    assert "students, 2 at once: 100%" in said
+    assert len(rows) == 8 and rows == one_by_one
+    lines = (tmp_path / results.RESULTS_FILE).read_text().splitlines()
+    assert len(lines) == len(rows)
+    # A second start finds all, and starts no process.
+    assert "at once" not in trained(tmp_path, 2)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_what_is_stopped_goes_on(one_by_one, tmp_path, number):
+    process = start(tmp_path, 2)
+    while not results.read_results(tmp_path):
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(number)
+    process.communicate(timeout=120)
+    if number == signal.SIGTERM:
+        assert process.returncode == preemption.EXIT_CODE
+    deadline = time.monotonic() + 60
+    while workers_of(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not workers_of(tmp_path)
+    assert trained(tmp_path, 2)[0] == one_by_one
+
+
+def workers_of(directory):
+    """Ids of processes that have a file of the directory open."""
+    found = []
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            files = [str(file.readlink()) for file in process.glob("fd/*")]
+        except OSError:
+            continue
+        if any(file.startswith(str(directory)) for file in files):
+            found.append(process.name)
+    return found
+
+
+def test_what_a_process_meets_is_one_message(one_by_one, tmp_path):
+    del one_by_one  # what it has compiled serves here, too
+    # The students' evaluator fails in whoever trains.
+    fields = ["train.evaluators=tests.pipeline.failing_evaluator:make"]
+    process = start(tmp_path, 2, *fields)
+    _, said = process.communicate(timeout=600)
+    assert process.returncode == 1
+    assert said.splitlines()[-1] == "error: the disk of this evaluator is full"
+
+
+def cpus(number):
+    return [SimpleNamespace(platform="cpu")] * number
+
+
+@pytest.mark.parametrize(
+    ("wanted", "units", "devices", "expected"),
+    [
+        (4, 100, cpus(1), 4),
+        (4, 7, cpus(1), 3),  # two units or more for each
+        (4, 1, cpus(1), 1),
+        (1, 100, cpus(1), 1),
+        (4, 100, cpus(2), 1),
+        (4, 100, [SimpleNamespace(platform="gpu")], 1),
+    ],
+)
+def test_how_many(wanted, units, devices, expected):
+    assert processes.count(wanted, range(units), devices) == expected

@@ -1,0 +1,43 @@
+"""What a worker answers to whoever tells it what to do."""
+
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from gift_jax.pipeline.grid import Shard
+from gift_jax.runtime import preemption
+from tests.pipeline.test_job import small_config
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def start(config, directory):
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "gift_jax.pipeline.worker"],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=False,
+    )
+    told = pickle.dumps(((config, directory, Shard()), {}))
+    worker.stdin.write(len(told).to_bytes(8, "little") + told)
+    return worker
+
+
+def test_an_error_is_answered(tmp_path):
+    worker = start(small_config(distilled__path="absent.npz"), tmp_path)
+    answer, _ = worker.communicate()
+    assert b'{"error": "distilled.path is absent.npz, which does not exist"}' in answer
+    assert worker.returncode == preemption.EXIT_CODE
+
+
+@pytest.mark.parametrize("end", [b"null\n", b""])
+def test_without_work_it_ends(tmp_path, end):
+    worker = start(small_config(), tmp_path)
+    answer, _ = worker.communicate(end)
+    assert (answer, worker.returncode) == (b"", 0)
