@@ -1,8 +1,9 @@
 """The report of work directories: tables, plots and one page.
 
-    python -m gift_jax.report WORKDIR... [--out=DIR] [--baseline=LOSS]
+    python -m gift_jax.report WORKDIR... [--out=DIR] [--baseline=LOSS] [--against=OLD]
 
-`reading` and `examples` are where files are read; `statistics`, `groups` and `tables`
-are pure functions of rows; `lines` and `plots` draw, and `figures` says what is drawn;
-`page` composes, `build` writes.
+`reading` and `examples` are where files are read; `statistics`, `groups`, `tables` and
+`changes` are pure functions of rows; `lines` and `plots` draw, `figures` says what is
+drawn and `figure_data` gives its numbers; `page` composes, `build` writes, and
+`notebook` shows.
 """

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from gift_jax import registry
 from gift_jax.report import (
+    changes,
     examples,
     figures,
     groups,
@@ -28,7 +29,10 @@ _FILE_OF_A_REPORT = re.compile(r"[^/]+\.(md|html|csv|tex|png)")
 
 
 def write_report(
-    workdirs: Sequence[pathlib.Path], out: pathlib.Path, baseline: str | None = None
+    workdirs: Sequence[pathlib.Path],
+    out: pathlib.Path,
+    baseline: str | None = None,
+    against: pathlib.Path | None = None,
 ) -> list[pathlib.Path]:
     """Writes the report of work directories.
 
@@ -37,6 +41,7 @@ def write_report(
       out: Directory of the report; created if absent. Files of an earlier report
         there are replaced or deleted, others are left alone.
       baseline: As of `make_report`.
+      against: As of `make_report`.
 
     Returns:
       The files.
@@ -47,17 +52,20 @@ def write_report(
     """
     if out.is_symlink():
         raise InputError(f"{out} is a link: give --out={out.resolve()} to write there")
-    return _write(out, _files(make_report(workdirs, baseline)))
+    return _write(out, _files(make_report(workdirs, baseline, against)))
 
 
 def make_report(
-    workdirs: Sequence[pathlib.Path], baseline: str | None = None
+    workdirs: Sequence[pathlib.Path],
+    baseline: str | None = None,
+    against: pathlib.Path | None = None,
 ) -> page.Report:
     """The report of work directories, with nothing written.
 
     Args:
       workdirs: Where results.jsonl lie, and what they are about.
       baseline: Label of the loss to compare with; by default kl, where it was run.
+      against: An earlier work directory: a first table says what changed since.
 
     Raises:
       FileNotFoundError: there is no results file.
@@ -76,6 +84,7 @@ def make_report(
     curves = reading.read_curves(rows)
     images, without_images = examples.read_all_examples(rows)
     all_tables = [
+        _changes(grouped, workdirs, against) if against else None,
         tables.accuracy_table(compared, losses),
         tables.tuning_table(compared, losses),
         tables.comparison_table(compared, losses),
@@ -92,11 +101,23 @@ def make_report(
     )
 
 
+def _changes(
+    grouped: Sequence[groups.Group], workdirs: Sequence[pathlib.Path], old: pathlib.Path
+) -> markup.Table:
+    names = ", ".join(workdir.name for workdir in workdirs), old.name
+    if names[0] == names[1]:
+        names = ", ".join(map(str, workdirs)), str(old)
+    before, _, _ = reading.read_results([old])
+    return changes.changes_table(grouped, groups.group_rows(before), names=names)
+
+
 def plot(*workdirs: str | pathlib.Path) -> Figure:
     """The accuracies in work directories by loss and optimizer, for a notebook.
 
     Raises:
       FileNotFoundError, InputError: see `write_report`.
+
+    >>> plot("workdir/digits").savefig("accuracy.pdf")  # doctest: +SKIP
     """
     rows, choices, _ = reading.read_results([pathlib.Path(w) for w in workdirs])
     grouped = groups.group_rows(rows)
@@ -116,6 +137,8 @@ def _files(report: page.Report) -> dict[str, bytes]:
         cells = [[cell.text for cell in row] for row in table.cells]
         texts[f"{table.name}.csv"] = markup.to_csv([table.header, *cells])
         texts[f"{table.name}.tex"] = markup.to_latex(table)
+    for figure in report.figures:
+        texts[f"{figure.name}.png.csv"] = markup.to_csv(figure.data)
     files = {name: text.encode() for name, text in texts.items()}
     return files | {f"{figure.name}.png": figure.png for figure in report.figures}
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import matplotlib.figure
 
 from gift_jax.pipeline.results import BENCHMARK, OPTIMIZER
-from gift_jax.report import lines, plots, style
+from gift_jax.report import figure_data, lines, plots, style
 from gift_jax.report.examples import Examples
 from gift_jax.report.formatting import heading, setting_text
 from gift_jax.report.groups import DEFAULT, TUNED, Group, distinguishing, is_for
@@ -21,21 +21,29 @@ _RANGE = "ean and range over the finished runs; a run that diverged is dotted an
 
 
 class Figure(NamedTuple):
-    """The name of a file without its ending, one line, what is to be seen, the file."""
+    """The name of a file without its ending, one line, what is to be seen, the file.
+
+    `data` are the numbers that are drawn, as rows with a header.
+    """
 
     name: str
     heading: str
     caption: str
     png: bytes
+    data: figure_data.Data
 
 
 def _figure(
-    name: str, heading: str, caption: str, drawing: matplotlib.figure.Figure
+    name: str,
+    heading: str,
+    caption: str,
+    drawing: matplotlib.figure.Figure,
+    data: figure_data.Data,
 ) -> Figure:
     stream = io.BytesIO()
     # Without the version of matplotlib the same results give the same bytes.
     drawing.savefig(stream, format="png", dpi=style.DPI, metadata={"Software": None})
-    return Figure(name, heading, caption, stream.getvalue())
+    return Figure(name, heading, caption, stream.getvalue(), data)
 
 
 def make_figures(
@@ -65,6 +73,7 @@ def make_figures(
             "Accuracy over images per class",
             f"{_WHISKERS}; {_APART}. {_CROSSES}",
             lines.over_setting(over_ipc, lines.OVER_IPC, losses),
+            figure_data.of_runs([g for panel in over_ipc for g in panel]),
         )
     if over_bytes:
         yield _figure(
@@ -73,6 +82,7 @@ def make_figures(
             f"{_WHISKERS}. A line a format; beside a point stands the number of views. "
             f"{_CROSSES}",
             lines.over_setting(over_bytes, lines.OVER_BYTES, losses),
+            figure_data.of_runs([g for panel in over_bytes for g in panel]),
         )
     shown = {g.of(BENCHMARK) for panel in (*over_ipc, *over_bytes) for g in panel}
     benchmarks = collections.defaultdict(list)
@@ -95,6 +105,7 @@ def make_figures(
             f"Distilled images and soft labels: {images.name}",
             _examples_caption(images),
             plots.images(images),
+            figure_data.of_examples(images),
         )
 
 
@@ -105,6 +116,7 @@ def _accuracies(members: Sequence[Group], losses: Sequence[str]) -> Iterator[Fig
         "Mean over seeds after the last epoch; points are the single seeds, whiskers "
         "the 95% t-interval of the mean. With an optimizer stands its learning rate.",
         plots.bars(members, losses),
+        figure_data.of_runs(members),
     )
     compared = [g for g in members if g.difference.mean is not None]
     if compared:
@@ -115,6 +127,7 @@ def _accuracies(members: Sequence[Group], losses: Sequence[str]) -> Iterator[Fig
             "excludes zero and no run of either diverged; no interval where there is "
             "one pair.",
             plots.differences(compared, losses),
+            figure_data.of_differences(compared),
         )
 
 
@@ -136,11 +149,16 @@ def _over_learning_rates(
             f"line at the default. {_CROSSES}"
         )
         yield _figure(
-            name, head, caption, lines.held_out_learning_rates(chosen, losses)
+            name,
+            head,
+            caption,
+            lines.held_out_learning_rates(chosen, losses),
+            figure_data.of_choices(chosen),
         )
     elif several:
         caption = f"{_WHISKERS}, on the test split; {_APART}. {_CROSSES}"
-        yield _figure(name, head, caption, lines.learning_rates(several, losses))
+        drawing = lines.learning_rates(several, losses)
+        yield _figure(name, head, caption, drawing, figure_data.of_runs(several))
 
 
 def _over_epochs(
@@ -154,6 +172,7 @@ def _over_epochs(
             "Learning curves",
             f"M{_RANGE}in a cross.",
             lines.learning_curves(drawn, curves, losses),
+            figure_data.of_curves(drawn, curves, "train", "test"),
         )
     with_norms = [g for g in drawn if any(len(c.gradient) for c in of_group[g])]
     if with_norms:
@@ -163,6 +182,7 @@ def _over_epochs(
             "Global norm of the gradient of the loss, mean over the steps of an epoch; "
             f"m{_RANGE}in a cross.",
             lines.gradient_norms(with_norms, curves, losses),
+            figure_data.of_curves(with_norms, curves, "gradient"),
         )
 
 
@@ -186,5 +206,5 @@ def _examples_caption(shown: Examples) -> str:
         )
     return (
         f"{caption}; its augmented view 0, made anew; and the softmax of the teacher's "
-        "logits of that view, at temperature 1. The hard label is in colour."
+        "logits of that view, at temperature 1. The hard label is hatched."
     )

@@ -24,6 +24,7 @@ from gift_jax.soft_labels.storage import readable_size
 Curves = Mapping[RunKey, Curve]
 
 _MOST_TICKS = 5
+_MARKERS = 6  # along a curve
 
 
 @style.in_style
@@ -39,7 +40,7 @@ def learning_curves(
         for g in (g for g in groups if g.of(OPTIMIZER) == optimizer):
             index, finished = losses.index(g.loss), of_runs(g.finished.values(), curves)
             _draw_mean(row[0], [c.train for c in finished], index)
-            _draw_mean(row[1], [c.test for c in finished], index, marker=True)
+            _draw_mean(row[1], [c.test for c in finished], index)
             for curve in of_runs(g.diverged.values(), curves):
                 _draw_diverged(row[0], curve.train, index)
         for axes in row:
@@ -78,7 +79,7 @@ def gradient_norms(
         axes.set_xlabel("epoch")
         axes.tick_params(labelbottom=True)
     figure.supylabel("gradient norm", fontsize=8)
-    _add_legend(figure, groups, losses, marker=False)
+    _add_legend(figure, groups, losses)
     return figure
 
 
@@ -91,23 +92,18 @@ def _positive(curve: Curve) -> np.ndarray:
     return curve.gradient[curve.gradient[:, 1] > 0]
 
 
-def _add_legend(
-    figure: Figure,
-    groups: Sequence[Group],
-    losses: Sequence[str],
-    *,
-    marker: bool = True,
-) -> None:
+def _add_legend(figure: Figure, groups: Sequence[Group], losses: Sequence[str]) -> None:
     here = {g.loss for g in groups}
     shown = [loss for loss in losses if loss in here]
-    style.add_legend(figure, shown, losses, marker=marker)
+    style.add_legend(figure, shown, losses)
 
 
-def _draw_mean(
-    axes: Axes, curves: Sequence[np.ndarray], index: int, *, marker: bool = False
-) -> None:
+def _draw_mean(axes: Axes, curves: Sequence[np.ndarray], index: int) -> None:
+    """With some markers, each loss elsewhere: in grey print only they tell."""
     epochs, low, mean, high = mean_curve(curves)
-    axes.plot(epochs, mean, **style.line_style(index, marker=marker, size=3))
+    apart = math.ceil(len(epochs) / _MARKERS)
+    every = (index % apart, apart) if apart else None
+    axes.plot(epochs, mean, markevery=every, **style.line_style(index, size=3))
     shade = style.color(index)
     axes.fill_between(epochs, low, high, color=shade, alpha=0.18, linewidth=0)
 

@@ -34,18 +34,25 @@ class ShownReport:
 
 
 def show_report(
-    *workdirs: str | os.PathLike, baseline: str | None = None, height: int = 600
+    *workdirs: str | os.PathLike,
+    baseline: str | None = None,
+    against: str | os.PathLike | None = None,
+    height: int = 600,
 ) -> ShownReport:
     """The report of work directories, to be seen in a notebook. Writes nothing.
 
     Args:
       *workdirs: Where results.jsonl lie; their runs are put together.
       baseline: Label of the loss to compare with; by default kl, where it was run.
+      against: An earlier work directory: a first table says what changed since.
       height: Of the frame that shows it, in pixels.
 
     Raises:
       FileNotFoundError, InputError: see `build.make_report`.
+
+    >>> show_report("workdir/digits", baseline="ce")  # doctest: +SKIP
     """
-    report = build.make_report([pathlib.Path(w) for w in workdirs], baseline)
+    old = None if against is None else pathlib.Path(against)
+    report = build.make_report([pathlib.Path(w) for w in workdirs], baseline, old)
     without_pictures = report._replace(figures=[])
     return ShownReport(page.to_html(report), page.to_markdown(without_pictures), height)

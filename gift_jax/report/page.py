@@ -38,6 +38,7 @@ body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem 4rem; color: var(-
   background: var(--page); font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .5rem; }
 h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
+a { color: var(--accent); }
 p, figcaption { color: var(--soft); font-size: .9rem; margin: .4rem 0 .8rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .85rem; white-space: nowrap;
@@ -59,7 +60,47 @@ details { margin: .6rem 0; font-size: .85rem; } summary { cursor: pointer; }
 pre { overflow-x: auto; background: var(--stripe); padding: .7rem;
   border-radius: .4rem; }
 .number { text-align: right; padding: .3rem .4rem .3rem .7rem; }
+thead th { cursor: pointer; }
+th[aria-sort]::after { content: " \\25B2"; font-size: .7em; }
+th[aria-sort="descending"]::after { content: " \\25BC"; }
+@media print {
+  :root { color-scheme: light; --text: #000; --soft: #444; --page: #fff;
+    --stripe: #f2f2f2; --note: #f2f2f2; --accent: #000; }
+  body { max-width: none; padding: 0; } figure img { min-width: 0; }
+  section { break-inside: avoid; } .scroll { overflow: visible; }
+  table { font-size: .65rem; white-space: normal; } details { display: none; }
+}
 </style>
+"""
+# A click, or Enter, on a heading sorts by its column: numbers as such, what is absent
+# last, and once more the other way.
+_SORT = """<script>
+for (const table of document.querySelectorAll("table")) {
+  const heads = [...table.querySelectorAll("thead th")], body = table.tBodies[0];
+  heads.forEach((head, column) => {
+    const value = (row) => {
+      const text = row.cells[column].textContent.replace("\u2212", "-");
+      const number = parseFloat(text);
+      return isNaN(number) ? text : number;
+    };
+    const sort = () => {
+      const order = head.ariaSort === "ascending" ? "descending" : "ascending";
+      const sign = order === "ascending" ? 1 : -1;
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", order);
+      [...body.rows].sort((one, two) => {
+        const [a, b] = [value(one), value(two)], kinds = [typeof a, typeof b];
+        if (kinds[0] !== kinds[1]) return kinds[0] === "number" ? -1 : 1;
+        return sign * (kinds[0] === "number" ? a - b : a.localeCompare(b));
+      }).forEach((row) => body.append(row));
+    };
+    head.tabIndex = 0;
+    head.title = "sort";
+    head.addEventListener("click", sort);
+    head.addEventListener("keydown", (event) => event.key === "Enter" && sort());
+  });
+}
+</script>
 """
 
 
@@ -193,8 +234,14 @@ def to_html(report: Report) -> str:
             f"<section>\n<h2>{plain(figure.heading)}</h2>\n<figure>\n"
             f'<div class="scroll" tabindex="0"><img alt="{plain(figure.heading)}" '
             f'src="data:image/png;base64,{data}"></div>\n'
-            f"<figcaption>{plain(figure.caption)}</figcaption>\n"
+            f"<figcaption>{plain(figure.caption)} {_data_link(figure)}</figcaption>\n"
             "</figure>\n</section>"
         )
     page = "\n".join([f"<title>{heading}</title>\n</head>\n<body>", *body])
-    return f"{_HEAD}{page}\n</body>\n</html>\n"
+    return f"{_HEAD}{page}\n{_SORT}</body>\n</html>\n"
+
+
+def _data_link(figure: Figure) -> str:
+    content = base64.b64encode(markup.to_csv(figure.data).encode()).decode()
+    name = html.escape(f"{figure.name}.png.csv")
+    return f'<a download="{name}" href="data:text/csv;base64,{content}">Data (CSV)</a>'

@@ -151,7 +151,12 @@ def _most_probable(axes: Axes, probabilities: np.ndarray, label: int) -> None:
     """Classes in bars from the top."""
     classes = np.argsort(-probabilities, kind="stable")[:_CLASSES_SHOWN]
     colors = [_HARD_LABEL if c == label else _OTHER for c in classes]
-    axes.barh(range(len(classes)), probabilities[classes], 0.7, color=colors)
+    # Hatched as well, for print in grey.
+    hatches = ["////" if c == label else "" for c in classes]
+    axes.barh(
+        range(len(classes)), probabilities[classes], 0.7, color=colors, hatch=hatches,
+        edgecolor="white", linewidth=0,
+    )  # fmt: skip
     for place, probability in enumerate(probabilities[classes]):
         inside = probability > 0.55
         axes.text(

@@ -103,24 +103,19 @@ def color(index: int) -> str:
     return _COLORS[index % len(_COLORS)]
 
 
-def line_style(index: int, *, marker: bool = True, size: float = 3.5) -> dict[str, Any]:
+def line_style(index: int, *, size: float = 3.5) -> dict[str, Any]:
     """The line of a loss."""
     return {
         "color": color(index),
         "linestyle": _LINES[index // len(_COLORS) % len(_LINES)],
-        "marker": _MARKERS[index % len(_MARKERS)] if marker else "",
+        "marker": _MARKERS[index % len(_MARKERS)],
         "markersize": size,
     }
 
 
-def add_legend(
-    figure: Figure, shown: Sequence[str], losses: Sequence[str], *, marker: bool = True
-) -> None:
+def add_legend(figure: Figure, shown: Sequence[str], losses: Sequence[str]) -> None:
     """Names the losses above the panels, beside their lines."""
-    handles = [
-        Line2D([], [], **line_style(index, marker=marker))
-        for index in map(losses.index, shown)
-    ]
+    handles = [Line2D([], [], **line_style(losses.index(name))) for name in shown]
     figure.legend(
         handles, shown, loc="outside upper center", ncols=_legend_columns(shown)
     )

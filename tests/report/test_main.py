@@ -70,3 +70,17 @@ def test_a_fault_of_the_program_keeps_its_traceback(tmp_path, monkeypatch):
     monkeypatch.setattr("gift_jax.report.build.write_report", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main([str(tmp_path)])
+
+
+def test_what_changed_since_another_work_directory_comes_first(tmp_path, capsys):
+    write_rows(tmp_path / "new" / "runs", rows("gift", GIFT))
+    write_rows(tmp_path / "old" / "runs", rows("gift", [g - 1 for g in GIFT]))
+    new, old = str(tmp_path / "new" / "runs"), str(tmp_path / "old" / "runs")
+    assert main([new, f"--against={old}"]) == 0
+    text = (tmp_path / "new" / "runs" / "report" / "report.md").read_text()
+    # Both are called runs: their paths tell them apart.
+    assert text.index(f"What changed against {old}") < text.index("## Accuracy")
+    assert "| +1.00" in text
+    assert (tmp_path / "new" / "runs" / "report" / "changes.csv").exists()
+    assert main([new, f"--against={tmp_path}"]) == 1
+    assert "results.jsonl does not exist" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Tests of `gift_jax.report.page`: what both files say, and do not do."""
 
+import base64
 import html.parser
 import re
 
@@ -56,21 +57,26 @@ def made(all_rows, *, chosen=(), unreadable=(), figures=()):
 
 
 def test_the_page_needs_no_network():
-    report = made(rows("kl", KL), figures=[Figure("a", "A", "the caption", b"png")])
+    figure = Figure("a", "A", "the caption", b"png", [["loss", "x"], ["kl", 1.5]])
+    report = made(rows("kl", KL), figures=[figure])
     text = page.to_html(report)
     found = Page(text)
-    assert found.references == ["data:,", "data:image/png;base64,cG5n"]
-    assert not re.search(r"https?:|url\(|@import|<script", text)
+    icon, picture, data = found.references
+    assert (icon, picture) == ("data:,", "data:image/png;base64,cG5n")
+    head, _, content = data.partition(",")
+    assert head == "data:text/csv;base64"
+    assert base64.b64decode(content) == b"loss,x\nkl,1.5\n"
+    assert not re.search(r"https?:|url\(|@import|<script ", text)
     assert (found.tags.count("img"), found.tags.count("table")) == (1, 1)
     assert "the caption" in found.text
 
 
 def test_names_are_only_text_in_both_files():
     evil = rows(EVIL, KL, student=EVIL) + rows("kl", GIFT, student="x")
-    figure = Figure("distilled_a b)", EVIL, EVIL, b"")
+    figure = Figure("distilled_a b)", EVIL, EVIL, b"", [[EVIL]])
     report = made(evil, unreadable=[EVIL], figures=[figure])._replace(heading=EVIL)
     found = Page(page.to_html(report))
-    assert "script" not in found.tags
+    assert found.tags.count("script") == 1  # which sorts
     assert found.text.count("<script>x</script>") > 5
     text = page.to_markdown(report)
     assert not re.search(r"(?<!\\)<script|(?<!\\)\]\(b\)", text)
@@ -128,7 +134,7 @@ def test_everything_is_in_both_files(write):
     report = made(
         rows("kl", KL) + rows("gift", GIFT),
         unreadable=["results.jsonl line 3: not JSON"],
-        figures=[Figure("a", "The figure", "The caption", b"")],
+        figures=[Figure("a", "The figure", "The caption", b"", [])],
     )
     text = write(report)
     for part in (

@@ -1,0 +1,107 @@
+"""The numbers that figures draw, as rows of CSV with a header.
+
+Settings stand there where they tell groups apart, and those of the optimizer always.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from gift_jax.pipeline.results import OPTIMIZER
+from gift_jax.report.examples import Examples
+from gift_jax.report.groups import BYTES, FIELDS, Group
+from gift_jax.report.reading import Curve, RunKey, run_key
+from gift_jax.report.statistics import Row
+
+Data = list[list[Any]]
+
+
+def _settings(groups: Sequence[Group]) -> list[str]:
+    varying = {n for n in FIELDS if len({g.settings[n] for g in groups}) > 1}
+    shown = [n for n in FIELDS if n in {*varying, *OPTIMIZER, "loss"}]
+    return [*shown, *[BYTES] * (len({g.settings[BYTES] for g in groups}) > 1)]
+
+
+def _values(group: Group, names: Iterable[str]) -> list[Any]:
+    return [group.settings[name] for name in names] + [group.protocol]
+
+
+def of_runs(groups: Sequence[Group]) -> Data:
+    """A row a run: its accuracy in percent, and mean and interval of its group."""
+    names = _settings(groups)
+    numbers = ["seed", "top1_last", "mean", "half_width"]
+    return [
+        [*names, "protocol", *numbers],
+        *(
+            [*_values(g, names), row["seed"], row["top1_last"], s.mean, s.half_width]
+            for g in groups
+            for s in [g.summary("top1_last")]
+            for row in g.rows
+        ),
+    ]
+
+
+def of_differences(groups: Sequence[Group]) -> Data:
+    """A row a group: its paired difference to the baseline in points."""
+    names = _settings(groups)
+    numbers = ["baseline", "pairs", "difference", "half_width"]
+    return [
+        [*names, "protocol", *numbers],
+        *(
+            [
+                *_values(g, names),
+                g.baseline and g.baseline.loss,
+                d.n,
+                d.mean,
+                d.half_width,
+            ]
+            for g in groups
+            for d in [g.difference]
+        ),
+    ]
+
+
+def of_choices(choices: Sequence[Row]) -> Data:
+    """A row a learning rate that was tried: accuracy on held-out images in percent."""
+    names = ["optimizer", "weight_decay", "schedule", "loss"]
+    rows: Data = [[*names, "learning_rate", "top1", "is_chosen", "is_default"]]
+    for choice in choices:
+        settings = [choice[name] for name in names]
+        chosen, default = choice["learning_rate"], choice["default_learning_rate"]
+        for trial in sorted(choice["tried"], key=lambda t: t["learning_rate"]):
+            rate = trial["learning_rate"]
+            numbers = [rate, trial["top1"], rate == chosen, rate == default]
+            rows.append([*settings, *numbers])
+    return rows
+
+
+def of_curves(
+    groups: Sequence[Group], curves: Mapping[RunKey, Curve], *quantities: str
+) -> Data:
+    """A row a run, a quantity and an epoch.
+
+    Args:
+      groups: Whose runs.
+      curves: By run.
+      *quantities: Of "train", "test" and "gradient", see `Curve`.
+    """
+    names = _settings(groups)
+    return [
+        [*names, "protocol", "seed", "quantity", "epoch", "value"],
+        *(
+            [*_values(g, names), row["seed"], quantity, epoch, value]
+            for g in groups
+            for row in g.rows
+            if run_key(row) in curves
+            for quantity in quantities
+            for epoch, value in getattr(curves[run_key(row)], quantity).tolist()
+        ),
+    ]
+
+
+def of_examples(shown: Examples) -> Data:
+    """A row an image, with the probabilities of all classes in its soft label."""
+    found = shown.probabilities
+    soft = found.tolist() if found is not None else [[]] * len(shown.labels)
+    classes = [f"class {number}" for number in range(len(soft[0]))]
+    rows = zip(shown.labels.tolist(), soft, strict=True)
+    return [["hard label", *classes], *([label, *values] for label, values in rows)]
