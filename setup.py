@@ -10,6 +10,15 @@ VERSION = re.search(
     r'__version__ = "(.+)"', (ROOT / "gift_jax" / "__init__.py").read_text()
 )[1]
 
+NOTEBOOKS = ["ipykernel>=6.29", "jupytext>=1.16", "nbclient>=0.10"]
+# The guides and the API as one site (`mkdocs build --strict`), and rendered notebooks.
+DOCS = [
+    "mkdocs>=1.6,<2",
+    "mkdocs-material>=9.5",
+    "mkdocstrings-python>=2",
+    "nbconvert>=7.16",
+]
+
 setup(
     name="gift_jax",
     version=VERSION,
@@ -61,12 +70,12 @@ setup(
         "tqdm>=4.67",
     ],
     extras_require={
+        "docs": [*DOCS, *NOTEBOOKS],
         "test": [
+            *DOCS,
+            *NOTEBOOKS,
             "hypothesis>=6.100",
-            "ipykernel>=6.29",
-            "jupytext>=1.16",
             "mypy>=1.15",
-            "nbclient>=0.10",
             "pyarrow>=15",
             "pytest>=8",
             "pytest-xdist>=3.6",

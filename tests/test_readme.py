@@ -51,11 +51,8 @@ def test_the_library_s_program_is_short_and_learns(tmp_path, monkeypatch, capsys
 def test_what_is_named_is_there(page):
     text = page.read_text()
     named = re.findall(r"`((?:gift_jax|configs|experiments|tests|docs)/[\w/.]*)", text)
-    links = re.findall(r"\]\((?!http)([^)#]+)", text)
     for path in named:
         assert (ROOT / path).exists(), path
-    for path in links:
-        assert (page.parent / path).exists(), path
     for module in re.findall(r"python -m ((?:gift_jax|experiments)[\w.]*)", text):
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()

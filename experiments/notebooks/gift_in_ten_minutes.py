@@ -177,9 +177,9 @@ for offset, loss_name in enumerate(LOSSES):
     bars.bar_label(bars.bar(places, heights, 0.23, label=loss_name), fmt="%.1f")
 bars.set(xticks=range(len(OPTIMIZERS)), xticklabels=OPTIMIZERS, ylabel="top-1 in %")
 bars.margins(y=0.15)
-bars.legend()
+bars.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
 norms.barh(list(gradient_norms), list(gradient_norms.values()))
-norms.set(xscale="log", xlabel="norm of the first gradient")
+norms.set(xscale="log", xlim=(1e-3, 10), xlabel="norm of the first gradient")
 figure.tight_layout()
 
 # %% [markdown]

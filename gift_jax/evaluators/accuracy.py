@@ -128,6 +128,18 @@ def evaluate(
       labels: (N,) integer classes.
       transform: From pixels to network inputs, a distilled dataset's `preprocess`.
       batch_size: Images in a forward pass.
+
+    >>> from gift_jax import models
+    >>> from gift_jax.data import Normalization
+    >>> from gift_jax.optimizers import OptimizerSpec
+    >>> from gift_jax.soft_labels import TrainData
+    >>> from gift_jax.train.step import new_student
+    >>> images, labels = np.zeros((20, 8, 8, 1), np.uint8), np.arange(20) % 10
+    >>> data = TrainData(images, labels, view_key=jax.random.key(0))
+    >>> model = models.create_model("conv1", num_classes=10, image_size=8, width=4)
+    >>> state = new_student(model, OptimizerSpec("sgd"), data, epochs=1, batch_size=10)
+    >>> evaluate(state, images, labels, Normalization(mean=(0.5,), std=(0.5,)))
+    Accuracy(top1=10.0, top5=50.0, count=20)
     """
     scale = 255 if images.dtype == np.uint8 else 1
 

@@ -116,6 +116,18 @@ def relabel_views(
 
     Raises:
       InputError: the teacher's logits hold NaN or overflow float16.
+
+    >>> from gift_jax.data.real import load_dataset
+    >>> from gift_jax.distill import make_distiller
+    >>> from gift_jax.teachers import CallableTeacher
+    >>> digits = load_dataset("digits")
+    >>> random = make_distiller("random", ipc=1).make(digits, teacher=None, seed=0)
+    >>> by_rows = lambda images: images.sum(axis=(2, 3)) @ np.eye(8, 10)
+    >>> teacher = CallableTeacher("by rows", by_rows, digits.info.image_shape, 10)
+    >>> augment = AugmentSpec(diffaug="crop")
+    >>> labels = relabel_views(teacher, random, augment=augment, views=2, seed=0)
+    >>> labels.logits.shape  # views, images, classes
+    (2, 10, 10)
     """
     data, normalization = views_lib.train_data(dataset, seed)
     label_views = make_label_views(

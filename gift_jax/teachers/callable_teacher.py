@@ -41,6 +41,13 @@ class CallableTeacher:
 
     Raises:
       InputError: it cannot be called with images.
+
+    >>> def by_brightness(images):
+    ...     brightness = images.mean(axis=(1, 2, 3))
+    ...     return np.stack([1 - brightness, brightness], axis=1)
+    >>> teacher = CallableTeacher("brightness", by_brightness, (8, 8, 1), 2)
+    >>> teacher.logits(np.ones((1, 8, 8, 1)))
+    array([[0., 1.]], dtype=float32)
     """
 
     name: str

@@ -32,6 +32,13 @@ def load_teacher(
     Raises:
       FileNotFoundError: there is no such file.
       InputError: it is no checkpoint, or of another network.
+
+    >>> from gift_jax.data.info import CIFAR
+    >>> teacher = load_teacher(  # doctest: +SKIP
+    ...     "resnet20.th", num_classes=10, image_size=32, preprocess=CIFAR
+    ... )
+    >>> teacher.name  # doctest: +SKIP
+    'resnet20'
     """
     tensors = torch_import.open_checkpoint(checkpoint)
     if model == recognition.AUTO:

@@ -144,6 +144,28 @@ def fit(
         last step.
       InputError: the batch size does not divide over the devices.
       CheckpointError, CheckpointMismatchError: see `Checkpoints`.
+
+    >>> from gift_jax import models
+    >>> from gift_jax.augment import AugmentSpec
+    >>> from gift_jax.optimizers import OptimizerSpec
+    >>> from gift_jax.soft_labels import AugmentedViews, FixedSoftLabels, TrainData
+    >>> from gift_jax.train.step import new_student
+    >>> images = np.random.default_rng(0).random((20, 8, 8, 1), np.float32)
+    >>> labels = np.arange(20, dtype=np.int32) % 10
+    >>> data = TrainData(images, labels, view_key=jax.random.key(0))
+    >>> length = dict(epochs=3, batch_size=10)
+    >>> model = models.create_model("conv1", num_classes=10, image_size=8, width=4)
+    >>> fitted = fit(
+    ...     new_student(model, OptimizerSpec("adamw"), data, **length),
+    ...     data,
+    ...     FixedSoftLabels(5 * np.eye(10, dtype=np.float32)[labels], views=3),
+    ...     loss=losses.get_loss("gift"),
+    ...     view_images=AugmentedViews(AugmentSpec(diffaug="crop"), None),
+    ...     order_key=jax.random.key(1),
+    ...     **length,
+    ... )
+    >>> fitted.record.finished_epochs, fitted.record.steps
+    (3, 6)
     """
 
     def without_index(function: Callable | None) -> Callable | None:

@@ -120,6 +120,15 @@ def read_distilled(
       InputError: what lies there fits no format, is malformed, holds another number of
         images of a class than `ipc`, or announces more than it may unpack to; the
         message names the file, what was found and what was expected.
+
+    >>> import tempfile
+    >>> from gift_jax.data import DatasetInfo, Normalization
+    >>> images, labels = np.zeros((20, 8, 8, 1), np.uint8), np.arange(20) % 10
+    >>> info = DatasetInfo("mine", 10, 8, 1, Normalization(mean=(0.3,), std=(0.4,)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/mine.npz", images=images, labels=labels)
+    ...     read_distilled(f"{folder}/mine.npz", dataset=info)
+    DistilledDataset(unknown of mine: 20 images of shape (8, 8, 1), 10 classes, IPC 2)
     """
     path = pathlib.Path(path).expanduser()
     if source is None:
