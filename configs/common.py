@@ -84,6 +84,8 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     # guessed. An empty path makes the distilled dataset here.
     config.distilled.path = ""
     config.distilled.source = ""
+    # How much its files may unpack to, where 50 times their size is too little.
+    config.distilled.max_bytes = config_dict.placeholder(int)
     for name, distiller in distill.DISTILLERS.items():
         options = registry.keyword_defaults(distiller, without=["ipc"])
         config.distilled[name] = ml_collections.ConfigDict(options)

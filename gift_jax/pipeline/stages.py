@@ -366,6 +366,7 @@ def _new_distilled(
             ipc=spec.ipc,
             train_images=(job.data.with_held_out or job.data.train).all_images,
             class_names=job.data.class_names,
+            max_bytes=spec.max_bytes,
         )
     options: dict[str, Any] = {"teacher": teacher, "seed": job.spec.seed}
     if getattr(spec.distiller, "resumable", False):

@@ -39,8 +39,8 @@ def require_allowed(announced: int, stored: int, max_bytes: int | None = None) -
     if announced > allowed:
         raise TooLargeError(
             f"announces {announced:,} bytes in {stored:,}, more than the {allowed:,} "
-            "that it may unpack to. If you trust it, give max_bytes in Python, or "
-            "--max_bytes to gift_jax.inspect"
+            "that it may unpack to. If you trust it, allow more: max_bytes in Python, "
+            "--max_bytes of gift_jax.inspect, --config.distilled.max_bytes of the job"
         )
 
 

@@ -23,6 +23,7 @@ class DistilledSpec:
       ipc: Images per class.
       path: Of a published set; "" makes the images here.
       source: Format of a published set; "" guesses it.
+      max_bytes: How much its files may unpack to; None: a usual multiple of their size.
       distiller: Makes the images; None for a published set.
       code: Fingerprint of a distiller of the user's own.
     """
@@ -31,12 +32,13 @@ class DistilledSpec:
     ipc: int
     path: str
     source: str
+    max_bytes: int | None
     distiller: Distiller | None
     code: str | None = None
 
     def __post_init__(self) -> None:
         """Raises InputError for what cannot be had."""
-        base.check_least("distilled", self, ipc=1)
+        base.check_least("distilled", self, ipc=1, max_bytes=1)
         if pathlib.Path(self.name).name != self.name:
             raise InputError(
                 f"distilled.name is {self.name!r}, expected a name without '/'; the "

@@ -26,7 +26,7 @@ from gift_jax.specs.training import RelabelSpec, TrainSpec, TuningSpec
 # or no product depends on them.
 _NAMED = re.compile(
     r"(student|loss|optimizer|tuning)\..*|teacher\.(name|width|norm|dtype)"
-    r"|distilled\.(name|ipc)|relabel\.(views|format|source|batch_size|store)"
+    r"|distilled\.(name|ipc|max_bytes)|relabel\.(views|format|source|batch_size|store)"
     r"|train\.(epochs|batch_size|seeds|init_from|checkpoint_every|keep_checkpoints"
     r"|eval_batch_size|students_at_once|processes)|dataset\.workers"
 )

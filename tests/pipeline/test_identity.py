@@ -132,6 +132,7 @@ WITHOUT_EFFECT = {
     "dataset.data_dir": ("{folder}", "the digits are part of scikit-learn"),
     "dataset.workers": (2, "how images are read"),
     "teacher.min_accuracy": (0.5, "a threshold below which nothing is labelled"),
+    "distilled.max_bytes": (10**9, "a limit beyond which nothing is read"),
     "relabel.batch_size": (5, "how many images the teacher sees at once"),
     "relabel.store": ("{store}", "where labels lie"),
     "train.checkpoint_every": (1, "what can be gone on from"),

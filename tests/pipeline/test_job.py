@@ -393,6 +393,14 @@ def test_broken_published_images_are_found_before_a_teacher_is_trained(tmp_path)
     assert not (tmp_path / "workdir" / "teacher").exists()
 
 
+def test_how_much_a_published_file_may_unpack_to(tmp_path):
+    path = tmp_path / "published.npz"
+    np.savez(path, images=np.zeros((10, 8, 8, 1), np.uint8), labels=np.arange(10))
+    fields = {"distilled__path": str(path), "distilled__max_bytes": 500}
+    with pytest.raises(ValueError, match="more than the 500 that it may unpack to"):
+        job.run_job(small_config(**fields), tmp_path / "workdir")
+
+
 def test_compiled_functions_are_kept_where_the_user_says(finished, monkeypatch):
     directory, _ = finished
     updated = {}
