@@ -19,7 +19,9 @@ from gift_jax.runtime.errors import InputError
 Schedule = Callable[[Any], Any]
 Builder = Callable[["OptimizerSpec", Schedule], optax.GradientTransformation]
 
-SCHEDULES = ("step", "cosine", "constant", "warmup_constant")
+SCHEDULES = (
+    "step", "cosine", "smoothed_cosine", "half_step", "constant", "warmup_constant"
+)  # fmt: skip
 _OWN_RATE = 1e-3  # of a user's optimizer that has no default
 
 
@@ -27,7 +29,9 @@ _OWN_RATE = 1e-3  # of a user's optimizer that has no default
 class OptimizerSpec:
     """An optimizer and its schedule, complete: equal specs build equal updates.
 
-    Weight decay is on all parameters, as in the official code. It is either
+    Weight decay is on all parameters, as in the official code, or with the option
+    `decay_vectors` off on all but vectors (biases and norms), as in RDED, SRe2L and EDC
+    (`get_parameters` of their utils.py). It is either
     - L2, added to the gradient, as in PyTorch: sgd, adam, rmsprop; or
     - decoupled, the parameters times weight decay times the learning rate of the
       step: adamw, lion, adafactor, muon (with the learning rate of either part),
@@ -45,14 +49,16 @@ class OptimizerSpec:
       momentum: For sgd.
       nesterov: For sgd.
       schedule: "step" (official code: x0.2 at 2/3 and at 5/6 of the epochs),
-        "cosine" (to zero), "constant" or "warmup_constant" (constant after a
-        linear warm-up over a fiftieth of the epochs, unless `warmup_epochs` says
+        "cosine" (to zero), "smoothed_cosine" (its first half: to one half, in RDED,
+        EDC with `--st 2` and RD3 with zeta 2), "half_step" (x0.1 after half of the
+        epochs, in DC, MTT and DATM), "constant" or "warmup_constant" (constant after
+        a linear warm-up over a fiftieth of the epochs, unless `warmup_epochs` says
         otherwise). None stands for the optimizer's default, which is
         "warmup_constant" for schedule_free_adamw, whose averaging replaces a
         decay, and "step" for the others. Any optimizer follows any schedule.
       warmup_epochs: Epochs of linear warm-up from zero, before the schedule.
-      options: Of the user's own: those of its keyword arguments that are not the
-        default, sorted.
+      options: Others that are not the default, sorted: `decay_vectors`, and of the
+        user's own its keyword arguments.
       code: Fingerprint of the user's own; found, never given.
 
     Raises:
@@ -145,12 +151,14 @@ def optimizer_options(name: str) -> dict[str, Any]:
       InputError: there is no such optimizer.
 
     >>> optimizer_options("adamw")
-    {'weight_decay': 0.0001, 'schedule': 'step', 'warmup_epochs': 0}
+    {'weight_decay': 0.0001, 'decay_vectors': True, 'schedule': 'step',
+     'warmup_epochs': 0}
     """
     optimizer = _optimizer(name)
-    options = dict(optimizer.options)
+    own = dict(optimizer.options)
+    options = own
     if name in OPTIMIZERS:
-        options["weight_decay"] = optimizer.weight_decay
+        options = {"weight_decay": optimizer.weight_decay, **own}
     if name == "sgd":
         options |= {"momentum": OptimizerSpec.momentum, "nesterov": False}
     return {**options, "schedule": optimizer.schedule, "warmup_epochs": 0}
@@ -202,10 +210,18 @@ def _unknown_option(name: str, option: str, known: Mapping[str, Any]) -> InputEr
     return registry.unknown_name(f"option of {name}", option, known or ["none"])
 
 
+def _decayed(spec: OptimizerSpec) -> Callable[[Any], Any] | None:
+    """Which parameters are decayed, as optax takes it; None stands for all."""
+    if dict(spec.options).get("decay_vectors", True):
+        return None
+    return lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
+
+
 def _with_l2(
     spec: OptimizerSpec, optimizer: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    return optax.chain(optax.add_decayed_weights(spec.weight_decay), optimizer)
+    decay = optax.add_decayed_weights(spec.weight_decay, mask=_decayed(spec))
+    return optax.chain(decay, optimizer)
 
 
 def _sgd(spec: OptimizerSpec, schedule: Schedule) -> optax.GradientTransformation:
@@ -219,7 +235,9 @@ def _adam(spec: OptimizerSpec, schedule: Schedule) -> optax.GradientTransformati
 
 
 def _adamw(spec: OptimizerSpec, schedule: Schedule) -> optax.GradientTransformation:
-    return optax.adamw(schedule, weight_decay=spec.weight_decay)
+    return optax.adamw(
+        schedule, weight_decay=spec.weight_decay, mask=_decayed(spec)
+    )
 
 
 def _rmsprop(spec: OptimizerSpec, schedule: Schedule) -> optax.GradientTransformation:
@@ -288,16 +306,19 @@ class Optimizer(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
 
 
+# Of the optimizers that protocols of the field train with.
+_DECAY = MappingProxyType({"decay_vectors": True})
+
 OPTIMIZERS: dict[str, Optimizer] = {
     # GIFT's authors have not released their SGD setting; a line commented out in
     # their later CIM code (LINs-lab/CIM) has these values.
-    "sgd": Optimizer(_sgd, 0.01, 5e-4),
+    "sgd": Optimizer(_sgd, 0.01, 5e-4, options=_DECAY),
     # arXiv 1412.6980, algorithm 1.
-    "adam": Optimizer(_adam, 1e-3, 0.0),
+    "adam": Optimizer(_adam, 1e-3, 0.0, options=_DECAY),
     # The official evaluator of GIFT.
-    "adamw": Optimizer(_adamw, 1e-3, 1e-4),
+    "adamw": Optimizer(_adamw, 1e-3, 1e-4, options=_DECAY),
     # Decay of 0.9: Hinton's lecture 6e; learning rate: tf.keras.optimizers.RMSprop.
-    "rmsprop": Optimizer(_rmsprop, 1e-3, 0.0),
+    "rmsprop": Optimizer(_rmsprop, 1e-3, 0.0, options=_DECAY),
     # The implementation that arXiv 1904.00962 refers to, tensorflow_addons LAMB.
     "lamb": Optimizer(_lamb, 1e-3, 0.0),
     # arXiv 2302.06675, section 5: a tenth of AdamW's rate, ten times its decay.
@@ -348,8 +369,15 @@ def schedule_factor(
             [optax.constant_schedule(0.2**i) for i in range(3)],
             [steps_per_epoch * milestone for milestone in milestones],
         )
-    elif spec.schedule == "cosine":
-        by_epoch = optax.cosine_decay_schedule(1.0, max(epochs - warmup, 1))
+    elif spec.schedule == "half_step":
+        # `[Epoch // 2 + 1]` of DC's and DATM's evaluate_synset.
+        factor = optax.join_schedules(
+            [optax.constant_schedule(1.0), optax.constant_schedule(0.1)],
+            [steps_per_epoch * (epochs // 2 + 1)],
+        )
+    elif spec.schedule in ("cosine", "smoothed_cosine"):
+        periods = 2 if spec.schedule == "smoothed_cosine" else 1
+        by_epoch = optax.cosine_decay_schedule(1.0, periods * max(epochs - warmup, 1))
 
         def factor(step: int) -> float:
             return by_epoch(step // steps_per_epoch - warmup)

@@ -175,6 +175,7 @@ def schedule_free_adamw(spec, step, g, p, memory):
     return 0.1 * z + 0.9 * x
 
 
+WITH_DECAY_OF_VECTORS = {"sgd", "adam", "adamw", "rmsprop"}
 REFERENCES = {
     "sgd": sgd,
     "adam": adam,
@@ -193,10 +194,13 @@ def written_out(spec):
     rule = REFERENCES[spec.name]
     parameters = START
     memory = {k: collections.defaultdict(float) for k in START}
+    of = dict.fromkeys(START, spec)
+    if not dict(spec.options).get("decay_vectors", True):
+        of["bias"] = dataclasses.replace(spec, weight_decay=0.0)
     for step in range(EPOCHS * STEPS_PER_EPOCH):
         slope = gradient(parameters)
         parameters = {
-            k: rule(spec, step, slope[k], parameters[k], memory[k]) for k in START
+            k: rule(of[k], step, slope[k], parameters[k], memory[k]) for k in START
         }
         yield parameters, {k: memory[k].get("x", parameters[k]) for k in START}
 
@@ -206,6 +210,10 @@ SPECS = [
     OptimizerSpec("sgd", learning_rate=0.05, weight_decay=0.3, nesterov=True),
     *(OptimizerSpec(n, 0.1, 0.3, schedule="step") for n in REFERENCES),
     *(OptimizerSpec(n) for n in REFERENCES),
+    *(
+        OptimizerSpec(n, 0.1, 0.3, schedule="step", options=(("decay_vectors", False),))
+        for n in sorted(WITH_DECAY_OF_VECTORS)
+    ),
 ]
 
 
@@ -356,6 +364,10 @@ def test_nesterov_needs_momentum():
         ),
         (OptimizerSpec("sgd", nesterov=True), "sgd-nesterov=True"),
         (
+            OptimizerSpec.create("adamw", weight_decay=0.01, decay_vectors=False),
+            "adamw-weight_decay=0.01-decay_vectors=False",
+        ),
+        (
             OptimizerSpec("lion", schedule="cosine", warmup_epochs=3),
             "lion-schedule=cosine-warmup_epochs=3",
         ),
@@ -373,9 +385,9 @@ def test_options_of_every_optimizer():
     common = {"weight_decay", "schedule", "warmup_epochs"}
     for name in REFERENCES:
         options = optimizers.optimizer_options(name)
-        assert set(options) == common | (
-            {"momentum", "nesterov"} if name == "sgd" else set()
-        )
+        own = {"momentum", "nesterov"} if name == "sgd" else set()
+        own |= {"decay_vectors"} if name in WITH_DECAY_OF_VECTORS else set()
+        assert set(options) == common | own
         assert OptimizerSpec.create(name, **options) == OptimizerSpec(name)
     with pytest.raises(
         InputError, match="option of adamw 'momentum'; expected one of weig"
@@ -567,6 +579,21 @@ def test_cosine_schedule_changes_by_the_epoch(epochs):
     expected = 0.5 * (1 + np.cos(np.pi * np.arange(epochs) / epochs)) / 2
     rates = epoch_rates(epochs, schedule="cosine")
     np.testing.assert_allclose(rates, np.tile(expected[:, None], 3), atol=1e-6)
+
+
+@pytest.mark.parametrize("epochs", [1, 10, 300])
+def test_the_smoothed_cosine_is_rdeds(epochs):
+    # LambdaLR of validation/main.py: 0.5 (1 + cos(pi step / re_epochs / 2)).
+    expected = 0.5 * (1 + np.cos(np.pi * np.arange(epochs) / epochs / 2)) / 2
+    rates = epoch_rates(epochs, schedule="smoothed_cosine")
+    np.testing.assert_allclose(rates, np.tile(expected[:, None], 3), atol=1e-6)
+
+
+@pytest.mark.parametrize(("epochs", "last"), [(300, 151), (1000, 501), (5, 3)])
+def test_the_half_step_is_dcs(epochs, last):
+    rates = epoch_rates(epochs, schedule="half_step")
+    np.testing.assert_allclose(rates[:last], 0.5, rtol=1e-6)
+    np.testing.assert_allclose(rates[last:], 0.05, rtol=1e-6)
 
 
 def test_constant_schedule():

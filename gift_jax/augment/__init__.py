@@ -18,6 +18,7 @@ from gift_jax.augment.operations import (
     rotate,
     saturation,
     scale,
+    shuffle_strips,
     translate,
     warp,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "rotate",
     "saturation",
     "scale",
+    "shuffle_strips",
     "translate",
     "warp",
 ]

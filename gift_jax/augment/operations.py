@@ -206,6 +206,30 @@ def factor_crop(image: jax.Array, row: Scalar, col: Scalar, factor: int) -> jax.
     return resized_crop(image, row * height, col * width, height, width)
 
 
+def shuffle_strips(image: jax.Array, order: jax.Array, axis: int) -> jax.Array:
+    """Cuts an axis into equal strips and puts them together in another order.
+
+    Where their number does not divide the side, the last strip is the larger one, as
+    in RDED's ShufflePatches (`validation/utils.py`).
+
+    Args:
+      image: (H, W, C) float.
+      order: (n,) integers, a permutation: which strip comes where.
+      axis: 0 or 1, static.
+
+    Returns:
+      (H, W, C).
+    """
+    side, count = image.shape[axis], len(order)
+    lengths = jnp.full(count, side // count).at[-1].add(side % count)
+    ends = jnp.cumsum(lengths[order])
+    pixels = jnp.arange(side)
+    place = jnp.searchsorted(ends, pixels, side="right")
+    within = pixels - (ends - lengths[order])[place]
+    source = order[place] * (side // count) + within
+    return jnp.take(image, source, axis=axis)
+
+
 def mixup(image: jax.Array, partner: jax.Array, lam: Scalar) -> jax.Array:
     """`lam * image + (1 - lam) * partner` (mixup, arXiv 1710.09412)."""
     return lam * image + (1 - lam) * partner

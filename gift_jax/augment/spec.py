@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+from typing import Any
 
 from gift_jax import registry
 from gift_jax.runtime.errors import InputError
 
 # The names in DiffAug strategies, `utils/transforms.py` of the official code.
 DIFFAUG_OPERATIONS = ("color", "crop", "cutout", "flip", "rotate", "scale")
+DIFFAUG_MODES = ("multiple", "single")
 MIXES = ("none", "mixup", "cutmix")
 
 
@@ -23,12 +25,19 @@ class AugmentSpec:
     Attributes:
       factor: RandomFactorResizedCrop: with probability 1 - 1 / factor^2 one cell of
         the factor x factor grid is enlarged. 1 is off.
+      shuffle: ShufflePatches of RDED and EDC: the image is cut into so many vertical
+        strips, and those of the result into horizontal ones, each put together in a
+        random order. 1 is off.
       resized_crop: Smallest area of RandomResizedCrop as a fraction of the image,
         aspect 3/4 to 4/3 as in torchvision. 0 is off.
       pad_crop: Zero padding in pixels before a random crop back. 0 is off.
       flip: Mirror with probability one half. The same draw as DiffAug's "flip".
       diffaug: DiffAug strategy: names of DIFFAUG_OPERATIONS joined by underscores,
-        in any order; of crop, scale and rotate one is drawn per image. "" is off.
+        in any order. "" is off.
+      diffaug_mode: "multiple" as in the GIFT evaluator and IDC: all of them, but of
+        crop, scale and rotate one; or "single" as in DSA, MTT and DATM: one of them,
+        in which flip is still a matter of one half. Drawn per image, where these codes
+        draw it per batch: a view must not depend on its batch.
       mix: One of MIXES; the partner comes from the whole distilled set.
       mix_alpha: The mixing weight is drawn from Beta(mix_alpha, mix_alpha). SRe2L
         and RDED take 1 for cutmix and 0.8 for mixup.
@@ -44,20 +53,24 @@ class AugmentSpec:
     """
 
     factor: int = 1
+    shuffle: int = 1
     resized_crop: float = 0.0
     pad_crop: int = 0
     flip: bool = False
     diffaug: str = ""
+    diffaug_mode: str = "multiple"
     mix: str = "none"
     mix_alpha: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuses what no view can be made of."""
-        if not isinstance(self.factor, int) or self.factor < 1:
-            raise InputError(
-                f"AugmentSpec.factor is {self.factor!r}, expected a whole number of "
-                "cells per side, at least 1 (1 turns the crop off)."
-            )
+        for name, what in (("factor", "cells"), ("shuffle", "strips")):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise InputError(
+                    f"AugmentSpec.{name} is {value!r}, expected a whole number of "
+                    f"{what} per side, at least 1 (1 turns it off)."
+                )
         if not 0 <= self.resized_crop <= 1:
             raise InputError(
                 f"AugmentSpec.resized_crop is {self.resized_crop!r}, expected the "
@@ -77,6 +90,20 @@ class AugmentSpec:
             raise InputError(
                 f"AugmentSpec.diffaug is {self.diffaug!r}, expected every operation "
                 "at most once."
+            )
+        if self.diffaug_mode not in DIFFAUG_MODES:
+            raise registry.unknown_name(
+                "DiffAug mode", self.diffaug_mode, DIFFAUG_MODES
+            )
+        if self.diffaug_mode == "single" and len(self.diffaug_operations) < 2:
+            raise InputError(
+                f"AugmentSpec.diffaug_mode is 'single', but diffaug is "
+                f"{self.diffaug!r}: there are no several operations to draw one of."
+            )
+        if self.diffaug_mode == "single" and self.flip and "flip" in self.diffaug:
+            raise InputError(
+                "AugmentSpec.flip is on, and flip is among the operations of which "
+                "diffaug_mode 'single' draws one: leave out either."
             )
         if self.mix not in MIXES:
             raise registry.unknown_name("mix", self.mix, MIXES)
@@ -103,6 +130,17 @@ class AugmentSpec:
         """
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
         return registry.label("", dataclasses.asdict(self), defaults)[1:] or "none"
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Its part of the recipes of views.
+
+        Without fields that were added later where they are off, so that products made
+        before are still found.
+        """
+        fields = dataclasses.asdict(self)
+        off = {"shuffle": 1, "diffaug_mode": "multiple"}
+        return {name: v for name, v in fields.items() if (name, v) not in off.items()}
 
     @property
     def diffaug_operations(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ operation on leaves the draws of the others as they were.
 """
 
 import enum
+import functools
 import math
 
 import jax
@@ -44,6 +45,8 @@ class _Purpose(enum.IntEnum):
     CUTOUT = 9
     PARTNER = 10
     MIX = 11
+    SHUFFLE = 12
+    SINGLE = 13
 
 
 def _key_for(image_key: jax.Array, purpose: _Purpose) -> jax.Array:
@@ -164,6 +167,13 @@ def _random_cell(key: jax.Array, image: jax.Array, factor: int) -> jax.Array:
     return jnp.where(whole, image, operations.factor_crop(image, row, col, factor))
 
 
+def _random_shuffle(key: jax.Array, image: jax.Array, strips: int) -> jax.Array:
+    """The vertical strips in a random order, then the horizontal ones."""
+    across, down = (jax.random.permutation(k, strips) for k in jax.random.split(key))
+    image = operations.shuffle_strips(image, across, axis=1)
+    return operations.shuffle_strips(image, down, axis=0)
+
+
 def _random_color(key: jax.Array, image: jax.Array) -> jax.Array:
     u = _uniform(key, (3,))
     image = operations.brightness(image, u[0])
@@ -192,7 +202,7 @@ def augment_image(key: jax.Array, image: jax.Array, spec: AugmentSpec) -> jax.Ar
     Raises:
       TypeError: The image is not float.
       ValueError: It has no three axes.
-      InputError: It is smaller than the factor's grid.
+      InputError: It has fewer pixels than there are cells or strips.
     """
     if image.ndim != 3:
         raise ValueError(
@@ -205,15 +215,18 @@ def augment_image(key: jax.Array, image: jax.Array, spec: AugmentSpec) -> jax.Ar
             "dataset's mean and standard deviation first."
         )
     height, width, _ = image.shape
-    if spec.factor > min(height, width):
-        raise InputError(
-            f"AugmentSpec.factor is {spec.factor}, expected at most the image's "
-            f"smaller side, {min(height, width)}."
-        )
-    names = spec.diffaug_operations
+    for name in ("factor", "shuffle"):
+        if getattr(spec, name) > min(height, width):
+            raise InputError(
+                f"AugmentSpec.{name} is {getattr(spec, name)}, expected at most the "
+                f"image's smaller side, {min(height, width)}."
+            )
     image = image.astype(jnp.float32)
     if spec.factor > 1:
         image = _random_cell(_key_for(key, _Purpose.FACTOR), image, spec.factor)
+    if spec.shuffle > 1:
+        shuffle_key = _key_for(key, _Purpose.SHUFFLE)
+        image = _random_shuffle(shuffle_key, image, spec.shuffle)
     if spec.resized_crop:
         crop_key = _key_for(key, _Purpose.RESIZED_CROP)
         box = draw_resized_crop(crop_key, height, width, spec.resized_crop)
@@ -222,13 +235,31 @@ def augment_image(key: jax.Array, image: jax.Array, spec: AugmentSpec) -> jax.Ar
         pad_key = _key_for(key, _Purpose.PAD_CROP)
         top, left = jax.random.randint(pad_key, (2,), 0, 2 * spec.pad_crop + 1)
         image = operations.pad_crop(image, top, left, spec.pad_crop)
-    if spec.flip or "flip" in names:
-        flipped = jax.random.bernoulli(_key_for(key, _Purpose.FLIP))
-        image = operations.flip(image, flipped)
+    names = spec.diffaug_operations
+    if spec.flip and "flip" not in names:
+        image = _random_flip(key, image)
+    if spec.diffaug_mode == "multiple":
+        return _diffaug(key, image, names)
+    single_key = _key_for(key, _Purpose.SINGLE)
+    choice = jax.random.randint(single_key, (), 0, len(names))
+    branches = [functools.partial(_diffaug, names=(name,)) for name in names]
+    return jax.lax.switch(choice, branches, key, image)
+
+
+def _random_flip(key: jax.Array, image: jax.Array) -> jax.Array:
+    flipped = jax.random.bernoulli(_key_for(key, _Purpose.FLIP))
+    return operations.flip(image, flipped)
+
+
+def _diffaug(key: jax.Array, image: jax.Array, names: tuple[str, ...]) -> jax.Array:
+    """Operations of DiffAug in its order; of the geometric ones one is drawn."""
+    if "flip" in names:
+        image = _random_flip(key, image)
     if "color" in names:
         image = _random_color(_key_for(key, _Purpose.COLOR), image)
     geometric = tuple(name for name in _GEOMETRIC if name in names)
     if geometric:
+        height, width, _ = image.shape
         image = operations.warp(image, *draw_warp(key, height, width, geometric))
     if "cutout" in names:
         image = _random_cutout(_key_for(key, _Purpose.CUTOUT), image)

@@ -74,7 +74,7 @@ def make_soft_labels(
         recipe["path"] = file_fingerprint(pathlib.Path(spec.path))
         view_images = views.ReplayedViews(normalization)
     else:
-        recipe["augment"] = dataclasses.asdict(job.spec.augment)
+        recipe["augment"] = job.spec.augment.recipe
         recipe["seed"] = job.spec.seed
         recipe["views"] = job.spec.views
     if teacher is not None:

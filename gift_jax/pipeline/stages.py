@@ -135,7 +135,7 @@ def make_teacher(job: Job) -> JobTeacher:
         "dataset": job.dataset_recipe(),
         "network": dataclasses.asdict(spec.network),
         "normalization": dataclasses.asdict(transform),
-        "training": dataclasses.asdict(spec.training) if spec.training else None,
+        "training": spec.training.recipe if spec.training else None,
         "checkpoint": _checkpoint_recipe(spec.checkpoint),
         **_transform_recipe(spec),
     }

@@ -6,6 +6,7 @@ from gift_jax import optimizers, registry
 from gift_jax.optimizers import OptimizerSpec
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import base
+from gift_jax.specs.options import parse_value
 
 # Fields that are none of an optimizer's options: rates are told apart without.
 _NO_OPTIONS = ("name", "learning_rate")
@@ -16,27 +17,31 @@ def optimizer_spec(section: ConfigDict, text: str) -> OptimizerSpec:
 
     Args:
       section: Holds the options that the name does not give.
-      text: Its name, with options of its own: "sgd-weight_decay=0.0".
+      text: Its name, with options of its own: "sgd-weight_decay=0.0"; a learning rate
+        among them is its default, in place of which the section has another.
 
     Raises:
       InputError: an unknown optimizer or option.
     """
     name, given = registry.split_options(text)
+    rate = given.pop("learning_rate", None)
+    if section.learning_rate is None and rate is not None:
+        learning_rate = parse_value(rate, float, "learning_rate")
+    else:
+        learning_rate = section.learning_rate
     defaults = optimizers.optimizer_options(name)
     # The section has the options of the project's, and of others the schedule only.
     own = registry.is_outside(name)
     shared = ("schedule", "warmup_epochs") if own else tuple(defaults)
     values = {option: section[option] for option in shared}
     options = base.chosen_options(name, given, defaults, values)
-    return OptimizerSpec.create(
-        name, learning_rate=section.learning_rate, **dict(options)
-    )
+    return OptimizerSpec.create(name, learning_rate=learning_rate, **dict(options))
 
 
 def check_used(section: ConfigDict, specs: list[OptimizerSpec]) -> None:
     """Refuses options of a section that none of its optimizers have."""
     for field in section:
-        default = getattr(OptimizerSpec("sgd"), field, None)
+        default = optimizers.optimizer_options("sgd").get(field)
         has_it = any(field in optimizers.optimizer_options(spec.name) for spec in specs)
         if field in _NO_OPTIONS or has_it or section[field] in (None, default):
             continue

@@ -54,6 +54,11 @@ class TrainingSpec:
     augmentation: augment.AugmentSpec
     seed: int
 
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Its part of a teacher's recipe."""
+        return dataclasses.asdict(self) | {"augmentation": self.augmentation.recipe}
+
 
 def train_teacher(
     model: nn.Module,

@@ -1,6 +1,7 @@
 """Tests of `augment.operations` against values of the official code, PIL and SciPy."""
 
 import functools
+import itertools
 import pathlib
 
 import jax
@@ -228,3 +229,18 @@ def test_mixup_is_the_convex_combination(lam):
     image, partner = random_images(2, side=8)
     expected = lam * np.float64(image) + (1 - lam) * np.float64(partner)
     np.testing.assert_allclose(augment.mixup(image, partner, lam), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_shuffled_strips_are_those_of_rdeds_code(factor):
+    # ShufflePatches.shuffle_weight: strips of side // factor, the last with the rest.
+    image = np.asarray(random_images(1, side=8)[0])
+    width = 8 // factor
+    ends = [*range(width, width * factor, width), 8]
+    for order in itertools.permutations(range(factor)):
+        strips = np.split(image, ends[:-1], axis=1)
+        expected = np.concatenate([strips[i] for i in order], axis=1)
+        found = augment.shuffle_strips(image, np.array(order), axis=1)
+        np.testing.assert_array_equal(found, expected)
+        turned = augment.shuffle_strips(image.swapaxes(0, 1), np.array(order), axis=0)
+        np.testing.assert_array_equal(turned, expected.swapaxes(0, 1))

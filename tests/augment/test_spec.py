@@ -10,6 +10,7 @@ from gift_jax.runtime import errors
 
 EVERYTHING = augment.AugmentSpec(
     factor=2,
+    shuffle=3,
     resized_crop=0.3,
     pad_crop=3,
     flip=True,
@@ -38,6 +39,13 @@ def test_spec_survives_json_and_is_hashable():
         ({"mix_alpha": 0.8}, "mix_alpha is 0.8, but there is no mix"),
         ({"factor": 0}, "factor is 0, expected"),
         ({"factor": 1.5}, "factor is 1.5, expected"),
+        ({"shuffle": 0}, "shuffle is 0, expected a whole number of strips"),
+        ({"diffaug_mode": "singel"}, r"'singel'.*did you mean 'single'"),
+        ({"diffaug_mode": "single", "diffaug": "flip"}, "no several operations"),
+        (
+            {"diffaug_mode": "single", "diffaug": "crop_flip", "flip": True},
+            "flip is on, and flip is among",
+        ),
         ({"resized_crop": 1.2}, "resized_crop is 1.2, expected"),
         ({"pad_crop": -1}, "pad_crop is -1, expected"),
     ],
@@ -50,13 +58,23 @@ def test_spec_refuses(fields, message):
 def test_a_label_names_all_that_is_not_the_identity():
     assert augment.AugmentSpec().label == "none"
     assert EVERYTHING.label == (
-        "factor=2-resized_crop=0.3-pad_crop=3-flip=True"
+        "factor=2-shuffle=3-resized_crop=0.3-pad_crop=3-flip=True"
         "-diffaug=color_crop_cutout_flip_scale_rotate-mix=cutmix"
     )
     for field in dataclasses.fields(EVERYTHING):
-        if field.name != "mix_alpha":
+        if field.name not in ("mix_alpha", "diffaug_mode"):
             one = {field.name: getattr(EVERYTHING, field.name)}
             expected = "-".join(f"{k}={v}" for k, v in one.items())
             assert augment.AugmentSpec(**one).label == expected
     mixup = augment.AugmentSpec(mix="mixup", mix_alpha=0.8)
     assert mixup.label == "mix=mixup-mix_alpha=0.8"
+    single = augment.AugmentSpec(diffaug="crop_flip", diffaug_mode="single")
+    assert single.label == "diffaug=crop_flip-diffaug_mode=single"
+
+
+def test_a_recipe_leaves_out_what_was_added_later_and_is_off():
+    assert "shuffle" not in augment.AugmentSpec().recipe
+    assert EVERYTHING.recipe["shuffle"] == 3
+    single = augment.AugmentSpec(diffaug="crop_flip", diffaug_mode="single")
+    for spec in (EVERYTHING, single, augment.AugmentSpec(factor=2)):
+        assert augment.AugmentSpec(**spec.recipe) == spec

@@ -18,6 +18,7 @@ from gift_jax.runtime import errors
 OFFICIAL = "color_crop_cutout_flip_scale_rotate"
 EVERYTHING = augment.AugmentSpec(
     factor=2,
+    shuffle=2,
     resized_crop=0.3,
     pad_crop=3,
     flip=True,
@@ -149,6 +150,28 @@ def torchvision_mean_area(boxes=20_000, side=32, min_area=0.08):
     return np.where(fits.any(1), chosen, side**2).mean() / side**2
 
 
+def test_shuffle_draws_every_order_of_columns_and_rows():
+    image = jnp.arange(4.0).reshape(2, 2, 1)
+    drawn = many_views(image, 2000, shuffle=2).reshape(-1, 4)
+    orders, counts = np.unique(drawn, axis=0, return_counts=True)
+    # Whole columns, then whole rows: neighbours remain neighbours.
+    expected = [[0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0]]
+    np.testing.assert_array_equal(orders, expected)
+    assert np.abs(counts / 2000 - 0.25).max() < 0.035
+
+
+def test_single_mode_draws_one_operation_of_the_strategy():
+    names = ("color", "crop", "flip", "rotate")
+    image = random_images(1, side=8)[0]
+    drawn = many_views(image, 2000, diffaug="_".join(names), diffaug_mode="single")
+    alone = [many_views(image, 2000, diffaug=name) for name in names]
+    same = np.stack([np.abs(drawn - one).max((1, 2, 3)) < 1e-5 for one in alone])
+    assert same.any(0).all()
+    # A crop or flip can leave the image as it is; colours and angles never do.
+    for place in (0, 3):
+        assert abs(same[place].mean() - 1 / 4) < 0.035
+
+
 def test_flip_draws_half():
     image = jnp.arange(8.0)[None, :, None] * jnp.ones((8, 1, 1))
     drawn = many_views(image, 2000, flip=True)
@@ -249,8 +272,10 @@ def test_images_that_cannot_be_augmented_are_refused():
         )
     with pytest.raises(ValueError, match=r"shape \(8, 3\), expected \(H, W, C\)"):
         augment.make_views(KEY, jnp.zeros((8, 8, 3)), 0, jnp.array([0]), spec)
-    with pytest.raises(errors.InputError, match=r"factor is 9, expected at most .* 8"):
-        augment.make_views(KEY, jnp.zeros((2, 8, 8, 3)), 0, jnp.array([0]), spec)
+    for field in ("factor", "shuffle"):
+        spec = augment.AugmentSpec(**{field: 9})
+        with pytest.raises(errors.InputError, match=f"{field} is 9, expected at .* 8"):
+            augment.make_views(KEY, jnp.zeros((2, 8, 8, 3)), 0, jnp.array([0]), spec)
 
 
 # --- Views --------------------------------------------------------------------------

@@ -34,6 +34,7 @@ MEASURED = {
 }
 AUGMENT = {
     "factor": 2,
+    "shuffle": 2,
     "resized_crop": 0.5,
     "pad_crop": 2,
     "flip": True,
@@ -48,6 +49,7 @@ OPTIMIZER = {
     "nesterov": True,
     "schedule": "constant",
     "warmup_epochs": 1,
+    "decay_vectors": False,
 }
 # Fields with another valid value, or all that must be set with it.
 CHANGED = {
@@ -86,6 +88,10 @@ CHANGED = {
     "teacher.batch_size": 64,
     **{f"teacher.optimizer.{name}": value for name, value in OPTIMIZER.items()},
     **{f"teacher.augment.{name}": value for name, value in AUGMENT.items()},
+    "teacher.augment.diffaug_mode": {
+        "teacher.augment.diffaug": "crop_flip",
+        "teacher.augment.diffaug_mode": "single",
+    },
     "teacher.augment.mix_alpha": {
         "teacher.augment.mix": "mixup",
         "teacher.augment.mix_alpha": 0.5,
@@ -102,6 +108,10 @@ CHANGED = {
     "distilled.rded.images_per_class": 40,
     "distilled.rded.crops_per_image": 3,
     **{f"augment.{name}": value for name, value in AUGMENT.items()},
+    "augment.diffaug_mode": {
+        "augment.diffaug": "crop_flip",
+        "augment.diffaug_mode": "single",
+    },
     "augment.mix_alpha": {"augment.mix": "mixup", "augment.mix_alpha": 0.5},
     "relabel.source": "online",
     "relabel.views": 1,

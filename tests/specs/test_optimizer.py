@@ -26,11 +26,19 @@ def test_an_option_is_for_the_optimizers_that_have_it():
 
 
 @pytest.mark.parametrize(
-    "name", ["sgd-decay=0.0", "sgd-learning_rate=0.1", "adamw-momentum=0.5"]
+    "name", ["sgd-decay=0.0", "adamw-momentum=0.5", "lion-decay_vectors=False"]
 )
 def test_unknown_options(name):
     with pytest.raises(InputError, match="unknown option of"):
         spec(name)
+
+
+def test_a_name_brings_a_learning_rate_for_which_the_section_has_another():
+    found = spec("sgd-learning_rate=0.2")
+    assert (found.learning_rate, found.label) == (0.2, "sgd")
+    assert spec("sgd-learning_rate=0.2", learning_rate=0.5).learning_rate == 0.5
+    with pytest.raises(InputError, match="learning_rate=fast must be of type float"):
+        spec("sgd-learning_rate=fast")
 
 
 def test_a_value_of_another_type():
