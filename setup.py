@@ -30,6 +30,7 @@ setup(
     packages=[
         *find_packages(include=["gift_jax", "gift_jax.*"]),
         "gift_jax.configs",
+        "gift_jax.configs.protocols",
         "gift_jax.experiments",
     ],
     package_dir={

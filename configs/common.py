@@ -34,6 +34,9 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     # The job is run with each of these, in one work directory: strings of options, as
     # behind the colon: ("ipc=1", "ipc=10,loss.gift.gamma=0.2").
     config.variants = ()
+    # A published protocol, configs/protocols: `:protocol=rd3` sets the fields of its
+    # recipe. Here stands which one, for rows and reports.
+    config.protocol = "gift"
 
     config.dataset = ml_collections.ConfigDict()
     # A name of gift_jax/data/info.py, "tfds:NAME" or "folder:PATH".

@@ -84,10 +84,7 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
 
     logs.show()
     config = _CONFIG.value
-    if change is not None:
-        change(config)
-        given = config_flags.get_override_values(flags.FLAGS["config"])
-        config.update_from_flattened_dict(given)
+    given = config_flags.get_override_values(flags.FLAGS["config"])
     # Imported after the flags are known to be right: a mistake there answers at once.
     import jax
 
@@ -97,9 +94,14 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
     allocator.keep_freed_memory()
     # What is stored, and compared, is float32, whatever JAX_ENABLE_X64 says.
     jax.config.update("jax_enable_x64", False)
-    if options.names_own_code(config):
-        xla.leave_reductions_out_of_fusions()
     try:
+        if "protocol" in given:
+            options.with_options(config, f"protocol={config.protocol}")
+        if change is not None:
+            change(config)
+        config.update_from_flattened_dict(given)
+        if options.names_own_code(config):
+            xla.leave_reductions_out_of_fusions()
         return _run_job(config)
     except preemption.PreemptedError:
         print(f"stopped by SIGTERM; {_GO_ON}", file=sys.stderr)

@@ -235,9 +235,7 @@ def _adam(spec: OptimizerSpec, schedule: Schedule) -> optax.GradientTransformati
 
 
 def _adamw(spec: OptimizerSpec, schedule: Schedule) -> optax.GradientTransformation:
-    return optax.adamw(
-        schedule, weight_decay=spec.weight_decay, mask=_decayed(spec)
-    )
+    return optax.adamw(schedule, weight_decay=spec.weight_decay, mask=_decayed(spec))
 
 
 def _rmsprop(spec: OptimizerSpec, schedule: Schedule) -> optax.GradientTransformation:

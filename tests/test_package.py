@@ -51,6 +51,8 @@ def test_the_wheel_holds_what_the_readme_uses(installed):
     for folder, inside in (("configs", "configs"), ("experiments", "experiments")):
         for path in (ROOT / folder).glob("*.py"):
             assert f"gift_jax/{inside}/{path.name}" in names
+    for path in (ROOT / "configs" / "protocols").glob("*.py"):
+        assert f"gift_jax/configs/protocols/{path.name}" in names
     for path in (ROOT / "gift_jax").rglob("*.py"):
         assert str(path.relative_to(ROOT)) in names
     assert "gift_jax/py.typed" in names

@@ -284,7 +284,7 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "a text": (
         _is_text,
         "dataset distill teacher? soft_labels label_format? augment? student optimizer "
-        "schedule? loss",
+        "schedule? loss protocol? protocol_changes?",
     ),
     "a fingerprint": (
         _is_fingerprint,

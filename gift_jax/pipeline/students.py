@@ -151,6 +151,8 @@ class Run:
             **self.labelled.columns,
             "student": student.network.label,
             "init_from": self.init_from,
+            "protocol": self.job.spec.protocol,
+            "protocol_changes": self.job.spec.protocol_changes or None,
             "loss": student.loss.label,
             "optimizer": optimizer.label,
             "learning_rate": optimizer.learning_rate,

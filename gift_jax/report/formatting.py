@@ -12,6 +12,7 @@ _HEADINGS = {
     "augment": "augmentation",
     "eval_every": "epochs between evaluations",
     "init_from": "initial weights",
+    "protocol_changes": "changed of the protocol",
 }
 
 

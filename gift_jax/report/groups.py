@@ -19,7 +19,12 @@ FINGERPRINTS = (
     "teacher_fingerprint", "distilled_fingerprint", *reversed(results.IDENTITY)
 )  # fmt: skip
 # What tells benchmarks apart: words, and fingerprints where words do not.
-_WORDS = tuple(name for name in BENCHMARK if name not in FINGERPRINTS)
+# Of a protocol's own recipe the other words follow, so that it is told first.
+_WORDS = (
+    "protocol",
+    *(name for name in BENCHMARK if name not in FINGERPRINTS),
+    "protocol_changes",
+)
 FIELDS = (*_WORDS, "data_seed", *FINGERPRINTS, *OPTIMIZER, "loss")
 ALL_BUT_LOSS = (*BENCHMARK, *OPTIMIZER)
 BYTES = "soft_label_bytes"

@@ -17,7 +17,7 @@ from gift_jax.runtime.errors import InputError, UnknownNameError
 from gift_jax.specs import base
 from gift_jax.specs.dataset import DatasetSpec
 from gift_jax.specs.distilled import DistilledSpec
-from gift_jax.specs.options import parse_options
+from gift_jax.specs.options import parse_options, protocol_changes, with_protocol
 from gift_jax.specs.student import StudentSpec, setups
 from gift_jax.specs.teacher import TORCHVISION, TeacherSpec
 from gift_jax.specs.training import RelabelSpec, TrainSpec, TuningSpec
@@ -34,8 +34,8 @@ _NAMED = re.compile(
 _SECTIONS = {
     "teacher": ("seed", "dataset", "teacher"),
     "distilled": ("seed", "dataset", "distilled"),
-    "soft_labels": ("seed", "dataset", "augment", "relabel"),
-    "run": ("train",),
+    "soft_labels": ("seed", "dataset", "augment", "relabel", "protocol"),
+    "run": ("train", "protocol"),
 }
 _PLAIN = re.compile(r"[\w.=+,-]{1,40}")
 
@@ -54,6 +54,8 @@ class JobSpec:
       train: How students are trained.
       tuning: How learning rates are chosen.
       setups: Students, those that differ in nothing but the seed together.
+      protocol: Name of the published protocol that it follows.
+      protocol_changes: Fields that it has otherwise, and their values.
       variant: Fields, and their values as text, that tell it from the other jobs of
         a grid.
     """
@@ -67,6 +69,8 @@ class JobSpec:
     train: TrainSpec
     tuning: TuningSpec
     setups: tuple[tuple[StudentSpec, ...], ...]
+    protocol: str
+    protocol_changes: str = ""
     variant: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -150,7 +154,7 @@ def _singles(
 ) -> Iterator[tuple[ConfigDict, tuple[tuple[str, str], ...]]]:
     of_variant = copy.deepcopy(config)
     parsed = parse_options(of_variant, options)
-    of_variant.update_from_flattened_dict(parsed)
+    of_variant.update_from_flattened_dict(with_protocol(of_variant, parsed))
     if of_variant.distilled.path and "+" in of_variant.distilled.name:
         raise InputError(
             f"distilled.path is one dataset, but distilled.name is "
@@ -204,5 +208,7 @@ def _job_spec(config: ConfigDict, variant: tuple[tuple[str, str], ...]) -> JobSp
         ),
         tuning=tuning,
         setups=tuple(setups(config)),
+        protocol=config.protocol,
+        protocol_changes=protocol_changes(config),
         variant=variant,
     )

@@ -1,12 +1,15 @@
 """Options of a config in one string, such as "ipc=1,loss.gift.gamma=0.2"."""
 
 import ast
+import copy
 import re
 from typing import Any
 
 import ml_collections
 
 from gift_jax import registry
+from gift_jax.configs import protocols
+from gift_jax.data import info
 from gift_jax.runtime.errors import InputError
 
 # Short names of fields.
@@ -30,6 +33,8 @@ def with_options(
 ) -> ml_collections.ConfigDict:
     """Sets the options given behind a config file's colon.
 
+    Those of a protocol, as "protocol=rd3", are set first: others win over it.
+
     Args:
       config: Changed in place.
       options: "field=value,field=value", or empty.
@@ -40,8 +45,63 @@ def with_options(
     Raises:
       InputError: an unknown option, or a value of another type.
     """
-    config.update_from_flattened_dict(parse_options(config, options))
+    parsed = parse_options(config, options)
+    config.update_from_flattened_dict(with_protocol(config, parsed))
     return config
+
+
+def with_protocol(
+    config: ml_collections.ConfigDict, parsed: dict[str, Any]
+) -> dict[str, Any]:
+    """Parsed options over the fields of the protocol that is one of them, if one is.
+
+    Raises:
+      InputError: as `protocol_fields`.
+    """
+    if "protocol" not in parsed:
+        return parsed
+    changed = copy.deepcopy(config)
+    changed.update_from_flattened_dict(parsed)
+    return protocol_fields(changed) | parsed
+
+
+def protocol_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The fields that the protocol of a config sets, with their values.
+
+    Raises:
+      InputError: there is no such protocol, or none for this config.
+    """
+    name = config.dataset.name
+    known = info.DATASETS.get(info.ALIASES.get(name.lower(), name.lower()))
+
+    def networks(text: str) -> tuple[str, ...]:
+        return tuple(registry.split_options(one)[0] for one in registry.names(text))
+
+    setting = protocols.Setting(
+        dataset=known.name if known else name,
+        image_size=config.dataset.image_size or (known.image_size if known else None),
+        num_classes=known.num_classes if known else None,
+        ipc=config.distilled.ipc,
+        teacher=networks(config.teacher.name)[0],
+        students=networks(config.student.name),
+    )
+    return protocols.fields(config.protocol, setting)
+
+
+def protocol_changes(config: ml_collections.ConfigDict) -> str:
+    """Fields that a config has otherwise than its protocol, and their values.
+
+    Loss and optimizer are not among them: studies vary them, and rows name them.
+
+    Raises:
+      InputError: as `protocol_fields`.
+    """
+    found = flattened(config)
+    return ", ".join(
+        f"{field}={found[field]}"
+        for field, value in protocol_fields(config).items()
+        if field not in ("loss.name", "optimizer.name") and found[field] != str(value)
+    )
 
 
 def parse_options(config: ml_collections.ConfigDict, options: str) -> dict[str, Any]:

@@ -1,0 +1,84 @@
+"""What all protocols share: what they are asked for, and views spelt out."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from gift_jax.runtime.errors import InputError
+
+T = TypeVar("T")
+
+
+class Setting(NamedTuple):
+    """What a protocol's numbers depend on.
+
+    Attributes:
+      dataset: Name of the real dataset.
+      image_size: Side in pixels; None where it is not known yet.
+      num_classes: C; likewise.
+      ipc: Images per class.
+      teacher: Name of the teacher's network, without its options.
+      students: Names of the students' networks, likewise.
+    """
+
+    dataset: str
+    image_size: int | None
+    num_classes: int | None
+    ipc: int
+    teacher: str
+    students: tuple[str, ...]
+
+    @property
+    def family(self) -> str:
+        """Whose recipe it is given: "cifar" to 32 pixels, "tiny" to 64, or "imagenet".
+
+        Authors have recipes for datasets by name; others are given that of the nearest
+        size.
+        """
+        side = self.image_size or 224
+        return "cifar" if side <= 32 else "tiny" if side <= 64 else "imagenet"
+
+    def at_most_all(self, batch_size: int) -> int:
+        """A batch size, or the number of distilled images if that is smaller."""
+        if self.num_classes is None:
+            return batch_size
+        return min(batch_size, self.ipc * self.num_classes)
+
+    def of_students(self, what: str, by_name: Mapping[str, T], default: T) -> T:
+        """A value that depends on the student.
+
+        Raises:
+          InputError: it is another for another of the students.
+        """
+        values = [by_name.get(name, default) for name in self.students]
+        if any(value != values[0] for value in values):
+            raise InputError(
+                f"student.name is {'+'.join(self.students)!r}, of which the protocol "
+                f"has another {what} each ({values}): run them one at a time"
+            )
+        return values[0]
+
+
+def views(**changed: Any) -> dict[str, Any]:
+    """Every field of `augment`, so that nothing of the config's own remains.
+
+    Args:
+      **changed: Those that are on.
+    """
+    off = {
+        "factor": 1,
+        "shuffle": 1,
+        "resized_crop": 0.0,
+        "pad_crop": 0,
+        "flip": False,
+        "diffaug": "",
+        "diffaug_mode": "multiple",
+        "mix": "none",
+        "mix_alpha": 1.0,
+    }
+    return {f"augment.{name}": value for name, value in (off | changed).items()}
+
+
+# Of DSA and DiffAug: the strategy of the codes of GIFT, DC, MTT and DATM.
+DIFFAUG = "color_crop_cutout_flip_scale_rotate"
+# Soft labels of a teacher, one for every view, with one view an epoch.
+LABELS_OF_VIEWS = {"relabel.source": "store", "relabel.views": 0}
