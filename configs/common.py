@@ -101,9 +101,10 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
 
     config.relabel = ml_collections.ConfigDict()
     # "store": logits of all views precomputed; "online": the teacher runs on every
-    # view of every run, as in the official code; "dataset": the soft labels that
-    # were distilled with the images (DATM, FRePo); "fkd": those of an FKD folder
-    # (SRe2L, G-VBSM) with the views they were made for.
+    # view of every run, as in the official code; "fixed": the teacher's of every image
+    # as it is, one for all its views; "dataset": the soft labels that were distilled
+    # with the images (DATM, FRePo); "fkd": those of an FKD folder (SRe2L, G-VBSM) with
+    # the views they were made for; "hard": none, for `ce`, and no teacher is needed.
     config.relabel.source = "store"
     config.relabel.path = ""  # of the FKD folder
     # Views of every image; 0 stands for one per epoch, the official protocol.
@@ -115,6 +116,14 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     # Where they are stored: empty stands for the work directory; else a local path,
     # gs://BUCKET/PATH or s3://BUCKET/PATH.
     config.relabel.store = ""
+    # Of pictures mixed by mixup or CutMix the teacher labels the mixture. The hard
+    # label that some losses add stays that of the first image (G-VBSM, EDC; the
+    # official evaluator mixes nothing), or is mixed with the partner's.
+    config.relabel.mix_hard_labels = False
+    # Epochs without soft labels in the middle of the training, and their loss: HALD,
+    # arXiv 2512.15647, has 200 of 300 with "ce-smoothing=0.8".
+    config.relabel.hard_epochs = 0
+    config.relabel.hard_loss = "ce"
 
     config.student = _network("conv3")
 

@@ -160,17 +160,30 @@ def cosine(
     return _cosine_distance(student_logits, teacher_logits)
 
 
-@_loss(reads_soft_labels=False)
+@_loss("smoothing", reads_soft_labels=False)
 def ce(
-    student_logits: jax.Array, teacher_logits: jax.Array | None, labels: jax.Array
+    student_logits: jax.Array,
+    teacher_logits: jax.Array | None,
+    labels: jax.Array,
+    *,
+    smoothing: float = 0.0,
 ) -> jax.Array:
     """Cross-entropy with the hard labels; the teacher is unused.
 
     A label outside of [0, C) cannot be refused inside a traced function, and its
     value means nothing.
+
+    Hyperparameters:
+      smoothing: Share of the label that is spread over all C classes, the right one
+        included, as PyTorch's and timm's `label_smoothing` is (that of `gift` leaves
+        it out). HALD has 0.8 in its epochs with hard labels.
     """
     del teacher_logits
-    return optax.softmax_cross_entropy_with_integer_labels(student_logits, labels)
+    hard = optax.softmax_cross_entropy_with_integer_labels(student_logits, labels)
+    if not smoothing:
+        return hard
+    evenly = -jnp.mean(jax.nn.log_softmax(student_logits), axis=-1)
+    return (1 - smoothing) * hard + smoothing * evenly
 
 
 @_loss()
@@ -636,6 +649,27 @@ def poly1(
 LOSS_NAMES = tuple(LOSSES)
 
 
+@functools.cache
+def with_hard_epochs(loss: Loss, hard_loss: Loss) -> Loss:
+    """A loss, and another where there are no soft labels.
+
+    Args:
+      loss: Where there are.
+      hard_loss: Takes None for them, such as "ce".
+
+    Returns:
+      One object for the same two, which then share what is compiled.
+    """
+
+    def either(
+        student_logits: jax.Array, teacher_logits: jax.Array | None, labels: jax.Array
+    ) -> jax.Array:
+        chosen = hard_loss if teacher_logits is None else loss
+        return chosen(student_logits, teacher_logits, labels)
+
+    return either
+
+
 def _function(loss: str | Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     if callable(loss):
         return loss
@@ -745,6 +779,8 @@ def _check_value(what: str, value: Any, default: Any) -> None:
 def _check_own(hyper: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Refuses values that the losses here have no meaning for."""
     for option, value in hyper.items():
+        if option == "smoothing" and not 0 <= value <= 1:
+            raise ValueError(f"smoothing is {value}, expected a share in [0, 1]")
         is_positive = option in ("temperature", "scale", "exponent")
         if not is_positive and not option.endswith(("_weight", "epsilon")):
             continue

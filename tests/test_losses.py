@@ -738,7 +738,7 @@ def test_hyperparameters_have_the_official_defaults():
     assert {name: losses.hyperparameters(name) for name in losses.LOSS_NAMES} == {
         "gift": cosine,
         "cosine": {},
-        "ce": {},
+        "ce": {"smoothing": 0.0},
         "soft_ce": {},
         "kl": {"temperature": 20.0, "t_squared": False, "refine": False, **cosine},
         "mse": {},
@@ -876,6 +876,31 @@ def test_cross_entropy_with_hard_labels_needs_no_soft_labels():
         np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(ValueError, match=r"labels of shape \(4,\), got \(3,\)"):
         loss(student, None, labels[:3])
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.8, 1.0])
+def test_smoothing_is_that_of_pytorch_and_timm(smoothing):
+    student, _, labels = batch()
+    classes = student.shape[1]
+    # timm's one_hot: the off value is smoothing / C, the on value 1 - smoothing more.
+    target = np.full(student.shape, smoothing / classes)
+    target[np.arange(len(labels)), labels] += 1 - smoothing
+    log_p = np.asarray(jax.nn.log_softmax(student.astype(jnp.float32)))
+    found = losses.get_loss("ce", smoothing=smoothing)(student, None, labels)
+    np.testing.assert_allclose(found, -(target * log_p).sum(1), rtol=1e-5)
+
+
+def test_a_loss_with_hard_epochs_is_either():
+    student, teacher, labels = batch()
+    hard, gift = losses.get_loss("ce", smoothing=0.8), losses.get_loss("gift")
+    either = losses.with_hard_epochs(gift, hard)
+    assert either is losses.with_hard_epochs(gift, hard)
+    np.testing.assert_array_equal(
+        either(student, teacher, labels), gift(student, teacher, labels)
+    )
+    np.testing.assert_array_equal(
+        either(student, None, labels), hard(student, None, labels)
+    )
 
 
 @pytest.mark.parametrize("name", sorted(set(losses.LOSS_NAMES) - {"ce"}))

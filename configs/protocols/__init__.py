@@ -16,8 +16,10 @@ from typing import Any
 from gift_jax import registry
 from gift_jax.configs.protocols import (
     datm,
+    ddranking,
     edc,
     gift,
+    hard_truths,
     rd3,
     rded,
     rethinkdc,
@@ -35,6 +37,8 @@ PROTOCOLS: dict[str, Protocol] = {
     "edc": edc.fields,
     "rd3": rd3.fields,
     "rethinkdc": rethinkdc.fields,
+    "ddranking": ddranking.fields,
+    "hard_truths": hard_truths.fields,
 }
 
 

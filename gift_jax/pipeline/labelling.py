@@ -11,19 +11,25 @@ from typing import Any
 
 import numpy as np
 
+from gift_jax.augment import AugmentSpec
 from gift_jax.data import preprocess
 from gift_jax.distilled import DistilledDataset
 from gift_jax.pipeline.products import Product, file_fingerprint
 from gift_jax.pipeline.stages import Job, JobDistilled, JobTeacher
+from gift_jax.runtime.checksums import fingerprint
 from gift_jax.runtime.devices import padded_batches
 from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import codecs, fkd, relabel, storage, store, views
 from gift_jax.soft_labels.base import SoftLabels
 from gift_jax.soft_labels.fixed import FixedSoftLabels
+from gift_jax.soft_labels.hard import HardLabels, SoftHardSoft
 from gift_jax.soft_labels.online import OnlineSoftLabels
 from gift_jax.soft_labels.views import train_data
 from gift_jax.specs import RelabelSpec
 from gift_jax.teachers import Teacher, TeacherError, check
+
+# Of labels that are those of the images as they are.
+_ONE_VIEW = {"augment": AugmentSpec().recipe, "seed": 0, "views": 1}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,25 +74,48 @@ def make_soft_labels(
     data, normalization = train_data(dataset, job.spec.seed)
     recipe: dict[str, Any] = {"distilled": dataset.fingerprint, "source": spec.source}
     name = f"{job.spec.distilled.name}_ipc{dataset.ipc}"
-    augmented = views.AugmentedViews(job.spec.augment, normalization)
+    label_mix = spec.label_mix(job.spec.augment)
+    augmented = views.AugmentedViews(job.spec.augment, normalization, label_mix)
     view_images: views.ViewImages = augmented
+    of_views: dict[str, Any] = {}
     if spec.source == "fkd":
         recipe["path"] = file_fingerprint(pathlib.Path(spec.path))
         view_images = views.ReplayedViews(normalization)
     else:
-        recipe["augment"] = job.spec.augment.recipe
-        recipe["seed"] = job.spec.seed
-        recipe["views"] = job.spec.views
+        of_views = {
+            "augment": job.spec.augment.recipe,
+            "seed": job.spec.seed,
+            "views": job.spec.views,
+        }
+    number = f"_v{job.spec.views}" if teacher is not None or spec.views else ""
+    form = ""
     if teacher is not None:
         recipe["teacher"] = teacher.teacher.fingerprint
-        name += f"_{teacher.teacher.name}_v{job.spec.views}"
+        name += f"_{teacher.teacher.name}"
         if codec != codecs.FLOAT16:
             recipe["format"] = codec.name
-            name += f"_{codec.name}"
+            form += f"_{codec.name}"
     if spec.source != "store":
-        name += f"_{spec.source}"
-    name = job.spec.tagged(name, "distilled", "soft_labels")
-    product = Product(job.workdir / "soft_labels" / name, recipe)
+        form += f"_{spec.source}"
+    product = Product(
+        job.workdir
+        / "soft_labels"
+        / job.spec.tagged(
+            name + ("" if spec.source == "fixed" else number) + form,
+            "distilled",
+            "soft_labels",
+        ),
+        recipe | (_ONE_VIEW if spec.source == "fixed" else of_views),
+    )
+    name = job.spec.tagged(name + number + form, "distilled", "soft_labels")
+    # What students do with hard labels changes no soft ones.
+    of_training = recipe | of_views
+    if label_mix != "none":
+        of_training["label_mix"] = label_mix
+    if spec.hard_epochs:
+        loss = dataclasses.asdict(spec.loss_of_hard_epochs)
+        of_training |= {"hard_epochs": spec.hard_epochs, "hard_loss": loss}
+    trained_on = fingerprint(of_training)
     columns: dict[str, Any] = {
         "distill": job.spec.distilled.name,
         "ipc": dataset.ipc,
@@ -113,23 +142,30 @@ def make_soft_labels(
         labels = _labels_by(teacher.teacher, job, product, dataset, data, augmented)
     elif spec.source == "fkd":
         labels = _fkd_labels(pathlib.Path(spec.path), dataset)
+    elif spec.source == "hard":
+        labels = HardLabels(job.spec.views)
     else:
         labels = FixedSoftLabels(_own_soft_labels(dataset), job.spec.views)
     if isinstance(labels, store.SoftLabelStore):
-        columns["soft_labels_dir"] = name
+        columns["soft_labels_dir"] = product.directory.name
         columns["soft_label_bytes"] = labels.total_bytes
+        if spec.source == "fixed":
+            labels = FixedSoftLabels(labels.read(0), job.spec.views)
+    views_of_images = labels.views
+    if spec.hard_epochs:
+        labels = SoftHardSoft(labels, job.spec.train.epochs, spec.hard_epochs)
     return LabelledDataset(
-        name=name,
+        name=name + spec.label.removeprefix(spec.source).replace("-", "_"),
         transform=dataset.preprocess,
         data=data,
         view_images=view_images,
         soft_labels=labels,
-        fingerprint=product.fingerprint,
+        fingerprint=trained_on,
         columns={
             **columns,
-            "views": labels.views,
-            "soft_labels": spec.source,
-            "trained_on": product.fingerprint,
+            "views": views_of_images,
+            "soft_labels": spec.label,
+            "trained_on": trained_on,
         },
     )
 
@@ -142,8 +178,13 @@ def _labels_by(
     data: views.TrainData,
     view_images: views.AugmentedViews,
 ) -> SoftLabels:
-    """Labels of a teacher: made online, or stored in the product."""
+    """Labels of a teacher: made online, or stored in the product.
+
+    Of fixed ones it is one view, of the images as they are.
+    """
     spec, codec = job.spec.relabel, codecs.get_codec(job.spec.relabel.format)
+    if spec.source == "fixed":
+        view_images = dataclasses.replace(view_images, spec=AugmentSpec())
     label_views = relabel.make_label_views(
         teacher, data, view_images, transform=dataset.preprocess, devices=job.devices
     )
@@ -156,7 +197,7 @@ def _labels_by(
             label_views, len(dataset), job.spec.views, batch_size, codec
         )
     record = {
-        "views": job.spec.views,
+        "views": 1 if spec.source == "fixed" else job.spec.views,
         "images": len(dataset),
         "classes": dataset.metadata.num_classes,
         "format": codec.name,
@@ -224,7 +265,7 @@ def check_storage(spec: RelabelSpec, num_classes: int) -> None:
       StorageError: the cloud does not answer, or refuses.
     """
     codecs.get_codec(spec.format).row_bytes(num_classes)
-    if spec.store and spec.source == "store":
+    if spec.store and spec.source in ("store", "fixed"):
         storage.check_reachable(spec.store)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 import gift_jax
-from gift_jax import evaluators, registry
+from gift_jax import evaluators, losses, registry
 from gift_jax.pipeline.labelling import LabelledDataset
 from gift_jax.pipeline.products import Product, file_fingerprint
 from gift_jax.pipeline.stages import Job
@@ -118,6 +118,14 @@ class Run:
             self.job.evaluator(name, self.labelled.transform, self.split)
             for name in self.job.spec.train.evaluators
         ]
+
+    @property
+    def loss(self) -> losses.Loss:
+        """Its loss, and another in epochs without soft labels."""
+        relabel, loss = self.job.spec.relabel, self.student.loss.build()
+        if not relabel.hard_epochs:
+            return loss
+        return losses.with_hard_epochs(loss, relabel.loss_of_hard_epochs.build())
 
     def new_state(self) -> step.TrainState:
         """The student before its first step."""
@@ -262,7 +270,7 @@ def _train_together(runs: Sequence[Run]) -> None:
             [run.new_state() for run in runs],
             first.labelled.data,
             first.labelled.soft_labels,
-            loss=first.student.loss.build(),
+            loss=first.loss,
             view_images=first.labelled.view_images,
             epochs=train.epochs,
             batch_size=first.batch_size,

@@ -81,7 +81,7 @@ def _description(work: Workload) -> Iterator[str]:
         f"{work.distilled_images:,} images, {spec.views:,} views"
     )
     stored = f"{readable_size(work.soft_label_bytes)} in {relabel.format}"
-    is_stored = relabel.source == "store"
+    is_stored = work.soft_label_bytes > 0
     yield f"soft labels {stored if is_stored else f'none on disk ({relabel.source})'}"
 
 

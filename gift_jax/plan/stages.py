@@ -117,14 +117,19 @@ class Workload:
     @property
     def soft_label_bytes(self) -> int:
         """Of those that are stored."""
-        if self.spec.relabel.source != "store":
+        if self.spec.relabel.source not in ("store", "fixed"):
             return 0
         return codecs.stored_bytes(
             codecs.get_codec(self.spec.relabel.format),
-            views=self.spec.views,
+            views=self.stored_views,
             num_images=self.distilled_images,
             num_classes=self.info.num_classes,
         )
+
+    @property
+    def stored_views(self) -> int:
+        """Views of every image that are labelled before students train."""
+        return 1 if self.spec.relabel.source == "fixed" else self.spec.views
 
     @property
     def resident_bytes(self) -> int:
@@ -283,7 +288,7 @@ class Workload:
             steps, devices = steps * self.spec.train.epochs, local
         else:
             rows = rows_of_chunks(images, self.info.num_classes)
-            starts = [*range(0, images, rows)] * self.spec.views
+            starts = [*range(0, images, rows)] * self.stored_views
             chunks = [min(rows, images - s) for s in starts[:: self.machine.hosts]]
             steps = sum(math.ceil(chunk / (size * local)) for chunk in chunks)
         return self._forward("relabelling", network, steps, size, devices)

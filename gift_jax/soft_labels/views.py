@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -90,6 +90,26 @@ class View(flax.struct.PyTreeNode):
 # every kind have logits; what else they have is between them and this function.
 ViewImages = Callable[[TrainData, Any, jax.Array], jax.Array]
 
+# Which labels of mixed pictures are mixed, see `AugmentedViews.mix`.
+LABEL_MIXES = ("none", "hard", "both")
+
+
+class Mix(NamedTuple):
+    """The labels of what is mixed into images, and how much of their own is left.
+
+    The loss of a mixed picture is that of its own labels times the weight, plus that
+    of these times the rest, as in mixup and CutMix.
+
+    Attributes:
+      logits: (B, classes) soft labels; None where hard labels are trained on.
+      labels: (B,) int32 hard labels.
+      weights: (B,) float32 in [0, 1].
+    """
+
+    logits: jax.Array | None
+    labels: jax.Array
+    weights: jax.Array
+
 
 @dataclasses.dataclass(frozen=True)
 class AugmentedViews:
@@ -98,10 +118,17 @@ class AugmentedViews:
     Attributes:
       spec: The augmentation.
       normalization: Applied to images that are kept as pixels.
+      label_mix: One of `LABEL_MIXES`: which labels are those of the images, and so
+        mixed where pictures are. "none": the soft label is the teacher's of the mixed
+        picture, and the hard one, where a loss uses both, stays that of the image
+        that is mixed into, as in G-VBSM and EDC. "hard": that one is mixed. "both":
+        soft labels are those of the images, too. Without soft labels the hard ones
+        are mixed in any case.
     """
 
     spec: augment.AugmentSpec
     normalization: preprocess.Normalization | None
+    label_mix: str = "none"
 
     def __call__(self, data: TrainData, view: View, indices: jax.Array) -> jax.Array:
         """Images of the view, (B, H, W, C) float32 network inputs."""
@@ -114,6 +141,23 @@ class AugmentedViews:
         return augment.make_views(
             data.view_key, data.images, number, indices, self.spec, self.normalization
         )
+
+    def mix(self, data: TrainData, view: View, indices: jax.Array) -> Mix | None:
+        """What is mixed into the labels of the view; None where nothing is."""
+        of_hard = self.label_mix != "none" or view.logits is None
+        if self.spec.mix == "none" or not of_hard:
+            return None
+        partners, weights = augment.mix_partners(
+            data.view_key,
+            len(data.labels),
+            view.number,
+            indices,
+            self.spec,
+            data.images.shape[-3:],
+        )
+        labelled = partners if self.label_mix == "both" else indices
+        logits = None if view.logits is None else view.logits[labelled]
+        return Mix(logits, data.labels[partners], weights)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ from gift_jax.specs.training import RelabelSpec, TrainSpec, TuningSpec
 # or no product depends on them.
 _NAMED = re.compile(
     r"(student|loss|optimizer|tuning)\..*|teacher\.(name|width|norm|dtype)"
-    r"|distilled\.(name|ipc|max_bytes)|relabel\.(views|format|source|batch_size|store)"
+    r"|distilled\.(name|ipc|max_bytes)|relabel\..*"
     r"|train\.(epochs|batch_size|seeds|init_from|checkpoint_every|keep_checkpoints"
     r"|eval_batch_size|students_at_once|processes)|dataset\.workers"
 )
@@ -87,6 +87,19 @@ class JobSpec:
                 f"distilled.name is {self.distilled.name!r}, which needs gradients of "
                 f"a network of this project, but teacher.name is {self.teacher.name!r}"
             )
+        self.relabel.label_mix(self.augment)
+        if self.relabel.hard_epochs >= self.train.epochs:
+            raise InputError(
+                f"relabel.hard_epochs is {self.relabel.hard_epochs}, but train.epochs "
+                f"is {self.train.epochs}: some must have soft labels"
+            )
+        for student, *_ in self.setups:
+            if self.relabel.source == "hard" and student.loss.needs_soft_labels:
+                raise InputError(
+                    f"loss.name is {student.loss.name!r}, which needs soft labels, but "
+                    "relabel.source is 'hard': expected one that does not, such as "
+                    "'ce'"
+                )
         trainings = [(s.optimizer, self.train.epochs) for s, *_ in self.setups]
         if self.teacher.training:
             of_teacher = self.teacher.training
@@ -109,8 +122,8 @@ class JobSpec:
 
     @property
     def views(self) -> int:
-        """Views of every image; by default one an epoch."""
-        return self.relabel.views or self.train.epochs
+        """Views of every image with labels; by default one an epoch that has some."""
+        return self.relabel.views or self.train.epochs - self.relabel.hard_epochs
 
     def tagged(self, name: str, *products: str) -> str:
         """A name with the fields of the variant that products depend on.

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from ml_collections.config_dict import ConfigDict
 
 from gift_jax import losses, optimizers, registry
@@ -55,6 +57,17 @@ class LossSpec:
         return registry.label(
             self.name, dict(self.options), _hyperparameters(self.name)
         )
+
+    @property
+    def needs_soft_labels(self) -> bool:
+        """Whether it cannot be computed without."""
+        logits = jax.ShapeDtypeStruct((3, 4), jnp.float32)
+        labels = jax.ShapeDtypeStruct((3,), jnp.int32)
+        try:
+            jax.eval_shape(lambda s, y: self.build()(s, None, y), logits, labels)
+        except Exception:  # of the user's own it can be any
+            return True
+        return False
 
     def build(self) -> losses.Loss:
         """The loss; one object for equal specs, which then share what is compiled."""

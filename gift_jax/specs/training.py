@@ -3,12 +3,16 @@
 import dataclasses
 import math
 
+from ml_collections.config_dict import ConfigDict
+
 from gift_jax import evaluators, registry
+from gift_jax.augment import AugmentSpec
 from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import codecs
 from gift_jax.specs import base
+from gift_jax.specs.student import LossSpec
 
-SOFT_LABEL_SOURCES = ("store", "online", "dataset", "fkd")
+SOFT_LABEL_SOURCES = ("store", "online", "fixed", "dataset", "fkd", "hard")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +26,10 @@ class RelabelSpec:
       batch_size: Images in a forward pass of the teacher.
       format: A codec of `soft_labels.codecs`.
       store: Where the array lies; "" stands for the work directory.
+      mix_hard_labels: Whether hard labels of mixed pictures are mixed for losses that
+        use both kinds. Without soft labels they are in any case.
+      hard_epochs: Epochs in the middle of the training without soft labels.
+      hard_loss: Of these epochs, with its options.
     """
 
     source: str
@@ -30,10 +38,13 @@ class RelabelSpec:
     batch_size: int
     format: str
     store: str
+    mix_hard_labels: bool = False
+    hard_epochs: int = 0
+    hard_loss: str = "ce"
 
     def __post_init__(self) -> None:
         """Raises InputError for what does not go together."""
-        base.check_least("relabel", self, views=0, batch_size=1)
+        base.check_least("relabel", self, views=0, batch_size=1, hard_epochs=0)
         if self.source not in SOFT_LABEL_SOURCES:
             raise registry.unknown_name(
                 "relabel.source", self.source, SOFT_LABEL_SOURCES
@@ -48,11 +59,60 @@ class RelabelSpec:
                 f"relabel.source is {self.source!r} and relabel.path is "
                 f"{self.path!r}: the path belongs to the source 'fkd', which needs it"
             )
+        if self.hard_epochs and self.source in ("fkd", "hard"):
+            raise InputError(
+                f"relabel.hard_epochs is {self.hard_epochs}, but relabel.source is "
+                f"{self.source!r}: epochs without soft labels are for views that are "
+                "made here and have some"
+            )
+        if not self.hard_epochs and self.hard_loss != "ce":
+            raise InputError(
+                f"relabel.hard_loss is {self.hard_loss!r}, but there are no epochs for "
+                "it: set relabel.hard_epochs"
+            )
+        if self.loss_of_hard_epochs.needs_soft_labels:
+            raise InputError(
+                f"relabel.hard_loss is {self.hard_loss!r}, which needs soft labels: "
+                "expected one that does not, such as 'ce-smoothing=0.8'"
+            )
 
     @property
     def needs_teacher(self) -> bool:
         """Whether the soft labels are made by a teacher here."""
-        return self.source in ("store", "online")
+        return self.source in ("store", "online", "fixed")
+
+    @property
+    def label(self) -> str:
+        """The source, with what is done with hard labels if it is not the default.
+
+        >>> RelabelSpec("store", "", 0, 256, "float16", "", hard_epochs=100).label
+        'store-hard_epochs=100'
+        """
+        names = ("mix_hard_labels", "hard_epochs", "hard_loss")
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        return registry.label(
+            self.source, {name: getattr(self, name) for name in names}, defaults
+        )
+
+    @property
+    def loss_of_hard_epochs(self) -> LossSpec:
+        """That of the epochs without soft labels."""
+        return LossSpec.from_section(ConfigDict(), self.hard_loss)
+
+    def label_mix(self, augment: AugmentSpec) -> str:
+        """Which labels of mixed pictures are mixed, see `AugmentedViews`.
+
+        Raises:
+          InputError: hard labels are to be, and no pictures are.
+        """
+        if self.mix_hard_labels and augment.mix == "none":
+            raise InputError(
+                "relabel.mix_hard_labels is set, but augment.mix is 'none': there are "
+                "no mixed pictures"
+            )
+        if augment.mix != "none" and self.source in ("fixed", "dataset"):
+            return "both"
+        return "hard" if self.mix_hard_labels else "none"
 
 
 @dataclasses.dataclass(frozen=True)

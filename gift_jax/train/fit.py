@@ -354,7 +354,7 @@ class _Training:
             return self.view_images
         if not isinstance(self.view_images, views.AugmentedViews):
             raise InputError(f"{self.view_images} are no views of streamed images")
-        return StreamedViews(self.view_images.spec, self.view_images.normalization)
+        return StreamedViews(**vars(self.view_images))
 
     def _take(
         self,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from gift_jax import augment, losses, optimizers
+from gift_jax import losses, optimizers
 from gift_jax.runtime.devices import AXIS
 from gift_jax.soft_labels import views
 from gift_jax.streams import Purpose, stream_key
@@ -145,18 +145,6 @@ def _init(model: nn.Module, key: jax.Array, images: jax.Array) -> Any:
     return model.init(key, images, train=False)
 
 
-class Mix(NamedTuple):
-    """What the hard labels of mixed images are.
-
-    Attributes:
-      labels: (B,) int32 hard labels of the partners.
-      weights: (B,) float32 in [0, 1], the shares of the images' own labels.
-    """
-
-    labels: jax.Array
-    weights: jax.Array
-
-
 class Batch(NamedTuple):
     """One device's share of a batch.
 
@@ -165,14 +153,14 @@ class Batch(NamedTuple):
       logits: (B, classes) the teacher's; None where hard labels are trained on.
       labels: (B,) int32 hard labels.
       numbers: (B,) int32 places of the images in the whole set.
-      mix: Of the hard labels, where they are trained on and images are mixed.
+      mix: Of the labels, where images are mixed and the labels are not theirs.
     """
 
     images: jax.Array
     logits: jax.Array | None
     labels: jax.Array
     numbers: jax.Array
-    mix: Mix | None
+    mix: views.Mix | None
 
 
 def make_batch(
@@ -193,26 +181,10 @@ def make_batch(
     """
     logits = None if view.logits is None else view.logits[indices]
     mix = None
-    if logits is None and isinstance(view_images, views.AugmentedViews):
-        mix = _mix(data, view, indices, view_images.spec)
+    if isinstance(view_images, views.AugmentedViews):
+        mix = view_images.mix(data, view, indices)
     images = view_images(data, view, indices)
     return Batch(images, logits, data.labels[indices], indices, mix)
-
-
-def _mix(
-    data: views.TrainData, view: Any, indices: jax.Array, spec: augment.AugmentSpec
-) -> Mix | None:
-    if spec.mix == "none":
-        return None
-    partners, weights = augment.mix_partners(
-        data.view_key,
-        len(data.labels),
-        view.number,
-        indices,
-        spec,
-        data.images.shape[-3:],
-    )
-    return Mix(data.labels[partners], weights)
 
 
 class Gradients(NamedTuple):
@@ -258,7 +230,7 @@ def batch_gradients(
         )
         per_example = loss(logits, batch.logits, batch.labels)
         if batch.mix is not None:
-            of_partners = loss(logits, batch.logits, batch.mix.labels)
+            of_partners = loss(logits, batch.mix.logits, batch.mix.labels)
             weights = batch.mix.weights
             per_example = weights * per_example + (1 - weights) * of_partners
         return jnp.mean(per_example), (logits, updates.get("batch_stats", {}))

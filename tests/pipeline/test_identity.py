@@ -116,6 +116,15 @@ CHANGED = {
     "relabel.source": "online",
     "relabel.views": 1,
     "relabel.format": "int8",
+    "relabel.mix_hard_labels": {
+        "augment.mix": "cutmix",
+        "relabel.mix_hard_labels": True,
+    },
+    "relabel.hard_epochs": 1,
+    "relabel.hard_loss": {
+        "relabel.hard_epochs": 1,
+        "relabel.hard_loss": "ce-smoothing=0.5",
+    },
     "student.name": "conv2",
     "student.width": 8,
     "student.norm": "instance",

@@ -324,6 +324,31 @@ def test_soft_labels_of_the_dataset_need_no_teacher(tmp_path):
     assert not (tmp_path / "workdir" / "teacher").exists()
 
 
+def test_kinds_of_labels_lie_side_by_side(tmp_path):
+    """Hard ones, one an image, one a view, and hard ones in the middle."""
+    kinds = {
+        "hard": "relabel.source=hard,loss=ce",
+        "fixed": "relabel.source=fixed",
+        "store-mix_hard_labels=True": "relabel.mix_hard_labels=True",
+        "store-hard_epochs=2": "relabel.hard_epochs=2",
+    }
+    config = small_config(
+        distilled__name="random",
+        augment__diffaug="",
+        augment__mix="cutmix",
+        config__variants=tuple(kinds.values()),
+    )
+    rows = job.run_job(config, tmp_path)
+    assert [row["soft_labels"] for row in rows] == list(kinds)
+    assert [row["status"] for row in rows] == ["finished"] * 4
+    assert [row["views"] for row in rows] == [4, 4, 4, 2]
+    assert len({row["trained_on"] for row in rows}) == 4
+    logits = [row["soft_label_bytes"] for row in rows]
+    # 20 images, 10 classes, float16: none; of the images; of 4 views, of 2.
+    assert logits == [None, 400, 1600, 800]
+    assert job.run_job(config, tmp_path) == rows
+
+
 def test_ipc_larger_than_the_class_leaves_nothing_behind(finished, tmp_path):
     config = small_config(distilled__name="random", distilled__ipc=500)
     config.relabel.source = "dataset"

@@ -216,6 +216,53 @@ def test_formats_lie_beside_each_other_and_are_said(
     assert np.abs(lost).max() <= bound[name]
 
 
+def test_fixed_labels_are_those_of_the_images_as_they_are(
+    relabelled, stored, untrained, tmp_path
+):
+    labelled = relabelled(source="fixed")
+    dataset = make_dataset(stored["images"], np.arange(10) % 5)
+    expected = untrained.teacher.logits(jnp.asarray(dataset.pixels()))
+    for view in prefetched(labelled.soft_labels, range(3)):
+        np.testing.assert_allclose(view.logits, expected, atol=2e-2, rtol=2e-3)
+    numbers = [int(v.number) for v in prefetched(labelled.soft_labels, range(3))]
+    assert numbers == [0, 1, 2]
+    # One label an image is stored, whatever is done to images and however often.
+    assert labelled.columns["soft_label_bytes"] == 10 * 10
+    other = relabelled(source="fixed", views=2)
+    assert other.columns["soft_labels_dir"] == labelled.columns["soft_labels_dir"]
+    assert other.fingerprint != labelled.fingerprint
+    assert relabelled(source="fixed", format="int8").columns["soft_label_bytes"] == 90
+
+
+def test_hard_labels_need_no_teacher(stored, tmp_path):
+    dataset = make_dataset(stored["images"], np.arange(10) % 5)
+    config = digits.get_config(
+        "distill=random,relabel.source=hard,loss=ce,epochs=3,relabel.views=2"
+    )
+    (spec,) = specs.expand(config)
+    job = stages.Job(spec, tmp_path, data=None, devices=tuple(jax.devices()[:1]))
+    labelled = make_soft_labels(job, dataset)
+    assert labelled.columns["soft_labels"] == "hard"
+    assert labelled.columns["views"] == 2
+    assert labelled.columns["teacher"] is labelled.columns["soft_label_bytes"] is None
+    assert labelled.soft_labels.start_reading(1)().logits is None
+
+
+def test_soft_labels_are_shared_by_trainings_with_and_without_hard_epochs(relabelled):
+    plain = relabelled(views=2)
+    hald = relabelled(views=2, hard_epochs=1, hard_loss="ce-smoothing=0.8")
+    assert hald.columns["soft_labels_dir"] == plain.columns["soft_labels_dir"]
+    assert hald.columns["views"] == 2
+    assert (
+        hald.columns["soft_labels"] == "store-hard_epochs=1-hard_loss=ce-smoothing=0.8"
+    )
+    assert (
+        len({plain.fingerprint, hald.fingerprint}) == len({plain.name, hald.name}) == 2
+    )
+    has_soft = [v.logits is not None for v in prefetched(hald.soft_labels, range(3))]
+    assert has_soft == [True, False, True]
+
+
 def test_labels_are_stored_elsewhere_and_shared(relabelled, tmp_path, monkeypatch):
     here = relabelled()
     elsewhere = tmp_path / "disk"

@@ -63,6 +63,31 @@ def test_whitened_images_are_kept_as_inputs(pixels):
     np.testing.assert_array_equal(data.images, dataset.images)
 
 
+@pytest.mark.parametrize("mix", ["none", "mixup"])
+@pytest.mark.parametrize("label_mix", views.LABEL_MIXES)
+@pytest.mark.parametrize("has_soft", [True, False])
+def test_which_labels_of_mixed_pictures_are_mixed(pixels, mix, label_mix, has_soft):
+    data, normalization = views.train_data(make_dataset(pixels / np.float32(255)), 0)
+    spec = augment.AugmentSpec(mix=mix)
+    made = views.AugmentedViews(spec, normalization, label_mix)
+    logits = np.random.default_rng(1).normal(size=(10, 5)) if has_soft else None
+    chosen = jnp.array([3, 7, 1])
+    found = made.mix(data, views.View(np.int32(4), logits), chosen)
+    if mix == "none" or (label_mix == "none" and has_soft):
+        assert found is None
+        return
+    partners, weights = augment.mix_partners(
+        data.view_key, 10, 4, chosen, spec, (8, 8, 3)
+    )
+    np.testing.assert_array_equal(found.labels, data.labels[partners])
+    np.testing.assert_array_equal(found.weights, weights)
+    if not has_soft:
+        assert found.logits is None
+        return
+    expected = partners if label_mix == "both" else chosen
+    np.testing.assert_array_equal(found.logits, logits[expected])
+
+
 @pytest.mark.parametrize("mix", ["none", "cutmix"])
 def test_replayed_views_are_normalised_after_replaying(pixels, mix):
     data, normalization = views.train_data(make_dataset(pixels / np.float32(255)), 0)

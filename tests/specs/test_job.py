@@ -43,6 +43,8 @@ def test_a_published_dataset_has_one_name():
 def test_views_are_one_an_epoch_unless_given():
     assert jobs()[0].views == 200
     assert jobs(**{"relabel.views": 7})[0].views == 7
+    # Epochs without soft labels need none.
+    assert jobs(**{"relabel.hard_epochs": 150})[0].views == 50
 
 
 def test_variants_name_what_names_do_not_hold_anyway():
@@ -81,6 +83,12 @@ def test_variants_name_what_names_do_not_hold_anyway():
         ({"seed": -1}, "seed is -1"),
         ({"variants": ("ipcs=1",)}, "did you mean 'ipc'"),
         ({"relabel.source": "dataset", "distilled.name": "rded"}, "needs a teacher"),
+        (
+            {"relabel.source": "hard", "distilled.name": "random"},
+            "'kl', which needs soft labels, but relabel.source is 'hard'",
+        ),
+        ({"relabel.hard_epochs": 200}, "but train.epochs is 200: some must have"),
+        ({"relabel.mix_hard_labels": True}, "there are no mixed pictures"),
         ({"optimizer.warmup_epochs": 300}, "is 300, longer than the training of 200"),
         ({"teacher.name": "conv99"}, "unknown teacher 'conv99'"),
         ({"distilled.name": "rdde"}, "did you mean 'rded'"),

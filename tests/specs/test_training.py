@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from gift_jax.augment import AugmentSpec
 from gift_jax.configs import digits
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import RelabelSpec, TrainSpec, TuningSpec, base
@@ -21,11 +22,24 @@ def spec(kind, **fields):
 @pytest.mark.parametrize(
     ("kind", "fields", "message"),
     [
-        (RelabelSpec, {"source": "disk"}, "store, online, dataset, fkd"),
+        (RelabelSpec, {"source": "disk"}, "store, online, fixed, dataset, fkd, hard"),
         (RelabelSpec, {"source": "fkd"}, "belongs to the source 'fkd'"),
         (RelabelSpec, {"path": "x"}, "belongs to the source 'fkd'"),
         (RelabelSpec, {"views": -1}, r"relabel\.views is -1"),
         (RelabelSpec, {"source": "dataset", "format": "int8"}, "not stored here"),
+        (RelabelSpec, {"hard_epochs": -1}, r"relabel\.hard_epochs is -1"),
+        (RelabelSpec, {"hard_epochs": 2, "source": "hard"}, "source is 'hard'"),
+        (RelabelSpec, {"hard_loss": "ce-smoothing=0.1"}, "there are no epochs for it"),
+        (
+            RelabelSpec,
+            {"hard_epochs": 2, "hard_loss": "gift"},
+            "'gift', which needs soft labels",
+        ),
+        (
+            RelabelSpec,
+            {"hard_epochs": 2, "hard_loss": "ce-smoothing=2.0"},
+            r"smoothing is 2\.0, expected a share",
+        ),
         (TrainSpec, {"epochs": 0}, r"train\.epochs is 0"),
         (TrainSpec, {"batch_size": -4}, r"train\.batch_size is -4"),
         (TrainSpec, {"keep_checkpoints": 0}, r"train\.keep_checkpoints is 0"),
@@ -50,7 +64,30 @@ def test_evaluations_are_every_quarter_unless_said():
 def test_only_stored_and_online_labels_need_a_teacher():
     assert spec(RelabelSpec).needs_teacher
     assert spec(RelabelSpec, source="online").needs_teacher
+    assert spec(RelabelSpec, source="fixed").needs_teacher
     assert not spec(RelabelSpec, source="dataset").needs_teacher
+    assert not spec(RelabelSpec, source="hard").needs_teacher
+
+
+def test_a_label_says_what_is_done_with_hard_labels():
+    assert spec(RelabelSpec).label == "store"
+    assert spec(RelabelSpec, source="fixed", mix_hard_labels=True).label == (
+        "fixed-mix_hard_labels=True"
+    )
+    hald = spec(RelabelSpec, hard_epochs=200, hard_loss="ce-smoothing=0.8")
+    assert hald.label == "store-hard_epochs=200-hard_loss=ce-smoothing=0.8"
+    assert hald.loss_of_hard_epochs.label == "ce-smoothing=0.8"
+
+
+def test_labels_that_are_the_images_own_are_mixed_as_they_are():
+    cutmix = AugmentSpec(mix="cutmix")
+    for source, expected in (("store", "none"), ("fixed", "both"), ("dataset", "both")):
+        assert spec(RelabelSpec, source=source).label_mix(cutmix) == expected
+        assert spec(RelabelSpec, source=source).label_mix(AugmentSpec()) == "none"
+    mixed = spec(RelabelSpec, mix_hard_labels=True)
+    assert mixed.label_mix(cutmix) == "hard"
+    with pytest.raises(InputError, match="there are no mixed pictures"):
+        mixed.label_mix(AugmentSpec(flip=True))
 
 
 def test_an_unknown_evaluator():

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from gift_jax import augment
+from gift_jax import augment, losses
 from gift_jax.models import layers
 from gift_jax.runtime.devices import AXIS
 from gift_jax.soft_labels import views
@@ -71,10 +71,9 @@ def test_gradient_over_devices_is_that_of_the_whole_batch():
 # --- Hard labels of mixed images ----------------------------------------------------
 
 
-def mixed_views(mix):
-    return views.AugmentedViews(
-        augment.AugmentSpec(flip=True, mix=mix, mix_alpha=0.8), NORMALIZATION
-    )
+def mixed_views(mix, label_mix="none"):
+    spec = augment.AugmentSpec(flip=True, mix=mix, mix_alpha=0.8)
+    return views.AugmentedViews(spec, NORMALIZATION, label_mix)
 
 
 def cross_entropy(logits, labels):
@@ -109,6 +108,43 @@ def test_the_loss_of_mixed_images_is_mixed(mix):
     assert np.any(labels[partners] != labels[indices])
     by_hand = weights * cross_entropy(logits, labels[indices])
     by_hand += (1 - weights) * cross_entropy(logits, labels[partners])
+    np.testing.assert_allclose(found.metrics["loss"][0], by_hand.mean(), rtol=1e-5)
+
+
+def softmax(logits):
+    powers = np.exp(np.asarray(logits, np.float64))
+    return powers / powers.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("label_mix", ["hard", "both"])
+def test_losses_with_both_labels_are_those_of_mixed_labels(label_mix):
+    """Cross-entropies are linear in their labels: soft_ce + ce_weight * ce."""
+    data, view_images = make_data(), mixed_views("cutmix", label_mix)
+    indices, number = np.array([31, 2, 7, 16, 25], np.int32), np.int32(5)
+    soft = jnp.asarray(make_soft_labels().logits)
+    state = make_state(make_model(norm="none"))
+    loss = losses.get_loss("soft_ce_ce", ce_weight=0.5)
+
+    def one_device(state, data):
+        view = views.View(number, soft)
+        batch = make_batch(data, view, jnp.asarray(indices), view_images=view_images)
+        return batch_gradients(state.network, batch, loss=loss)
+
+    found = jax.vmap(one_device, axis_name=AXIS, in_axes=None, axis_size=1)(state, data)
+    images = view_images.images(data, number, indices)
+    logits = np.asarray(state.model.apply(state.variables, images, train=False))
+    partners, weights = jax.device_get(
+        augment.mix_partners(
+            data.view_key, 40, number, indices, view_images.spec, (SIDE, SIDE, 3)
+        )
+    )
+    share = weights[:, None].astype(np.float64)
+    one_hot = np.eye(NUM_CLASSES)[np.asarray(data.labels)]
+    hard = share * one_hot[indices] + (1 - share) * one_hot[partners]
+    target = softmax(soft[indices])
+    if label_mix == "both":
+        target = share * target + (1 - share) * softmax(soft[partners])
+    by_hand = -((target + 0.5 * hard) * np.log(softmax(logits))).sum(1)
     np.testing.assert_allclose(found.metrics["loss"][0], by_hand.mean(), rtol=1e-5)
 
 

@@ -1,0 +1,47 @@
+"""DD-Ranking (arXiv 2505.13300): the trainings of its label-robust score.
+
+`configs/Demo_LRS_Hard_Label.yaml` (CIFAR) and `Demo_LRS_Soft_Label.yaml` (ImageNet-1k)
+of https://github.com/NUS-HPC-AI-Lab/DD-Ranking, version 0.2.0. The scores need the same
+with hard labels, too: docs/report.md.
+"""
+
+from typing import Any
+
+from gift_jax.configs.protocols.base import DIFFAUG, LABELS_OF_VIEWS, Setting, views
+
+
+def fields(setting: Setting) -> dict[str, Any]:
+    """One soft label an image and DSA on small images, CutMix and one a view on others.
+
+    The package tries these five learning rates where none is learnt with the images,
+    and keeps the best on the test split; with `tuning.enabled` they are compared on
+    held-out images.
+    """
+    large = setting.family == "imagenet"
+    rates = {"tuning.factors": (0.1, 0.5, 1.0, 5.0, 10.0)}
+    return (_imagenet1k if large else _cifar)(setting) | rates
+
+
+def _cifar(setting: Setting) -> dict[str, Any]:
+    return {
+        # soft_label_mode S, soft_label_criterion sce at T = 1 (README, eval/DATM).
+        "relabel.source": "fixed",
+        "relabel.views": 0,
+        **views(diffaug=DIFFAUG, diffaug_mode="single"),
+        "loss.name": "soft_ce",
+        # default_lr 0.01, momentum 0.9; StepLR(500, 0.1) of 1000 epochs.
+        "optimizer.name": "sgd-weight_decay=0.0005-schedule=half_step",
+        "train.epochs": 1000,
+        "train.batch_size": setting.at_most_all(128),
+    }
+
+
+def _imagenet1k(setting: Setting) -> dict[str, Any]:
+    return {
+        **LABELS_OF_VIEWS,  # soft_label_mode M
+        **views(resized_crop=0.08, flip=True, mix="cutmix"),
+        "loss.name": "kl-temperature=1.0",
+        "optimizer.name": "adamw-weight_decay=0.01-schedule=cosine",
+        "train.epochs": 300,
+        "train.batch_size": setting.at_most_all(1024),
+    }

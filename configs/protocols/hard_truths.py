@@ -1,0 +1,34 @@
+"""Hard Truths about Soft Labels (CVPR 2026), arXiv 2604.18811: hard labels on CIFAR.
+
+Table 4 has epochs, batch size, rate and the step of the small-scale track. Momentum and
+weight decay, which it leaves out, are those of DC's evaluation, from which it comes.
+"""
+
+from typing import Any
+
+from gift_jax.configs.protocols.base import DIFFAUG, Setting, views
+from gift_jax.runtime.errors import InputError
+
+
+def fields(setting: Setting) -> dict[str, Any]:
+    """No teacher: cross-entropy, SGD at 0.01, x0.1 from epoch 151 of 300, DSA.
+
+    Raises:
+      InputError: images are large, for which the recipe is not known here.
+    """
+    if setting.family == "imagenet":
+        raise InputError(
+            f"protocol hard_truths is for images of up to 64 pixels, but those of "
+            f"{setting.dataset} are larger: "
+            "protocol=rethinkdc,relabel.source=hard,loss=ce,augment.mix=none has hard "
+            "labels for them"
+        )
+    return {
+        "relabel.source": "hard",
+        "relabel.views": 0,
+        **views(diffaug=DIFFAUG, diffaug_mode="single"),
+        "loss.name": "ce",
+        "optimizer.name": "sgd-weight_decay=0.0005-schedule=half_step",
+        "train.epochs": 300,
+        "train.batch_size": setting.at_most_all(256),
+    }
