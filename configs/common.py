@@ -134,8 +134,8 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
         config.loss[name] = ml_collections.ConfigDict(losses.hyperparameters(name))
 
     # Official: AdamW 1e-3, weight decay 1e-4, x0.2 at 2/3 and 5/6 of the epochs.
-    # Also sgd, adam, rmsprop, lamb, lion, adafactor, muon, schedule_free_adamw, with
-    # the defaults of gift_jax/optimizers.py.
+    # Also sgd, adam, rmsprop, lamb, lion, adafactor, muon, schedule_free_adamw and
+    # prodigy, with the defaults of gift_jax/optimizers.py.
     config.optimizer = _optimizer("adamw")
 
     config.train = ml_collections.ConfigDict()

@@ -5,7 +5,7 @@
 The weight of the hard label (gamma), its smoothing (alpha), the additive form of the
 official code against the paper's convex one, the refinement without the cosine
 (`kl-refine=True`), the cosine without the refinement (`cosine`), neither (`kl`), and
-the temperature of KL. Under AdamW and SGD, as what matters differs between them.
+the temperature of KL. Under SGD, AdamW and Muon, as what matters differs between them.
 """
 
 import ml_collections
@@ -27,10 +27,10 @@ LOSSES = (
 
 
 def study(config: ml_collections.ConfigDict) -> None:
-    """One variation at a time, two optimizers, three seeds."""
+    """One variation at a time, three optimizers, three seeds."""
     config.distilled.name = "rded"
     config.loss.name = "+".join(LOSSES)
-    config.optimizer.name = "sgd+adamw"
+    config.optimizer.name = "sgd+adamw+muon"
     config.train.seeds = (0, 1, 2)
 
 

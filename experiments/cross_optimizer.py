@@ -2,10 +2,12 @@
 
     python -m experiments.cross_optimizer --config=configs/digits.py --workdir=DIR
 
-KL as in the official code, KL multiplied by T^2, and GIFT, under SGD, Adam and AdamW,
-each at its default learning rate and at one chosen on images held out of the train
-split. `--config.tuning.enabled=False` leaves the second out. Any loss and optimizer:
-`--config.loss.name=... --config.optimizer.name=... --config.train.seeds=...`.
+KL as in the official code, KL multiplied by T^2, and GIFT, under SGD, Adam, AdamW, Muon
+and Prodigy, each at its default learning rate and at one chosen on images held out of
+the train split. `--config.tuning.enabled=False` leaves the second out. Prodigy finds
+its rate by itself: what a loss still loses there was not for want of a better one. Any
+loss and optimizer: `--config.loss.name=... --config.optimizer.name=...
+--config.train.seeds=...`.
 """
 
 import ml_collections
@@ -14,10 +16,10 @@ from gift_jax import main
 
 
 def study(config: ml_collections.ConfigDict) -> None:
-    """Three losses, three optimizers, three seeds."""
+    """Three losses, five optimizers, three seeds."""
     config.distilled.name = "rded"
     config.loss.name = "kl+kl-t_squared=True+gift"
-    config.optimizer.name = "sgd+adam+adamw"
+    config.optimizer.name = "sgd+adam+adamw+muon+prodigy"
     config.train.seeds = (0, 1, 2)
     config.tuning.enabled = True
 

@@ -2,8 +2,8 @@
 
     python -m experiments.dataset_scale --config=configs/digits.py --workdir=DIR
 
-1, 10 and 50 images per class. For other datasets run it with their configs, each in a
-work directory of its own, and report on all of them at once:
+1, 10 and 50 images per class, under AdamW and Muon. For other datasets run it with
+their configs, each in a work directory of its own, and report on all of them at once:
 `python -m gift_jax.report DIR DIR2 --out=DIR3`.
 """
 
@@ -13,10 +13,11 @@ from gift_jax import main
 
 
 def study(config: ml_collections.ConfigDict) -> None:
-    """Three sizes, three losses, three seeds."""
+    """Three sizes, three losses, two optimizers, three seeds."""
     config.distilled.name = "rded"
     config.variants = ("ipc=1", "ipc=10", "ipc=50")
     config.loss.name = "kl+kl-t_squared=True+gift"
+    config.optimizer.name = "adamw+muon"
     config.train.seeds = (0, 1, 2)
 
 

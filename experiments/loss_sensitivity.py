@@ -3,7 +3,7 @@
     python -m experiments.loss_sensitivity --config=configs/digits.py --workdir=DIR
 
 The eight losses of the paper on one distilled dataset with one set of soft labels,
-under the official recipe (AdamW at 1e-3).
+under the official recipe (AdamW at 1e-3), and under Muon.
 """
 
 import ml_collections
@@ -14,9 +14,10 @@ LOSSES = ("gift", "cosine", "ce", "soft_ce", "kl", "mse", "mse_ce", "soft_ce_ce"
 
 
 def study(config: ml_collections.ConfigDict) -> None:
-    """Eight losses, three seeds."""
+    """Eight losses, two optimizers, three seeds."""
     config.distilled.name = "rded"
     config.loss.name = "+".join(LOSSES)
+    config.optimizer.name = "adamw+muon"
     config.train.seeds = (0, 1, 2)
 
 

@@ -2,8 +2,10 @@
 
     python -m experiments.soft_label_budget --config=configs/digits.py --workdir=DIR
 
-From one stored view of every image to one for every epoch, as float16; and all of them
-as int8, and as the largest logits with the mean of the others.
+From one stored view of every image to one for every epoch, as float16; all of them as
+int8, and as the largest logits with the mean of the others; and a tenth of the views in
+each of these formats. Under KL, KL multiplied by T^2, soft CE and GIFT: does a cosine
+survive a compression that KL does not?
 """
 
 import ml_collections
@@ -13,15 +15,17 @@ from gift_jax.data import info
 
 
 def study(config: ml_collections.ConfigDict) -> None:
-    """A ladder of views, four formats, two losses, three seeds."""
+    """A ladder of views, formats of all and of a tenth, four losses, three seeds."""
     epochs = config.train.epochs
     ladder = sorted({max(1, epochs // part) for part in (1000, 100, 30, 10, 3, 1)})
     config.distilled.name = "rded"
-    config.loss.name = "kl+gift"
+    config.loss.name = "kl+kl-t_squared=True+soft_ce+gift"
     config.train.seeds = (0, 1, 2)
+    formats = _formats(config.dataset.name)
     config.variants = (
         *(f"views={views}" for views in ladder),
-        *(f"relabel.format={name}" for name in _formats(config.dataset.name)),
+        *(f"relabel.format={name}" for name in formats),
+        *(f"views={max(1, epochs // 10)},relabel.format={name}" for name in formats),
     )
 
 

@@ -31,10 +31,11 @@ LOSSES = (
     "poly1",
 )
 OPTIMIZERS = "sgd+adam+adamw+rmsprop+lamb+lion+adafactor+muon+schedule_free_adamw"
+OPTIMIZERS += "+prodigy"
 
 
 def study(config: ml_collections.ConfigDict) -> None:
-    """Sixteen losses, nine optimizers, three seeds."""
+    """Sixteen losses, ten optimizers, three seeds."""
     config.distilled.name = "rded"
     config.loss.name = "+".join(LOSSES)
     config.optimizer.name = OPTIMIZERS

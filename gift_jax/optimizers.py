@@ -35,7 +35,8 @@ class OptimizerSpec:
     - L2, added to the gradient, as in PyTorch: sgd, adam, rmsprop; or
     - decoupled, the parameters times weight decay times the learning rate of the
       step: adamw, lion, adafactor, muon (with the learning rate of either part),
-      schedule_free_adamw (taken at the parameters that are trained with). In lamb
+      schedule_free_adamw (taken at the parameters that are trained with), prodigy
+      (with the rate that it has found). In lamb
       the decay is added to Adam's direction before the trust ratio scales both.
 
     Attributes:
@@ -55,7 +56,8 @@ class OptimizerSpec:
         a linear warm-up over a fiftieth of the epochs, unless `warmup_epochs` says
         otherwise). None stands for the optimizer's default, which is
         "warmup_constant" for schedule_free_adamw, whose averaging replaces a
-        decay, and "step" for the others. Any optimizer follows any schedule.
+        decay, "cosine" for prodigy, and "step" for the others. Any optimizer
+        follows any schedule.
       warmup_epochs: Epochs of linear warm-up from zero, before the schedule.
       options: Others that are not the default, sorted: `decay_vectors`, and of the
         user's own its keyword arguments.
@@ -294,6 +296,15 @@ def _schedule_free_adamw(
     return contrib.schedule_free_adamw(schedule, weight_decay=spec.weight_decay)
 
 
+def _prodigy(spec: OptimizerSpec, schedule: Schedule) -> optax.GradientTransformation:
+    # Its README: safeguard_warmup with a warm-up.
+    return contrib.prodigy(
+        schedule,
+        weight_decay=spec.weight_decay,
+        safeguard_warmup=spec.warmup_epochs > 0,
+    )
+
+
 class Optimizer(NamedTuple):
     """How an optimizer is built, and its defaults."""
 
@@ -330,6 +341,9 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "schedule_free_adamw": Optimizer(
         _schedule_free_adamw, 2.5e-3, 0.0, "warmup_constant"
     ),
+    # arXiv 2306.06101 and README of https://github.com/konstmish/prodigy: the rate is a
+    # factor of the one that it finds, to be left at 1, with a cosine.
+    "prodigy": Optimizer(_prodigy, 1.0, 0.0, "cosine"),
 }
 
 

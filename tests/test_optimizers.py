@@ -218,7 +218,7 @@ SPECS = [
 
 
 def test_every_optimizer_has_a_reference():
-    assert set(REFERENCES) == set(optimizers.OPTIMIZERS)
+    assert {*REFERENCES, "prodigy"} == set(optimizers.OPTIMIZERS)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
@@ -230,6 +230,57 @@ def test_every_step_equals_the_written_out_update(spec):
             # What is trained, and what is evaluated.
             for a, b in zip(ours, theirs, strict=True):
                 np.testing.assert_allclose(a[name], b[name], rtol=0, atol=TOLERANCE)
+
+
+def prodigy(spec, epochs):
+    """Of https://github.com/konstmish/prodigy, with its use_bias_correction.
+
+    The rate is found for all arrays together.
+    """
+    d0 = d = 1e-6
+    b1, b2, b3 = 0.9, 0.999, 0.999**0.5
+    arrays = [START[name] for name in sorted(START)]
+    p = p0 = np.concatenate([array.ravel() for array in arrays])
+    curvature, minimum = (
+        np.concatenate([tree[name].ravel() for name in sorted(START)])
+        for tree in (CURVATURE, MINIMUM)
+    )
+    m, v, s, numerator = np.zeros_like(p), np.zeros_like(p), np.zeros_like(p), 0.0
+    for step in range(epochs * STEPS_PER_EPOCH):
+        epoch = step // STEPS_PER_EPOCH
+        rate = spec.learning_rate * 0.5 * (1 + np.cos(np.pi * epoch / epochs))
+        g = curvature * (p - minimum)
+        correction = (1 - b2 ** (step + 1)) ** 0.5 / (1 - b1 ** (step + 1))
+        dlr = d * rate * correction
+        m = b1 * m + (1 - b1) * d * g
+        v = b2 * v + (1 - b2) * (d * g) ** 2
+        s = b3 * s + d / d0 * dlr * g
+        numerator = b3 * numerator + d / d0 * dlr * g @ (p0 - p)
+        d = max(d, numerator / np.abs(s).sum())
+        p = p - dlr * spec.weight_decay * p - dlr * m / (np.sqrt(v) + d * 1e-8)
+        yield d
+
+
+def test_prodigy_finds_the_rate_that_its_code_finds():
+    epochs = 40
+    spec = OptimizerSpec("prodigy", weight_decay=0.01)
+    assert (spec.learning_rate, spec.schedule) == (1.0, "cosine")
+    optimizer = optimizers.build_optimizer(
+        spec, epochs=epochs, steps_per_epoch=STEPS_PER_EPOCH
+    )
+    parameters = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), START)
+    state = optimizer.init(parameters)
+    step = jax.jit(lambda p, s: optimizer.update(gradient(p), s, p))
+    for expected in prodigy(spec, epochs):
+        updates, state = step(parameters, state)
+        parameters = optax.apply_updates(parameters, updates)
+        # It grows by a factor a step, and float32's rounding with it.
+        found = float(state.inner_state.estim_lr)
+        assert found == pytest.approx(expected, rel=0.03)
+    assert found > 1e5 * 1e-6
+    for name in START:
+        before, after = (np.abs(p[name] - MINIMUM[name]) for p in (START, parameters))
+        assert after.mean() < 0.3 * before.mean()
 
 
 def test_the_tolerance_tells_the_rules_apart():
