@@ -7,10 +7,10 @@ import pathlib
 import time
 from types import TracebackType
 
-import tqdm
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
+from tqdm import auto as tqdm  # a notebook's bars, where ipywidgets is installed
 
 from gift_jax.runtime import atomic, hosts
 
