@@ -17,6 +17,7 @@ DOCS = [
     "mkdocs-material>=9.5",
     "mkdocstrings-python>=2",
     "nbconvert>=7.16",
+    "ruff>=0.9",  # lays out signatures
 ]
 
 setup(
@@ -80,7 +81,6 @@ setup(
             "pyarrow>=15",
             "pytest>=8",
             "pytest-xdist>=3.6",
-            "ruff>=0.9",
             "setuptools>=70.1",
         ],
         # PyTorch is not needed to read its files, only for torchvision's weights and

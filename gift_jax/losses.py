@@ -136,7 +136,7 @@ def gift(
     The value lies in [0, 2]. The gradient is orthogonal to the student's
     logits and falls with one over their length.
 
-    Hyperparameters:
+    Other Parameters:
       gamma: Weight of the hard label in the refinement.
       alpha: Smoothing of the hard label.
       mode: "additive" (official code) or "convex" (paper), see
@@ -216,7 +216,7 @@ def kl(
     times at T = 20) smaller than in Hinton et al., https://arxiv.org/abs/1503.02531:
     Adam-like optimizers hide that, SGD at its usual learning rate does not.
 
-    Hyperparameters:
+    Other Parameters:
       temperature: T.
       t_squared: Multiply by T^2.
       refine: The teacher's logits are refined as those of `gift` are, and brought
@@ -254,7 +254,7 @@ def mse_ce(
 ) -> jax.Array:
     """`mse` plus `ce_weight` times `ce` (the loss of G-VBSM and EDC).
 
-    Hyperparameters:
+    Other Parameters:
       ce_weight: Weight of the cross-entropy with the hard labels.
     """
     hard = ce(student_logits, teacher_logits, labels)
@@ -271,7 +271,7 @@ def soft_ce_ce(
 ) -> jax.Array:
     """`soft_ce` plus `ce_weight` times `ce`.
 
-    Hyperparameters:
+    Other Parameters:
       ce_weight: Weight of the cross-entropy with the hard labels.
     """
     hard = ce(student_logits, teacher_logits, labels)
@@ -316,7 +316,7 @@ def standardized_gift(
     The factor is not differentiated: the value is not what the gradient descends. Two
     classes have no direction to learn, and need the second term.
 
-    Hyperparameters:
+    Other Parameters:
       temperature: T, in standard deviations of the logits.
       length_weight: Weight of the second term.
       gamma: Weight of the hard label in the refinement.
@@ -400,7 +400,7 @@ def lskd(
     Sun et al., CVPR 2024, https://arxiv.org/abs/2403.01427; constants of
     https://github.com/sunshangquan/logit-standardization-KD.
 
-    Hyperparameters:
+    Other Parameters:
       temperature: T.
       kd_weight: Weight of the divergence.
       ce_weight: Weight of the cross-entropy with the hard labels.
@@ -428,7 +428,7 @@ def normkd(
     Chi et al., 2023, https://arxiv.org/abs/2308.00520; constants for CIFAR-100 of
     https://github.com/gizi1/NormKD (ImageNet: scale 1, weights 0.5).
 
-    Hyperparameters:
+    Other Parameters:
       scale: Temperature in standard deviations.
       kd_weight: Weight of the divergence.
       ce_weight: Weight of the cross-entropy with the hard labels.
@@ -459,7 +459,7 @@ def spherical_kd(
     rescales twice and divides by the batch size twice: this is the paper's formula with
     the temperature and weights of KD in https://github.com/megvii-research/mdistiller.
 
-    Hyperparameters:
+    Other Parameters:
       temperature: T.
       kd_weight: Weight of the divergence.
       ce_weight: Weight of the cross-entropy of s' with the hard labels.
@@ -491,7 +491,7 @@ def dkd(
     https://github.com/megvii-research/mdistiller for CIFAR-100, where the divergence is
     warmed up over 20 epochs besides: a loss does not know the epoch.
 
-    Hyperparameters:
+    Other Parameters:
       temperature: T.
       target_weight: alpha of the paper.
       other_weight: beta of the paper; 2 to 8 by the pair of networks.
@@ -536,7 +536,7 @@ def nkd(
     https://github.com/yzd-v/cls_KD (some of its commits leave the label among the
     others).
 
-    Hyperparameters:
+    Other Parameters:
       temperature: T of the other classes.
       other_weight: gamma of the paper.
     """
@@ -567,7 +567,7 @@ def wttm(
     Zheng and Yang, ICLR 2024, https://arxiv.org/abs/2402.11148; constants of the
     example in https://github.com/zkxufo/TTM.
 
-    Hyperparameters:
+    Other Parameters:
       exponent: One over the teacher's temperature.
       kd_weight: Weight of the divergence.
       ce_weight: Weight of the cross-entropy with the hard labels.
@@ -602,7 +602,7 @@ def dist(
     https://arxiv.org/abs/2205.10536; weights of the CIFAR and ImageNet configs of
     https://github.com/hunto/image_classification_sota.
 
-    Hyperparameters:
+    Other Parameters:
       inter_weight: Weight of the correlation over the classes.
       intra_weight: Weight of the correlation over the examples of a batch.
       ce_weight: Weight of the cross-entropy with the hard labels.
@@ -638,7 +638,7 @@ def poly1(
 
     Leng et al., ICLR 2022, https://arxiv.org/abs/2204.12511, with soft targets.
 
-    Hyperparameters:
+    Other Parameters:
       epsilon: Weight of the first polynomial term; 2 is the paper's for ImageNet.
     """
     del labels
