@@ -162,6 +162,16 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     # each; 0: one a core, where more than a minute of training is left for them.
     config.train.processes = 0
 
+    # Class-incremental training (experiments/continual.py): 0 for none, or the number
+    # of steps by which all classes have arrived, as many at each.
+    config.continual = ml_collections.ConfigDict()
+    config.continual.steps = 0
+    # Seeds of the orders of classes. DM and FRePo: 0 to 4.
+    config.continual.orders = (0, 1, 2, 3, 4)
+    # Whose labels: "future" of a teacher of all classes, "masked" its logits of the
+    # classes so far, "retrained" a teacher of the classes so far. Joined by "+".
+    config.continual.teachers = "future+masked"
+
     # Besides the default learning rate, one chosen for every setup on images that are
     # held out of the train split, for teacher and distillation as well. These factors
     # of the default are tried; more follow until there are two on either side of the

@@ -35,6 +35,7 @@ class Processes:
       logs: Directory for what they print.
       processes: How many.
       devices: Virtual CPU devices of each.
+      module: The command, or a study.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Processes:
         *,
         processes: int = 1,
         devices: int = 1,
+        module: str = "gift_jax.main",
     ) -> None:
         logs.mkdir(parents=True, exist_ok=True)
         environment = {
@@ -66,7 +68,7 @@ class Processes:
                 self.processes.append(
                     subprocess.Popen(
                         [
-                            *(sys.executable, "-m", "gift_jax.main"),
+                            *(sys.executable, "-m", module),
                             *(*arguments, *together, *own),
                         ],
                         cwd=ROOT,

@@ -6,6 +6,7 @@ those of a small split in memory.
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 import io
 import os
@@ -47,6 +48,7 @@ class ImageSplit:
     ) -> None:
         self._source = source
         self._info = info
+        self.name = name
         self._title = f"the {name!r} split of {info.name}"
         self._in_memory: np.ndarray | None = None
         if not len(source):
@@ -54,6 +56,19 @@ class ImageSplit:
 
     def __len__(self) -> int:
         return len(self._source)
+
+    def subset(self, indices: np.ndarray) -> "ImageSplit":
+        """The images of those places, in their order."""
+        return ImageSplit(sources.Subset(self._source, indices), self._info, self.name)
+
+    def of_classes(self, classes: tuple[int, ...]) -> "ImageSplit":
+        """The images of some classes, whose places are their new labels.
+
+        Raises:
+          InputError: there is no image of them.
+        """
+        info = dataclasses.replace(self._info, num_classes=len(classes))
+        return ImageSplit(sources.OfClasses(self._source, classes), info, self.name)
 
     @functools.cached_property
     def labels(self) -> np.ndarray:

@@ -54,6 +54,23 @@ class RealDataset:
         info = dataclasses.replace(self.info, name="")
         return fingerprint.of(*(s.fingerprint for s in splits if s is not None), info)
 
+    def of_classes(self, classes: tuple[int, ...]) -> "RealDataset":
+        """The dataset with some of its classes only, whose places are their labels."""
+
+        def restricted(split: ImageSplit | None) -> ImageSplit | None:
+            return None if split is None else split.of_classes(classes)
+
+        return RealDataset(
+            info=dataclasses.replace(self.info, num_classes=len(classes)),
+            train=self.train.of_classes(classes),
+            test=self.test.of_classes(classes),
+            validation=restricted(self.validation),
+            class_names=tuple(self.class_names[c] for c in classes)
+            if self.class_names
+            else (),
+            with_held_out=restricted(self.with_held_out),
+        )
+
 
 def load_dataset(
     name: str,

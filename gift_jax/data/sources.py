@@ -118,6 +118,42 @@ class Subset:
         return fingerprint.of(self.source.fingerprint, self.indices)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class OfClasses:
+    """The images of some classes of another source.
+
+    Attributes:
+      source: The other source.
+      classes: Which, each once; their places here are the new labels.
+    """
+
+    source: Source
+    classes: tuple[int, ...]
+
+    @functools.cached_property
+    def _subset(self) -> Subset:
+        labels = np.asarray(self.source.labels(range(len(self.source))))
+        return Subset(self.source, np.flatnonzero(np.isin(labels, self.classes)))
+
+    def __len__(self) -> int:
+        return len(self._subset)
+
+    def labels(self, indices: Sequence[int]) -> np.ndarray:
+        """See `Source`."""
+        places = {label: place for place, label in enumerate(self.classes)}
+        found = self._subset.labels(indices)
+        return np.array([places[int(label)] for label in found], np.int64)
+
+    def records(self, indices: Sequence[int]) -> Sequence[Record]:
+        """See `Source`."""
+        return self._subset.records(indices)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """See `Source`."""
+        return fingerprint.of(self.source.fingerprint, np.array(self.classes))
+
+
 class Digits:
     """Scikit-learn's 1,797 handwritten digits of 8x8 pixels in 17 grey levels.
 

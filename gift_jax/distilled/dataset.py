@@ -8,6 +8,7 @@ import math
 import pathlib
 import sys
 import typing
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import ml_dtypes
@@ -140,6 +141,29 @@ class DistilledDataset:
         picture = io.BytesIO()
         preview.save_preview(self.pixels(), self.labels, picture)
         return picture.getvalue()
+
+    def of_classes(
+        self, kept: Sequence[int], order: Sequence[int] | None = None
+    ) -> "DistilledDataset":
+        """The images of some classes, one class after the other.
+
+        Args:
+          kept: Classes whose images are kept, each once.
+          order: Classes that soft labels are of, and whose places are the new hard
+            labels; those that are kept by default.
+        """
+        order = kept if order is None else order
+        rows = np.concatenate([np.flatnonzero(self.labels == c) for c in kept])
+        places = np.full(self.metadata.num_classes, -1)
+        places[list(order)] = np.arange(len(order))
+        soft_labels = self.soft_labels
+        return DistilledDataset(
+            images=self.images[rows],
+            labels=places[self.labels[rows]],
+            metadata=dataclasses.replace(self.metadata, num_classes=len(order)),
+            preprocess=self.preprocess,
+            soft_labels=None if soft_labels is None else soft_labels[rows][:, order],
+        )
 
     def inputs(self) -> np.ndarray:
         """What a student is fed before augmentation: (N, H, W, C) float32."""

@@ -1,5 +1,6 @@
 """What is measured of a student, by name."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -8,19 +9,32 @@ from gift_jax import registry
 from gift_jax.data.image_split import ImageSplit
 from gift_jax.data.preprocess import Preprocess
 from gift_jax.evaluators.accuracy import Accuracy, AccuracyEvaluator
-from gift_jax.evaluators.base import Evaluator, checked
+from gift_jax.evaluators.base import Evaluator, checked, on_first_outputs
+from gift_jax.evaluators.tasks import TaskAccuracyEvaluator
 from gift_jax.runtime.errors import InputError
 
-__all__ = ["EVALUATORS", "Accuracy", "AccuracyEvaluator", "Evaluator", "make_evaluator"]
+__all__ = [
+    "EVALUATORS",
+    "Accuracy",
+    "AccuracyEvaluator",
+    "Evaluator",
+    "make_evaluator",
+    "on_first_outputs",
+]
 
 #: Every evaluator by name, called as `AccuracyEvaluator`.
 EVALUATORS: Mapping[str, Callable[..., Evaluator]] = MappingProxyType(
-    {"accuracy": AccuracyEvaluator}
+    {"accuracy": AccuracyEvaluator, "task_accuracy": TaskAccuracyEvaluator}
 )
 
 
 def make_evaluator(
-    name: str, split: ImageSplit, transform: Preprocess, **options: Any
+    name: str,
+    split: ImageSplit,
+    transform: Preprocess,
+    *,
+    context: Mapping[str, Any] = MappingProxyType({}),
+    **options: Any,
 ) -> Evaluator:
     """The evaluator of that name for one split.
 
@@ -28,12 +42,16 @@ def make_evaluator(
       name: A key of `EVALUATORS`, or "package.module:attribute".
       split: Images and labels.
       transform: From pixels to network inputs.
+      context: What else there is, by name: those get it who have an argument of that
+        name.
       **options: devices, batch_size and workers, see `AccuracyEvaluator`.
 
     Raises:
       InputError: there is none of that name, or it is no evaluator.
     """
     factory = registry.find("evaluator", name, EVALUATORS)
+    takes = inspect.signature(factory).parameters
+    options |= {key: value for key, value in context.items() if key in takes}
     if not registry.is_outside(name):
         return factory(split, transform, **options)
     call = f"factory(split, transform, {', '.join(f'{o}=...' for o in options)})"

@@ -1,10 +1,8 @@
 """Top-1 and top-5 accuracy over a test split, every image counted exactly once."""
 
-import contextlib
 import dataclasses
 import functools
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,14 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gift_jax.data import image_split, loader, preprocess
+from gift_jax.data import image_split, preprocess
+from gift_jax.evaluators.batches import SplitBatches
 from gift_jax.runtime import hosts
-from gift_jax.runtime.devices import AXIS, own, padded_batches, replicate, spread
+from gift_jax.runtime.devices import AXIS, replicate
 from gift_jax.teachers import FlaxTeacher, Teacher
 from gift_jax.train.step import TrainState
-
-# Of test images that stay on one device between evaluations.
-RESIDENT_BYTES = 2**30
 
 Variables = Mapping[str, Any]
 Counts = dict[str, jax.Array]
@@ -156,19 +152,14 @@ def evaluate(
 
 
 class AccuracyEvaluator:
-    """Measures accuracies on one split, of which every host reads its part.
-
-    Small splits are read once and stay on the devices, larger ones are read anew
-    for every evaluation. The last batches are padded with images of label -1,
-    which no count includes.
+    """Measures accuracies on one split; padding is in no count.
 
     Args:
       split: Test images and labels.
       transform: From pixels to network inputs.
-      devices: Devices to spread batches over, as many of every host.
-      batch_size: Images in a batch over all devices, rounded up to divide.
-      workers: Processes to read images with, 0 for none; by default
-        `loader.default_workers`.
+      devices: As of `SplitBatches`, and so are the others.
+      batch_size: Images in a batch over all devices.
+      workers: Processes to read images with.
     """
 
     def __init__(
@@ -180,37 +171,11 @@ class AccuracyEvaluator:
         batch_size: int = 512,
         workers: int | None = None,
     ) -> None:
-        self._split = split
         self._transform = transform
         self._devices = tuple(devices)
-        num_own = len(own(devices))
-        self._steps, per_device = padded_batches(
-            len(split), batch_size, local_devices=num_own, num_hosts=hosts.count()
+        self._batches = SplitBatches(
+            split, devices=devices, batch_size=batch_size, workers=workers
         )
-        self._shape = (num_own, per_device)
-        image_bytes = split.images(np.arange(1)).nbytes
-        part_bytes = image_bytes * len(hosts.share(len(split)))
-        if workers is None:
-            workers = loader.default_workers(part_bytes)
-        self._workers = workers
-        self._resident: list[tuple[Any, Any]] | None = None
-        if part_bytes <= RESIDENT_BYTES * num_own:
-            self._resident = [spread(batch, devices) for batch in self._batches()]
-
-    def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        batches = loader.read_batches(
-            self._split,
-            hosts.share(len(self._split)),
-            batch_size=math.prod(self._shape),
-            steps=self._steps,
-            workers=self._workers,
-        )
-        with contextlib.closing(batches):
-            for images, labels in batches:
-                yield (
-                    images.reshape(*self._shape, *images.shape[1:]),
-                    labels.reshape(self._shape),
-                )
 
     def __call__(self, model: nn.Module, state: TrainState) -> dict[str, float]:
         """Percent of a student: "top1" and "top5"."""
@@ -254,14 +219,13 @@ class AccuracyEvaluator:
         return self._measure(functools.partial(mapped, replicated))
 
     def _measure(self, count: Callable[[Any, Any], Counts]) -> Accuracy:
-        batches = self._resident if self._resident is not None else self._batches()
         total = {"top1": 0, "top5": 0, "count": 0}
-        for images, labels in batches:
+        for images, labels in self._batches:
             counts = jax.device_get(count(images, labels))
             total = {name: total[name] + int(counts[name]) for name in total}
-        if total["count"] != len(self._split):
+        if total["count"] != len(self._batches):
             raise AssertionError(
-                f"counted {total['count']} of {len(self._split)} test images"
+                f"counted {total['count']} of {len(self._batches)} test images"
             )
         return Accuracy(
             top1=100 * total["top1"] / total["count"],

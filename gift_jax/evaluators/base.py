@@ -1,9 +1,12 @@
 """What an evaluator is: named numbers of a student."""
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from gift_jax.runtime.errors import InputError
 from gift_jax.train.step import TrainState
@@ -40,5 +43,37 @@ def checked(name: str, evaluator: Evaluator) -> Evaluator:
                 f"the evaluator {name} returned {numbers!r}, expected numbers by name, "
                 f"such as {{'margin': 0.5}} ({error})"
             ) from error
+
+    return measure
+
+
+@dataclasses.dataclass(frozen=True)
+class _FirstOutputs:
+    """A network of which the first outputs are looked at.
+
+    Attributes:
+      model: The network.
+      count: How many outputs.
+    """
+
+    model: nn.Module
+    count: int
+
+    def apply(self, variables: Any, inputs: jax.Array, *, train: bool) -> jax.Array:
+        """(B, count) logits."""
+        logits = jnp.asarray(self.model.apply(variables, inputs, train=train))
+        return logits[:, : self.count]
+
+
+def on_first_outputs(evaluator: Evaluator, count: int) -> Evaluator:
+    """Measures students of whose outputs only the first take part.
+
+    Args:
+      evaluator: On a split of so many classes.
+      count: How many outputs.
+    """
+
+    def measure(model: nn.Module, state: TrainState) -> Mapping[str, float]:
+        return evaluator(_FirstOutputs(model, count), state)  # type: ignore[arg-type]
 
     return measure

@@ -11,7 +11,7 @@ import jax
 from ml_collections.config_dict import ConfigDict
 
 from gift_jax import registry, specs
-from gift_jax.pipeline import products, results, tuning
+from gift_jax.pipeline import continual, products, results, tuning
 from gift_jax.pipeline.labelling import LabelledDataset, check_storage, make_soft_labels
 from gift_jax.pipeline.stages import Job, make_distilled, make_teacher
 from gift_jax.pipeline.students import UnfinishedError, run_students
@@ -63,7 +63,7 @@ class Setup(NamedTuple):
         """Stands for what it shares with others: all stages before training."""
         spec = self.job.spec
         sections = (spec.dataset, spec.teacher, spec.distilled, spec.augment)
-        return (spec.seed, *sections, spec.relabel, spec.views)
+        return (spec.seed, *sections, spec.relabel, spec.views, spec.continual)
 
     @property
     def trainings(self) -> int:
@@ -115,7 +115,7 @@ class Grid:
         self.units = [unit for setup in self.setups for unit in setup.units()]
         self.processes = job_specs[0].train.processes
         self._directory = directory
-        self._labelled: tuple[Any, LabelledDataset] | None = None
+        self._labelled: tuple[Any, Job, LabelledDataset] | None = None
 
     def train(self, setup: Setup, *, on_trained: OnTrained) -> Iterator[dict[str, Any]]:
         """Trains what is not trained yet of a setup, and all that comes before it.
@@ -146,8 +146,8 @@ class Grid:
     def _rows(
         self, setup: Setup, *, train: bool, on_trained: OnTrained
     ) -> Iterator[dict[str, Any]]:
-        job, students = setup.job, setup.students
-        labelled = self._labelled_for(setup)
+        students = setup.students
+        job, labelled = self._labelled_for(setup)
         run = functools.partial(run_students, job, labelled, train=train)
         for row in run(students):
             on_trained()
@@ -164,12 +164,18 @@ class Grid:
             on_trained()
             yield row
 
-    def _labelled_for(self, setup: Setup) -> LabelledDataset:
-        """What comes before training; that of the latest setup is kept."""
+    def _labelled_for(self, setup: Setup) -> tuple[Job, LabelledDataset]:
+        """What comes before training; that of the latest setup is kept.
+
+        Returns:
+          The job on the real images that students are measured on, and what they are
+          trained on.
+        """
         if self._labelled is None or self._labelled[0] != setup.upstream:
             self._labelled = None  # freed before the next is made
-            self._labelled = (setup.upstream, _labelled(setup.job))
-        return self._labelled[1]
+            self._labelled = (setup.upstream, *_labelled(setup.job))
+        _, job, labelled = self._labelled
+        return job.with_spec(setup.job.spec.at_step()), labelled
 
 
 def _keep_compiled_functions(directory: pathlib.Path) -> None:
@@ -204,6 +210,8 @@ def _setups(jobs: list[Job]) -> list[Setup]:
             check = getattr(job.spec.distilled.distiller, "check_network", None)
             if check is not None:
                 check(network, job.data.info)
+        if job.spec.continual is not None:
+            job.spec.continual.classes_per_step(job.data.info.num_classes)
         for name in filter(registry.is_outside, job.spec.train.evaluators):
             job.evaluator(name, job.data.info.normalization)
         for students in job.spec.setups:
@@ -214,10 +222,13 @@ def _setups(jobs: list[Job]) -> list[Setup]:
     return list(found.values())
 
 
-def _labelled(job: Job) -> LabelledDataset:
+def _labelled(job: Job) -> tuple[Job, LabelledDataset]:
     """Makes, or finds, all that comes before training."""
     # What is wrong with published images is found before a teacher is trained.
     published = make_distilled(job, None) if job.spec.distilled.path else None
     teacher = make_teacher(job) if job.spec.relabel.needs_teacher else None
     distilled = published or make_distilled(job, teacher.teacher if teacher else None)
-    return make_soft_labels(job, distilled, teacher)
+    if job.spec.continual is None:
+        return job, make_soft_labels(job, distilled, teacher)
+    of_step = continual.step_job(job)
+    return of_step, continual.label_step(job, of_step, distilled, teacher)

@@ -42,6 +42,7 @@ class LabelledDataset:
       data: The distilled images.
       view_images: Makes the images of a view.
       soft_labels: Logits of every view.
+      num_classes: Of the soft labels, which a student has outputs for.
       fingerprint: Stands for all of it.
       columns: What rows of results say about it.
     """
@@ -51,6 +52,7 @@ class LabelledDataset:
     data: views.TrainData
     view_images: views.ViewImages
     soft_labels: SoftLabels
+    num_classes: int
     fingerprint: str
     columns: dict[str, Any]
 
@@ -160,6 +162,7 @@ def make_soft_labels(
         data=data,
         view_images=view_images,
         soft_labels=labels,
+        num_classes=dataset.metadata.num_classes,
         fingerprint=trained_on,
         columns={
             **columns,

@@ -37,6 +37,11 @@ SETTINGS = (*BENCHMARK, *OPTIMIZER, "loss")
 # What a learning rate is chosen for.
 TUNING_SETTINGS = tuple(name for name in SETTINGS if name != "learning_rate")
 
+# Of rows of class-incremental training.
+CONTINUAL = (
+    "continual_teacher", "continual_order", "continual_steps", "continual_step"
+)  # fmt: skip
+
 _IN_EVERY_ROW = (
     "run_id", *SETTINGS, "seed", "data_seed", "status", "top1_last", "top1_best"
 )  # fmt: skip
@@ -48,16 +53,20 @@ _MOST_CHARACTERS, _MOST_ITEMS = 1000, 1000
 
 # Of the table, the second where they tell rows apart.
 _COLUMNS = (
+    *CONTINUAL,
     "distill", "ipc", "teacher", "data_seed", "views", "augment", "label_format",
     "student", "loss", "optimizer", "learning_rate", "epochs", "seed", "top1_last",
     "top1_best", "top5_last", "train_seconds", "status",
 )  # fmt: skip
 _IF_SEVERAL = (
+    *CONTINUAL,
     "teacher", "data_seed", "views", "augment", "label_format", "learning_rate",
     "epochs",
 )  # fmt: skip
 _HEADINGS = {
     "distill": "distilled", "data_seed": "data seed", "label_format": "labels",
+    "continual_teacher": "labels of", "continual_order": "order",
+    "continual_steps": "steps", "continual_step": "step",
     "learning_rate": "rate", "top1_last": "top-1 last", "top1_best": "top-1 best",
     "top5_last": "top-5 last", "train_seconds": "seconds",
 }  # fmt: skip
@@ -284,7 +293,7 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "a text": (
         _is_text,
         "dataset distill teacher? soft_labels label_format? augment? student optimizer "
-        "schedule? loss protocol? protocol_changes?",
+        "schedule? loss protocol? protocol_changes? continual_teacher",
     ),
     "a fingerprint": (
         _is_fingerprint,
@@ -294,7 +303,8 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "an integer": (
         _is_integer,
         "ipc views epochs batch_size eval_every seed data_seed soft_label_bytes? "
-        "diverged_epoch? diverged_step? validation_images",
+        "diverged_epoch? diverged_step? validation_images continual_order "
+        "continual_steps continual_step",
     ),
     "a number": (is_number, "weight_decay? gradient_norm_first? train_seconds?"),
     "a number of at least 0": (_is_rate, "learning_rate default_learning_rate"),

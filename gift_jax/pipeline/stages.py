@@ -84,6 +84,8 @@ class Job:
         if images is None:
             raise AssertionError("tuning holds images out of the train split")
         batch_size = self.spec.train.eval_batch_size
+        continual, classes = self.spec.continual, self.data.info.num_classes
+        context = {"classes_per_step": continual and classes // continual.step}
         key = (name, transform, split, batch_size)
         if key not in self._evaluators:
             self._evaluators[key] = evaluators.make_evaluator(
@@ -93,6 +95,7 @@ class Job:
                 devices=hosts.devices(self.devices),
                 batch_size=batch_size,
                 workers=self.spec.dataset.workers,
+                context=context,
             )
         return self._evaluators[key]
 

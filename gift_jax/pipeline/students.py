@@ -113,11 +113,15 @@ class Run:
 
     @property
     def evaluators(self) -> list[evaluators.Evaluator]:
-        """What is measured of it."""
-        return [
+        """What is measured of it, on its outputs for the classes of the real images."""
+        found = [
             self.job.evaluator(name, self.labelled.transform, self.split)
             for name in self.job.spec.train.evaluators
         ]
+        measured = self.job.data.info.num_classes
+        if self.labelled.num_classes == measured:
+            return found
+        return [evaluators.on_first_outputs(one, measured) for one in found]
 
     @property
     def loss(self) -> losses.Loss:
@@ -130,8 +134,11 @@ class Run:
     def new_state(self) -> step.TrainState:
         """The student before its first step."""
         student, train = self.student, self.job.spec.train
+        info = self.job.data.info
         state = step.new_student(
-            student.network.build(self.job.data.info),
+            student.network.build(
+                dataclasses.replace(info, num_classes=self.labelled.num_classes)
+            ),
             student.optimizer,
             self.labelled.data,
             epochs=train.epochs,

@@ -15,7 +15,8 @@ from gift_jax.data import info as info_lib
 from gift_jax.distill import rded
 from gift_jax.distill.recovery import loop
 from gift_jax.distill.recovery.base import Recovery
-from gift_jax.evaluators.accuracy import RESIDENT_BYTES, eval_step
+from gift_jax.evaluators.accuracy import eval_step
+from gift_jax.evaluators.batches import RESIDENT_BYTES
 from gift_jax.plan.cost_model import Machine, Stage
 from gift_jax.runtime.devices import padded_batches
 from gift_jax.soft_labels import codecs, views
@@ -91,7 +92,10 @@ class Workload:
     @property
     def distilled_images(self) -> int:
         """Images that students are trained on."""
-        return self.info.num_classes * self.spec.distilled.ipc
+        classes, continual = self.info.num_classes, self.spec.continual
+        if continual is not None:
+            classes = continual.step * continual.classes_per_step(classes)
+        return classes * self.spec.distilled.ipc
 
     @functools.cached_property
     def trainings(self) -> dict[NetworkSpec, list[Trainings]]:

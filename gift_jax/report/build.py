@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from gift_jax import registry
 from gift_jax.report import (
     changes,
+    continual,
     examples,
     figures,
     groups,
@@ -19,6 +20,7 @@ from gift_jax.report import (
     reading,
     tables,
 )
+from gift_jax.report.statistics import Row
 from gift_jax.runtime import atomic
 from gift_jax.runtime.errors import InputError
 
@@ -72,8 +74,10 @@ def make_report(
       InputError: it cannot be read, or the baseline is not in it.
     """
     rows, choices, unreadable = reading.read_results(workdirs)
-    grouped = groups.group_rows(rows)
-    labels = list(dict.fromkeys(group.loss for group in grouped))
+    incremental = continual.curves(rows)
+    others = [row for row in rows if not continual.is_continual(row)]
+    grouped = groups.group_rows(others)
+    labels = list(dict.fromkeys(row["loss"] for row in rows))
     if baseline is None and _DEFAULT_BASELINE in labels:
         baseline = _DEFAULT_BASELINE
     if baseline is not None and baseline not in labels:
@@ -81,23 +85,27 @@ def make_report(
     # The baseline first, the others as they first appear.
     losses = sorted(labels, key=lambda loss: loss != baseline)
     compared = groups.compare(grouped, baseline, choices)
-    curves = reading.read_curves(rows)
-    images, without_images = examples.read_all_examples(rows)
+    curves = reading.read_curves(others)
+    images, without_images = examples.read_all_examples(others)
     all_tables = [
         _changes(grouped, workdirs, against) if against else None,
-        tables.accuracy_table(compared, losses),
-        tables.tuning_table(compared, losses),
-        tables.comparison_table(compared, losses),
-        tables.t_squared_table(grouped, choices),
-        tables.gradient_table(compared, losses, curves),
+        *(continual.tables(incremental) if incremental else ()),
+        *(_tables(compared, losses, choices, curves) if others else ()),
     ]
+    all_figures = list(figures.make_figures(compared, losses, choices, curves, images))
+    if incremental:
+        all_figures.insert(0, figures.over_steps(incremental))
     return page.Report(
         heading=f"Results of {', '.join(workdir.name for workdir in workdirs)}",
+        rows=rows,
+        settings=page.common_settings(compared)
+        if others
+        else continual.common_settings(incremental),
         groups=compared,
         choices=choices,
         unreadable=[*unreadable, *without_images],
         tables=[table for table in all_tables if table is not None],
-        figures=list(figures.make_figures(compared, losses, choices, curves, images)),
+        figures=all_figures,
     )
 
 
@@ -109,6 +117,22 @@ def _changes(
         names = ", ".join(map(str, workdirs)), str(old)
     before, _, _ = reading.read_results([old])
     return changes.changes_table(grouped, groups.group_rows(before), names=names)
+
+
+def _tables(
+    compared: Sequence[groups.Group],
+    losses: Sequence[str],
+    choices: Sequence[Row],
+    curves: Mapping[reading.RunKey, reading.Curve],
+) -> list[markup.Table | None]:
+    """Those of runs that are compared with one another."""
+    return [
+        tables.accuracy_table(compared, losses),
+        tables.tuning_table(compared, losses),
+        tables.comparison_table(compared, losses),
+        tables.t_squared_table(compared, choices),
+        tables.gradient_table(compared, losses, curves),
+    ]
 
 
 def plot(*workdirs: str | pathlib.Path) -> Figure:
@@ -126,13 +150,14 @@ def plot(*workdirs: str | pathlib.Path) -> Figure:
 
 
 def _files(report: page.Report) -> dict[str, bytes]:
-    summary = tables.summary_rows(report.groups)
-    lines = [list(summary[0]), *(list(row.values()) for row in summary)]
     texts = {
         "report.md": page.to_markdown(report),
         "report.html": page.to_html(report),
-        "summary.csv": markup.to_csv(lines),
     }
+    if report.groups:
+        summary = tables.summary_rows(report.groups)
+        lines = [list(summary[0]), *(list(row.values()) for row in summary)]
+        texts["summary.csv"] = markup.to_csv(lines)
     for table in report.tables:
         cells = [[cell.text for cell in row] for row in table.cells]
         texts[f"{table.name}.csv"] = markup.to_csv([table.header, *cells])

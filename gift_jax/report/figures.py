@@ -8,7 +8,7 @@ from typing import NamedTuple
 import matplotlib.figure
 
 from gift_jax.pipeline.results import BENCHMARK, OPTIMIZER
-from gift_jax.report import figure_data, lines, plots, style
+from gift_jax.report import continual, figure_data, lines, plots, style
 from gift_jax.report.examples import Examples
 from gift_jax.report.formatting import heading, setting_text
 from gift_jax.report.groups import DEFAULT, TUNED, Group, distinguishing, is_for
@@ -44,6 +44,18 @@ def _figure(
     # Without the version of matplotlib the same results give the same bytes.
     drawing.savefig(stream, format="png", dpi=style.DPI, metadata={"Software": None})
     return Figure(name, heading, caption, stream.getvalue(), data)
+
+
+def over_steps(curves: Sequence[continual.Curve]) -> Figure:
+    """Of class-incremental training."""
+    return _figure(
+        "continual",
+        "Class-incremental: accuracy over steps",
+        "Mean over orders of the classes, with 95% t-intervals; accuracy on the test "
+        f"images of the classes so far. {_APART.capitalize()}.",
+        continual.figure(curves),
+        continual.data(curves),
+    )
 
 
 def make_figures(

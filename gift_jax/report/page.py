@@ -6,9 +6,10 @@ The page holds its pictures and its style: it opens anywhere, without a network.
 import base64
 import html
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from gift_jax.pipeline import results
 from gift_jax.pipeline.results import OPTIMIZER
 from gift_jax.report import formatting, markup
 from gift_jax.report.figures import Figure
@@ -108,6 +109,8 @@ class Report(NamedTuple):
     """What both files hold; the groups are compared, of what is unreadable says why."""
 
     heading: str
+    rows: Sequence[Row]
+    settings: Mapping[str, str]
     groups: Sequence[Group]
     choices: Sequence[Row]
     unreadable: Sequence[str]
@@ -139,8 +142,8 @@ def common_settings(groups: Sequence[Group]) -> dict[str, str]:
 def notes(report: Report) -> list[str]:
     """What a reader must know before the numbers."""
     groups = {g.key: g for g in report.groups}.values()
-    runs = sum(len(g.rows) for g in groups)
-    diverged = sum(len(g.diverged) for g in groups)
+    runs = len(report.rows)
+    diverged = sum(row["status"] == results.DIVERGED for row in report.rows)
     found = [f"{runs} runs, {runs - diverged} finished and {diverged} diverged."]
     if diverged:
         found[0] += " Diverged runs are in no mean."
@@ -198,7 +201,7 @@ def to_markdown(report: Report) -> str:
     """The report in GitHub's Markdown; its pictures are files beside it."""
     plain = markup.escape_markdown
     parts = [f"# {plain(report.heading)}", *map(plain, notes(report))]
-    settings = common_settings(report.groups).items()
+    settings = report.settings.items()
     parts.append("\n".join(f"- {name}: {plain(value)}" for name, value in settings))
     for table in report.tables:
         parts += [f"## {plain(table.heading)}", markup.to_markdown(table)]
@@ -216,7 +219,7 @@ def to_html(report: Report) -> str:
     heading, (first, *others) = plain(report.heading), notes(report)
     body = [f"<h1>{heading}</h1>\n<p>{plain(first)}</p>"]
     body += [f'<p class="note">{plain(note)}</p>' for note in others]
-    settings = common_settings(report.groups).items()
+    settings = report.settings.items()
     terms = (
         f"<dt>{plain(name)}</dt><dd>{plain(value)}</dd>" for name, value in settings
     )

@@ -15,6 +15,7 @@ from gift_jax.augment import AugmentSpec
 from gift_jax.data import info
 from gift_jax.runtime.errors import InputError, UnknownNameError
 from gift_jax.specs import base
+from gift_jax.specs.continual import RETRAINED, ContinualSpec
 from gift_jax.specs.dataset import DatasetSpec
 from gift_jax.specs.distilled import DistilledSpec
 from gift_jax.specs.options import parse_options, protocol_changes, with_protocol
@@ -28,13 +29,15 @@ _NAMED = re.compile(
     r"(student|loss|optimizer|tuning)\..*|teacher\.(name|width|norm|dtype)"
     r"|distilled\.(name|ipc|max_bytes)|relabel\..*"
     r"|train\.(epochs|batch_size|seeds|init_from|checkpoint_every|keep_checkpoints"
-    r"|eval_batch_size|students_at_once|processes)|dataset\.workers"
+    r"|eval_batch_size|students_at_once|processes)|dataset\.workers|continual\..*"
 )
 # What a product depends on, besides the products before it.
 _SECTIONS = {
-    "teacher": ("seed", "dataset", "teacher"),
+    "teacher": ("seed", "dataset", "teacher", "continual"),
     "distilled": ("seed", "dataset", "distilled"),
-    "soft_labels": ("seed", "dataset", "augment", "relabel", "protocol"),
+    "soft_labels": (
+        *("seed", "dataset", "augment", "relabel", "protocol", "continual"),
+    ),
     "run": ("train", "protocol"),
 }
 _PLAIN = re.compile(r"[\w.=+,-]{1,40}")
@@ -56,6 +59,7 @@ class JobSpec:
       setups: Students, those that differ in nothing but the seed together.
       protocol: Name of the published protocol that it follows.
       protocol_changes: Fields that it has otherwise, and their values.
+      continual: A step of a class-incremental training; None trains on all classes.
       variant: Fields, and their values as text, that tell it from the other jobs of
         a grid.
     """
@@ -71,6 +75,7 @@ class JobSpec:
     setups: tuple[tuple[StudentSpec, ...], ...]
     protocol: str
     protocol_changes: str = ""
+    continual: ContinualSpec | None = None
     variant: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -100,12 +105,36 @@ class JobSpec:
                     "relabel.source is 'hard': expected one that does not, such as "
                     "'ce'"
                 )
+        if self.continual is not None:
+            self._check_continual(self.continual)
         trainings = [(s.optimizer, self.train.epochs) for s, *_ in self.setups]
         if self.teacher.training:
             of_teacher = self.teacher.training
             trainings.append((of_teacher.optimizer, of_teacher.epochs))
         for optimizer, epochs in trainings:
             optimizers.schedule_factor(optimizer, epochs=epochs, steps_per_epoch=1)
+
+    def _check_continual(self, continual: ContinualSpec) -> None:
+        if self.relabel.source == "fkd":
+            raise InputError(
+                "relabel.source is 'fkd', whose labels are of all images, but "
+                "continual.steps trains on the images of some classes"
+            )
+        if continual.teacher != RETRAINED:
+            return
+        if not (self.relabel.needs_teacher and self.teacher.training):
+            raise InputError(
+                f"continual.teachers has {RETRAINED!r}, but no teacher is trained here "
+                f"(teacher.checkpoint is {self.teacher.checkpoint!r}, relabel.source "
+                f"is {self.relabel.source!r}): leave it out"
+            )
+
+    def at_step(self) -> "JobSpec":
+        """With the step of a class-incremental training, if any, in names."""
+        if self.continual is None:
+            return self
+        tag = ("continual", self.continual.label)
+        return dataclasses.replace(self, variant=(*self.variant, tag))
 
     def check_paths(self) -> None:
         """Raises FileNotFoundError unless all that is to be read exists."""
@@ -148,7 +177,7 @@ def _in_file_name(text: str) -> str:
 
 
 def expand(config: ConfigDict) -> list[JobSpec]:
-    """The jobs of a grid: every variant, teacher and distilled dataset of a config.
+    """The jobs of a grid: all variants, teachers, distilled datasets and steps.
 
     All of them are checked.
 
@@ -156,9 +185,10 @@ def expand(config: ConfigDict) -> list[JobSpec]:
       InputError: names the field, its value and what it can be.
     """
     return [
-        _job_spec(single, variant)
+        _job_spec(single, variant, continual)
         for options in config.variants or ("",)
         for single, variant in _singles(config, options)
+        for continual in ContinualSpec.of_section(single.continual)
     ]
 
 
@@ -193,7 +223,11 @@ def _image_size(config: ConfigDict) -> int | None:
         return None
 
 
-def _job_spec(config: ConfigDict, variant: tuple[tuple[str, str], ...]) -> JobSpec:
+def _job_spec(
+    config: ConfigDict,
+    variant: tuple[tuple[str, str], ...],
+    continual: ContinualSpec | None,
+) -> JobSpec:
     tuning = base.from_section(TuningSpec, config.tuning)
     if tuning.enabled and config.optimizer.learning_rate is not None:
         raise InputError(
@@ -223,5 +257,6 @@ def _job_spec(config: ConfigDict, variant: tuple[tuple[str, str], ...]) -> JobSp
         setups=tuple(setups(config)),
         protocol=config.protocol,
         protocol_changes=protocol_changes(config),
+        continual=continual,
         variant=variant,
     )

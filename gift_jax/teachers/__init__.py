@@ -3,6 +3,7 @@
 from gift_jax.teachers.base import Teacher, TeacherError
 from gift_jax.teachers.callable_teacher import CallableTeacher
 from gift_jax.teachers.flax_teacher import FlaxTeacher
+from gift_jax.teachers.of_classes import TeacherOfClasses
 from gift_jax.teachers.torch_teacher import TorchTeacher
 from gift_jax.teachers.transform import Transform, TransformedTeacher
 
@@ -11,6 +12,7 @@ __all__ = [
     "FlaxTeacher",
     "Teacher",
     "TeacherError",
+    "TeacherOfClasses",
     "TorchTeacher",
     "Transform",
     "TransformedTeacher",

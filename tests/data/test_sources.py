@@ -199,3 +199,29 @@ def test_parts_of_parts_keep_their_images(folders):
     assert len(part) == 2
     assert part.labels([0, 1]).tolist() == [1, 0]
     assert part.records([1, 0]) == [whole.images[0], whole.images[3]]
+
+
+def test_some_classes_are_numbered_by_their_places():
+    digits = real.load_dataset("digits")
+    some = digits.of_classes((7, 0, 3))
+    assert some.info.num_classes == 3
+    assert some.class_names == ("7", "0", "3")
+    for split, whole in ((some.train, digits.train), (some.test, digits.test)):
+        kept = np.flatnonzero(np.isin(whole.labels, (7, 0, 3)))
+        np.testing.assert_array_equal(split.images(range(9)), whole.images(kept[:9]))
+        np.testing.assert_array_equal(
+            np.array([7, 0, 3])[split.labels], whole.labels[kept]
+        )
+    others = [digits.of_classes(c).test.fingerprint for c in ((7, 0), (0, 7), (7, 3))]
+    assert len({some.test.fingerprint, digits.test.fingerprint, *others}) == 5
+    again = some.test.subset(np.array([4, 2]))
+    np.testing.assert_array_equal(again.images([0, 1]), some.test.images([4, 2]))
+    with pytest.raises(InputError, match="is empty"):
+        digits.of_classes((10,))
+
+
+def test_held_out_images_are_restricted_too():
+    digits = real.load_dataset("digits", validation_images=300)
+    some = digits.of_classes((1, 2))
+    assert len(some.validation) == np.isin(digits.validation.labels, (1, 2)).sum()
+    assert len(some.train) + len(some.validation) == len(some.with_held_out)

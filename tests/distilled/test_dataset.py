@@ -77,6 +77,23 @@ def test_what_a_notebook_shows():
     np.testing.assert_array_equal(shown[2:34:8, 2:34:8], first)
 
 
+def test_some_classes_come_one_after_the_other():
+    dataset = make()
+    some = dataset.of_classes((7, 0, 3))
+    assert some.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert some.metadata.num_classes == 3 and some.ipc == 2
+    rows = [14, 15, 0, 1, 6, 7]
+    np.testing.assert_array_equal(some.images, dataset.images[rows])
+    np.testing.assert_array_equal(
+        some.soft_labels, dataset.soft_labels[rows][:, [7, 0, 3]]
+    )
+    # Two classes of which there are images, and labels of four.
+    wider = dataset.of_classes((0, 3), (7, 0, 3, 9))
+    assert wider.labels.tolist() == [1, 1, 2, 2]
+    assert wider.soft_labels.shape == (4, 4)
+    assert some.fingerprint != wider.fingerprint
+
+
 def test_inputs_and_pixels():
     dataset = make()
     np.testing.assert_array_equal(dataset.pixels(), dataset.images)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gift_jax.data import preprocess
-from gift_jax.evaluators import accuracy
+from gift_jax.evaluators import accuracy, batches
 from gift_jax.evaluators.accuracy import Accuracy, AccuracyEvaluator, ranks
 from gift_jax.runtime.devices import replicate
 from gift_jax.teachers import CallableTeacher, FlaxTeacher, TeacherError
@@ -253,7 +253,7 @@ def plain_teacher(shift, num_classes=10):
 def test_any_teacher_is_measured_with_its_own_preprocessing(
     monkeypatch, num_devices, resident_bytes
 ):
-    monkeypatch.setattr(accuracy, "RESIDENT_BYTES", resident_bytes)
+    monkeypatch.setattr(batches, "RESIDENT_BYTES", resident_bytes)
     split = random_split(37)
     other = preprocess.Normalization((0.1,), (0.9,))  # the student's
     devices = jax.devices()[:num_devices]
@@ -297,13 +297,13 @@ def test_a_large_split_is_streamed_with_the_same_result(monkeypatch, num_devices
     split = random_split(37)
     # An image has 4 bytes, and every device holds its share.
     limit = -(-37 * 4 // num_devices)
-    monkeypatch.setattr(accuracy, "RESIDENT_BYTES", limit - 1)
+    monkeypatch.setattr(batches, "RESIDENT_BYTES", limit - 1)
     streaming = evaluator(split, num_devices=num_devices)
     for _ in range(2):
         split.reads.clear()
         assert streaming.measure(PixelModel(), shifted(0)) == expected_accuracy(split)
         assert split.reads == list(range(37))
-    monkeypatch.setattr(accuracy, "RESIDENT_BYTES", limit)
+    monkeypatch.setattr(batches, "RESIDENT_BYTES", limit)
     resident = evaluator(split, num_devices=num_devices)
     split.reads.clear()
     assert resident.measure(PixelModel(), shifted(0)) == expected_accuracy(split)
@@ -322,7 +322,7 @@ def test_a_count_that_does_not_add_up_is_an_error():
 HOST = """
     import sys
     import jax
-    from gift_jax.evaluators import accuracy
+    from gift_jax.evaluators import accuracy, batches
     from gift_jax.runtime import hosts
     from gift_jax.teachers import FlaxTeacher
     import tests_of_evaluate as tests
@@ -331,7 +331,7 @@ HOST = """
     jax.config.update("jax_num_cpu_devices", 2)
     hosts.initialize(address, 2, process_id)
     for resident in (2**30, 0):
-        accuracy.RESIDENT_BYTES = resident
+        batches.RESIDENT_BYTES = resident
         split = tests.random_split(37)
         evaluator = accuracy.AccuracyEvaluator(
             split,

@@ -139,6 +139,13 @@ CHANGED = {
     "train.seeds": (1,),
     "train.eval_every": 2,
     "train.init_from": "{run}",
+    "continual.steps": {"continual.steps": 5, "continual.orders": (0,)},
+    "continual.orders": {"continual.steps": 2, "continual.orders": (3,)},
+    "continual.teachers": {
+        "continual.steps": 2,
+        "continual.orders": (0,),
+        "continual.teachers": "masked",
+    },
     "tuning.enabled": {"tuning.enabled": True, "tuning.validation_images": 300},
 }
 REFUSED = {
@@ -339,11 +346,12 @@ def leave_untrained(monkeypatch):
     monkeypatch.setattr(rded, "make_score", score)
     monkeypatch.setattr(stages, "_test_accuracy", lambda *_: accuracy)
     monkeypatch.setattr(labelling.check, "check_on_distilled", lambda *_, **__: 50.0)
-    monkeypatch.setattr(
-        labelling.relabel,
-        "make_label_views",
-        lambda *_, **__: lambda view, rows: np.zeros((len(rows), 10)),
-    )
+    monkeypatch.setattr(labelling.relabel, "make_label_views", zeros)
+
+
+def zeros(teacher, *args, **kwargs):
+    classes = getattr(teacher, "classes", range(10))
+    return lambda view, rows: np.zeros((len(rows), len(classes)))
 
 
 @pytest.mark.parametrize("field", CHANGED)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gift_jax.configs import cifar10, common, digits, imagenet1k, imagenet1k_resnet18
-from gift_jax.evaluators.accuracy import RESIDENT_BYTES
+from gift_jax.evaluators.batches import RESIDENT_BYTES
 from tests.plan.planned import stages, student_training, work
 
 

@@ -53,7 +53,10 @@ def made(all_rows, *, chosen=(), unreadable=(), figures=()):
     losses = list(dict.fromkeys(group.loss for group in all_groups))
     table = tables.comparison_table(all_groups, losses)
     heading = "Results of work"
-    return page.Report(heading, all_groups, chosen, unreadable, [table], figures)
+    settings = page.common_settings(all_groups)
+    return page.Report(
+        heading, all_rows, settings, all_groups, chosen, unreadable, [table], figures
+    )
 
 
 def test_the_page_needs_no_network():

@@ -1,0 +1,92 @@
+"""The images of a split on the devices, batch by batch, every image once."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from gift_jax.data import image_split, loader
+from gift_jax.runtime import hosts
+from gift_jax.runtime.devices import own, padded_batches, spread
+
+# Of test images that stay on one device between evaluations.
+RESIDENT_BYTES = 2**30
+
+
+class SplitBatches:
+    """One split, of which every host reads its part.
+
+    Small splits are read once and stay on the devices, larger ones are read anew
+    for every evaluation. The last batches are padded with images of label -1.
+
+    Args:
+      split: Images and labels.
+      devices: Devices to spread batches over, as many of every host.
+      batch_size: Images in a batch over all devices, rounded up to divide.
+      workers: Processes to read images with, 0 for none; by default
+        `loader.default_workers`.
+    """
+
+    def __init__(
+        self,
+        split: image_split.ImageSplit,
+        *,
+        devices: Sequence[jax.Device],
+        batch_size: int = 512,
+        workers: int | None = None,
+    ) -> None:
+        self._split = split
+        num_own = len(own(devices))
+        self._steps, per_device = padded_batches(
+            len(split), batch_size, local_devices=num_own, num_hosts=hosts.count()
+        )
+        self._shape = (num_own, per_device)
+        image_bytes = split.images(np.arange(1)).nbytes
+        part_bytes = image_bytes * len(hosts.share(len(split)))
+        if workers is None:
+            workers = loader.default_workers(part_bytes)
+        self._workers = workers
+        self._resident: list[tuple[Any, Any]] | None = None
+        if part_bytes <= RESIDENT_BYTES * num_own:
+            self._resident = [spread(batch, devices) for batch in self._read()]
+
+    def __len__(self) -> int:
+        """How many images there are, of all hosts."""
+        return len(self._split)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        """Images (devices, B, S, S, C) uint8, labels (devices, B) int32 or -1."""
+        return self._read() if self._resident is None else iter(self._resident)
+
+    def _read(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        batches = loader.read_batches(
+            self._split,
+            hosts.share(len(self._split)),
+            batch_size=math.prod(self._shape),
+            steps=self._steps,
+            workers=self._workers,
+        )
+        with contextlib.closing(batches):
+            for images, labels in batches:
+                yield (
+                    images.reshape(*self._shape, *images.shape[1:]),
+                    labels.reshape(self._shape),
+                )
+
+    @property
+    def places(self) -> np.ndarray:
+        """Where the images of the batches of all hosts, one after the other, belong.
+
+        (steps * hosts * devices * B,) integers; -1 of padding.
+        """
+        size, count, images = math.prod(self._shape), hosts.count(), len(self._split)
+        found = np.full((self._steps, count, size), -1)
+        for host in range(count):
+            part = np.arange(images * host // count, images * (host + 1) // count)
+            padded = np.full(self._steps * size, -1)
+            padded[: len(part)] = part
+            found[:, host] = padded.reshape(self._steps, size)
+        return found.ravel()

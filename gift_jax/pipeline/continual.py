@@ -1,0 +1,55 @@
+"""A step of a class-incremental training: the classes so far, and labels of them.
+
+Classes are numbered in the order of their arrival, so that those of a step follow those
+of the step before.
+"""
+
+import dataclasses
+
+from gift_jax.pipeline.labelling import LabelledDataset, make_soft_labels
+from gift_jax.pipeline.stages import Job, JobDistilled, JobTeacher, make_teacher
+from gift_jax.specs.continual import FUTURE, RETRAINED, class_order
+from gift_jax.teachers import TeacherOfClasses
+
+
+def step_job(job: Job) -> Job:
+    """The job of a step on the real images of the classes so far.
+
+    Raises:
+      InputError: the classes cannot be divided into steps.
+    """
+    assert job.spec.continual is not None
+    seen = job.spec.continual.seen(job.data.info.num_classes)
+    return Job(job.spec.at_step(), job.workdir, job.data.of_classes(seen), job.devices)
+
+
+def label_step(
+    job: Job, of_step: Job, distilled: JobDistilled, teacher: JobTeacher | None
+) -> LabelledDataset:
+    """Labels the distilled images of the classes so far.
+
+    Args:
+      job: On all classes.
+      of_step: From `step_job`.
+      distilled: Images of all classes.
+      teacher: Of all classes; None where the labels were published.
+    """
+    continual = job.spec.continual
+    assert continual is not None
+    num_classes = job.data.info.num_classes
+    seen = continual.seen(num_classes)
+    if continual.teacher == RETRAINED:
+        outputs, teacher = seen, make_teacher(of_step)
+    else:
+        is_future = continual.teacher == FUTURE
+        outputs = class_order(continual.order, num_classes) if is_future else seen
+        if teacher is not None:
+            teacher = JobTeacher(
+                TeacherOfClasses(teacher.teacher, outputs),
+                TeacherOfClasses(teacher.evaluated, outputs),
+                teacher.top1,
+            )
+    some = JobDistilled(distilled.name, distilled.dataset.of_classes(seen, outputs))
+    labelled = make_soft_labels(of_step, some, teacher)
+    columns = {**labelled.columns, **continual.columns}
+    return dataclasses.replace(labelled, columns=columns)

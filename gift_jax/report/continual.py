@@ -1,0 +1,286 @@
+"""Class-incremental training: accuracy over steps, its average, and forgetting.
+
+The students of one order of classes are averaged; means, deviations and intervals are
+over orders, as students of one order share its classes.
+"""
+
+import collections
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from gift_jax.pipeline import results
+from gift_jax.report import style
+from gift_jax.report.formatting import (
+    ABSENT,
+    heading,
+    signed_text,
+    summary_text,
+    value_text,
+)
+from gift_jax.report.markup import Cell, Table
+from gift_jax.report.statistics import Row, Summary, summarize
+
+# What may differ between the steps of one curve.
+_BY_STEP = (*results.IDENTITY, "teacher", "batch_size")
+_SETTINGS = tuple(name for name in results.SETTINGS if name not in _BY_STEP)
+
+
+class Curve(NamedTuple):
+    """All students of one setting and one kind of labels.
+
+    Attributes:
+      settings: A value for each setting, and `continual_steps`.
+      teacher: Whose labels they are, see `specs.continual.TEACHERS`.
+      students: By order and seed, the row of every step.
+    """
+
+    settings: Mapping[str, object]
+    teacher: str
+    students: Mapping[tuple[int, int], Mapping[int, Row]]
+
+    @property
+    def steps(self) -> int:
+        """In all."""
+        return int(str(self.settings["continual_steps"]))
+
+    def whole(self) -> Iterator[tuple[int, list[Row]]]:
+        """The order and the rows, in order, of students with all steps finished."""
+        for (order, _), rows in self.students.items():
+            found = [rows.get(step) for step in range(1, self.steps + 1)]
+            if all(r and r["status"] == results.FINISHED for r in found):
+                yield order, [r for r in found if r]
+
+
+def is_continual(row: Row) -> bool:
+    """Whether a row is of a class-incremental training."""
+    return row.get("continual_step") is not None
+
+
+def curves(rows: Sequence[Row]) -> list[Curve]:
+    """The rows of class-incremental training, put together."""
+    names = (*_SETTINGS, "continual_steps")
+    found: dict[tuple, dict[tuple[int, int], dict[int, Row]]] = {}
+    for row in filter(is_continual, rows):
+        key = (*(row[name] for name in names), row["continual_teacher"])
+        students = found.setdefault(key, collections.defaultdict(dict))
+        student = students[row["continual_order"], row["seed"]]
+        student[row["continual_step"]] = row
+    return [
+        Curve(dict(zip(names, key, strict=False)), key[-1], students)
+        for key, students in found.items()
+    ]
+
+
+def accuracies(curve: Curve) -> dict[int, np.ndarray]:
+    """Accuracy after every step, (steps,) percent, by order, mean over students."""
+    return _by_order(curve, lambda rows: [row["top1_last"] for row in rows])
+
+
+def forgetting(rows: Sequence[Row]) -> float | None:
+    """How much is lost of what was known, in points (Chaudhry et al., ECCV 2018).
+
+        mean over tasks j < K of (max over steps k < K of a_kj) - a_Kj
+
+    with a_kj the accuracy after step k on the test images of task j.
+
+    Args:
+      rows: Of the K steps of a student, in order.
+
+    Returns:
+      None where the accuracies of tasks were not recorded.
+    """
+    last = rows[-1]
+    lost = []
+    for task in range(1, len(rows)):
+        name = f"top1_task{task}_last"
+        if any(row.get(name) is None for row in rows[task - 1 :]):
+            return None
+        lost.append(max(row[name] for row in rows[task - 1 : -1]) - last[name])
+    return float(np.mean(lost))
+
+
+def common_settings(found: Sequence[Curve]) -> dict[str, str]:
+    """The settings that all curves have in common, as they are read."""
+    values = {
+        name: {value_text(curve.settings[name]) for curve in found}
+        for name in found[0].settings
+    }
+    return {
+        _heading(name): value
+        for name, (value, *others) in values.items()
+        if not others and value != ABSENT
+    }
+
+
+def _heading(name: str) -> str:
+    return heading(name).removeprefix("continual ")
+
+
+def _by_order(
+    curve: Curve, measure: Callable[[Sequence[Row]], Any]
+) -> dict[int, np.ndarray]:
+    of_orders = collections.defaultdict(list)
+    for order, rows in curve.whole():
+        of_orders[order].append(measure(rows))
+    return {
+        order: np.mean(np.array(found, float), axis=0)
+        for order, found in sorted(of_orders.items())
+    }
+
+
+def _interval_text(summary: Summary, signed: bool = False) -> str:
+    if summary.interval is None:
+        return ABSENT
+    low, high = summary.interval
+    return (
+        f"[{signed_text(low)}, {signed_text(high)}]"
+        if signed
+        else f"[{low:.2f}, {high:.2f}]"
+    )
+
+
+def _telling(found: Sequence[Curve]) -> list[str]:
+    """The settings besides the loss that tell curves apart."""
+    return [
+        name
+        for name in found[0].settings
+        if name != "loss" and len({c.settings[name] for c in found}) > 1
+    ]
+
+
+def tables(found: Sequence[Curve]) -> list[Table]:
+    """Accuracy over steps, and its average and what is forgotten."""
+    names = _telling(found)
+    left = [*map(_heading, names), "loss", "labels of"]
+
+    def place(curve: Curve) -> list[Cell | str]:
+        values = [str(curve.settings[name]) for name in (*names, "loss")]
+        return [*values, curve.teacher]
+
+    steps = max(curve.steps for curve in found)
+    of_steps, averages = [], []
+    by_place = {(*place(curve)[:-1], curve.teacher): curve for curve in found}
+    for curve in found:
+        cells = [summary_text(summarize(column)) for column in _by_step(curve)]
+        of_steps.append([*place(curve), *cells, *[ABSENT] * (steps - len(cells))])
+        future = by_place.get((*place(curve)[:-1], "future"))
+        averages.append([*place(curve), *_averages(curve, future)])
+    n = sorted({len(accuracies(curve)) for curve in found})
+    seeds = sorted({len({s for _, s in c.students}) for c in found})
+    over = (
+        "the mean over the students of an order (as many as "
+        f"{' or '.join(map(str, seeds))}), over {' or '.join(map(str, n))} orders"
+    )
+    return [
+        Table(
+            "continual_steps",
+            "Class-incremental: accuracy over steps",
+            "Top-1 accuracy in percent on the test images of the classes so far, among "
+            f"these classes; mean ± sample standard deviation of {over}.",
+            left,
+            [f"step {step}" for step in range(1, steps + 1)],
+            of_steps,
+        ),
+        Table(
+            "continual",
+            "Class-incremental: average accuracy and forgetting",
+            "Average: of the accuracies after all steps. Forgetting: the best accuracy "
+            "on the classes of a step after any step but the last, minus that after "
+            "the last, mean over all steps but the last, in points. Labels: of a "
+            "teacher of all classes (future), its logits of the classes so far "
+            "(masked), or a teacher trained anew on the classes so far (retrained). "
+            "Difference: of averages to future, paired over orders; in bold or italic "
+            "where its 95% interval excludes zero. Mean ± sample standard deviation "
+            f"of {over}, with 95% t-intervals.",
+            left,
+            [
+                *("average accuracy", "95% interval", "after the last step"),
+                *("forgetting", "95% interval", "difference", "95% interval"),
+            ],
+            averages,
+        ),
+    ]
+
+
+def _averages(curve: Curve, future: Curve | None) -> list[Cell | str]:
+    of_orders = accuracies(curve)
+    average = summarize(a.mean() for a in of_orders.values())
+    last = summarize(a[-1] for a in of_orders.values())
+    forgotten = Summary()
+    if all(forgetting(rows) is not None for _, rows in curve.whole()):
+        forgotten = summarize(float(f) for f in _by_order(curve, forgetting).values())
+    difference: list[Cell | str] = [ABSENT, ABSENT]
+    if future is not None and future is not curve:
+        others = accuracies(future)
+        both = sorted(of_orders.keys() & others.keys())
+        paired = summarize(of_orders[o].mean() - others[o].mean() for o in both)
+        if paired.mean is not None:
+            text = _interval_text(paired, signed=True)
+            difference = [Cell(signed_text(paired.mean), paired.sign), text]
+    return [
+        summary_text(average),
+        _interval_text(average),
+        summary_text(last),
+        summary_text(forgotten),
+        _interval_text(forgotten),
+        *difference,
+    ]
+
+
+def data(found: Sequence[Curve]) -> list[list[Any]]:
+    """The numbers of `figure`, as rows with a header."""
+    names = _telling(found)
+    numbers = ["step", "orders", "mean", "half_width"]
+    return [
+        [*names, "loss", "continual_teacher", *numbers],
+        *(
+            [*map(curve.settings.get, [*names, "loss"]), curve.teacher, step, *number]
+            for curve in found
+            for step, column in enumerate(_by_step(curve), start=1)
+            for s in [summarize(column)]
+            for number in [(s.n, s.mean, s.half_width)]
+        ),
+    ]
+
+
+def _by_step(curve: Curve) -> list[tuple[float, ...]]:
+    return list(zip(*accuracies(curve).values(), strict=True))
+
+
+@style.in_style
+def figure(found: Sequence[Curve]) -> Figure:
+    """Accuracy over steps with 95% intervals, a panel for each kind of labels."""
+    names = _telling(found)
+    panels: dict[tuple, list[Curve]] = collections.defaultdict(list)
+    for curve in found:
+        panels[(*(curve.settings[n] for n in names), curve.teacher)].append(curve)
+    losses = list(dict.fromkeys(str(curve.settings["loss"]) for curve in found))
+    drawing, grid = style.new_panels(len(panels), columns=3, row=2, margin=0.5)
+    top = 1.0
+    for axes, (key, members) in zip(grid.flat, panels.items(), strict=False):
+        axes.set_title(", ".join(map(value_text, key)))
+        axes.grid(True)
+        axes.set_xlabel("step")
+        for curve in members:
+            index = losses.index(str(curve.settings["loss"]))
+            summaries = [summarize(column) for column in _by_step(curve)]
+            reached = [(s.mean or 0) + (s.half_width or 0) for s in summaries]
+            top = max(top, *reached)
+            shift = 0.06 * (index - (len(losses) - 1) / 2)
+            axes.errorbar(
+                np.arange(1, len(summaries) + 1) + shift,
+                [s.mean for s in summaries],
+                [s.half_width or 0 for s in summaries],
+                capsize=2,
+                elinewidth=0.8,
+                **style.line_style(index),
+            )
+            axes.set_xticks(range(1, curve.steps + 1))
+    for axes in grid[:, 0]:
+        axes.set_ylabel(style.ACCURACY)
+    grid[0, 0].set_ylim(0, min(1.05 * top, 100))
+    style.add_legend(drawing, losses, losses)
+    return drawing

@@ -1,0 +1,35 @@
+"""A teacher that is asked for the logits of some classes only."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from gift_jax.teachers import base
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TeacherOfClasses:
+    """A teacher with some of its outputs, in an order.
+
+    Attributes:
+      teacher: The teacher.
+      classes: Its outputs that are kept; their places are the new classes.
+    """
+
+    teacher: base.Teacher
+    classes: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The teacher's."""
+        return self.teacher.name
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits for the teacher and the classes."""
+        return base.fingerprint([self.teacher.fingerprint, np.array(self.classes)])
+
+    def logits(self, images: base.Array) -> base.Array:
+        """(B, len(classes)) float32 for (B, H, W, C) pixels, see `base.Teacher`."""
+        return self.teacher.logits(images)[:, np.array(self.classes)]

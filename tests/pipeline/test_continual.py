@@ -1,0 +1,65 @@
+"""Labels of a step: whose they are, and of which classes."""
+
+import jax
+import numpy as np
+import pytest
+
+from gift_jax import specs
+from gift_jax.configs import digits
+from gift_jax.data import real
+from gift_jax.pipeline import continual
+from gift_jax.pipeline.stages import Job, JobTeacher, make_distilled
+from gift_jax.specs.continual import class_order
+from gift_jax.teachers import CallableTeacher
+
+pytestmark = pytest.mark.usefixtures("one_device")
+
+WEIGHTS = np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32)
+TEACHER = CallableTeacher(
+    "linear", lambda images: np.reshape(images, (-1, 64)) @ WEIGHTS, (8, 8, 1), 10
+)
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory):
+    config = digits.get_config("distill=random,ipc=2,views=1,epochs=1")
+    config.augment.diffaug = ""
+    config.teacher.min_accuracy = 0.0
+    config.continual.steps = 5
+    config.continual.orders = (3,)
+    directory = tmp_path_factory.mktemp("steps")
+    data = real.load_dataset("digits")
+    found = [
+        Job(spec, directory, data, tuple(jax.devices()[:1]))
+        for spec in specs.expand(config)
+    ]
+    return {(j.spec.continual.teacher, j.spec.continual.step): j for j in found}
+
+
+@pytest.mark.parametrize(("teacher", "step"), [("future", 2), ("masked", 2)])
+def test_labels_are_columns_of_the_teacher_s(jobs, teacher, step):
+    job = jobs[teacher, step]
+    distilled = make_distilled(job, None)
+    of_step = continual.step_job(job)
+    labelled = continual.label_step(
+        job, of_step, distilled, JobTeacher(TEACHER, TEACHER, 50.0)
+    )
+    order = class_order(3, 10)
+    seen = order[: 2 * step]
+    assert of_step.data.info.num_classes == len(seen)
+    np.testing.assert_array_equal(
+        np.array(seen)[of_step.data.test.labels],
+        job.data.test.labels[np.isin(job.data.test.labels, seen)],
+    )
+    rows = np.concatenate([np.flatnonzero(distilled.dataset.labels == c) for c in seen])
+    outputs = order if teacher == "future" else seen
+    expected = TEACHER.logits(distilled.dataset.images[rows])[:, list(outputs)]
+    logits = labelled.soft_labels.start_reading(0)().logits
+    np.testing.assert_allclose(logits, expected, atol=0.02)
+    assert labelled.num_classes == len(outputs)
+    # Class i of the students is the i-th that arrived, whoever labels.
+    np.testing.assert_array_equal(
+        np.array(seen)[labelled.data.labels], np.repeat(seen, 2)
+    )
+    assert labelled.columns["continual_teacher"] == teacher
+    assert f"order3.step{step}of5.{teacher}" in labelled.name

@@ -1,0 +1,98 @@
+"""Averages, forgetting and intervals of class-incremental training by hand."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from gift_jax.report import build, continual
+from gift_jax.report.formatting import ABSENT
+from tests.report.rows import row, texts, write_rows
+
+
+def student(accuracies, *, order=0, seed=0, teacher="future", loss="gift", tasks=None):
+    """Rows of all steps; `tasks[k][j]` is the accuracy on task j after step k."""
+    found = []
+    for step, top1 in enumerate(accuracies, start=1):
+        of_tasks = tasks[step - 1] if tasks else []
+        found.append(
+            row(
+                loss,
+                seed,
+                top1,
+                trained_on=f"a{order}{step}{teacher}",
+                continual_steps=len(accuracies),
+                continual_step=step,
+                continual_order=order,
+                continual_teacher=teacher,
+                **{f"top1_task{j + 1}_last": a for j, a in enumerate(of_tasks)},
+            )
+        )
+    return found
+
+
+TASKS = [[90.0], [70.0, 80.0], [60.0, 85.0, 75.0]]
+
+
+def test_forgetting_by_hand():
+    """Of task 1 the best was 90 and 60 is left, task 2 was learnt on: (30 - 5) / 2."""
+    assert continual.forgetting(student([90.0, 75.0, 73.0], tasks=TASKS)) == 12.5
+    assert continual.forgetting(student([90.0, 75.0])) is None
+
+
+def test_students_of_an_order_are_averaged_and_orders_have_an_interval():
+    found = [
+        *student([80.0, 40.0], order=0, seed=0),
+        *student([90.0, 50.0], order=0, seed=1),
+        *student([70.0, 30.0], order=1, seed=0),
+        *student([70.0, 10.0], order=1, seed=1),
+        *student([10.0, 10.0], order=2, seed=0)[:1],  # not finished
+    ]
+    (curve,) = continual.curves(found)
+    of_orders = continual.accuracies(curve)
+    np.testing.assert_array_equal(of_orders[0], [85, 45])
+    np.testing.assert_array_equal(of_orders[1], [70, 20])
+    assert of_orders.keys() == {0, 1}
+    of_steps, averages = continual.tables([curve])
+    assert texts(of_steps)[0][2:] == ["77.50 ± 10.61", "32.50 ± 17.68"]
+    # Averages of 65 and 45: mean 55, deviation 14.14, half width t * 14.14 / sqrt(2).
+    half = stats.t.ppf(0.975, 1) * 10
+    assert texts(averages)[0][2:5] == [
+        "55.00 ± 14.14", f"[{55 - half:.2f}, {55 + half:.2f}]", "32.50 ± 17.68"
+    ]  # fmt: skip
+
+
+def test_teachers_are_compared_with_that_of_the_future_order_by_order():
+    found = [
+        *student([50.0, 40.0], order=0),
+        *student([60.0, 50.0], order=1),
+        *student([52.0, 42.0], order=0, teacher="masked"),
+        *student([63.0, 53.0], order=1, teacher="masked"),
+        *student([1.0, 1.0], order=1, teacher="masked", loss="kl"),
+    ]
+    curves = continual.curves(found)
+    by_place = {tuple(line[:2]): line for line in texts(continual.tables(curves)[1])}
+    assert by_place["gift", "masked"][-2] == "+2.50"
+    assert by_place["gift", "future"][-2] == ABSENT
+    assert by_place["kl", "masked"][-2] == ABSENT
+
+
+@pytest.mark.parametrize("with_others", [False, True])
+def test_there_is_a_report_of_them(tmp_path, with_others):
+    found = [
+        r
+        for order in (0, 1)
+        for teacher in ("future", "masked")
+        for r in student([90.0 - order, 75.0, 73.0], tasks=TASKS, order=order,
+                         teacher=teacher)
+    ]  # fmt: skip
+    # Runs of the same settings and seed in two orders are no doublets.
+    for r in found:
+        r |= {"run_id": f"{r['run_id']}", "trained_on": "a"}
+    others = [row("gift", 0, 50.0)] if with_others else []
+    write_rows(tmp_path, [*found, *others])
+    files = {path.name for path in build.write_report([tmp_path], tmp_path / "report")}
+    assert {"continual.csv", "continual_steps.tex", "continual.png"} <= files
+    assert ("accuracy.csv" in files) == with_others
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert f"{12 + with_others} runs" in text
+    assert "12.50" in text
