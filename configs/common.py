@@ -61,6 +61,10 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     # A PyTorch checkpoint to import, or "torchvision" for its ImageNet weights; empty
     # trains a network of this project.
     config.teacher.checkpoint = ""
+    # Further networks, whose logits are averaged with the first one's, and which G-VBSM
+    # and EDC recover images from in turn: ("resnet20", "conv3-width=32@weights.pth").
+    # Those without a checkpoint are trained here.
+    config.teacher.also = ()
     # What the imported teacher was trained with; empty stands for the dataset's.
     config.teacher.mean = ()
     config.teacher.std = ()

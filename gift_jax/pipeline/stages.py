@@ -31,6 +31,7 @@ from gift_jax.teachers import (
     TorchTeacher,
     TransformedTeacher,
     check,
+    ensemble,
     torch_teacher,
 )
 from gift_jax.teachers import flax_teacher as flax_teacher_lib
@@ -129,9 +130,17 @@ def make_teacher(job: Job) -> JobTeacher:
         images.
       WorkdirError: its weights are damaged.
     """
-    spec, data = job.spec.teacher, job.data
+    spec = job.spec.teacher
     if spec.network is None:
         return _outside_teacher(job)
+    teacher, top1 = _average_teacher(job) if spec.also else _network_teacher(job)
+    return _job_teacher(spec, teacher, top1)
+
+
+def _network_teacher(job: Job) -> tuple[FlaxTeacher, float]:
+    """One network, and its test accuracy."""
+    spec, data = job.spec.teacher, job.data
+    assert spec.network is not None
     model = spec.build(data.info)
     transform = spec.preprocess or data.info.normalization
     recipe = {
@@ -160,8 +169,29 @@ def make_teacher(job: Job) -> JobTeacher:
     shape = _seen_shape(job)
     variables = flax_teacher_lib.load_teacher(product.directory, model, shape)
     teacher = FlaxTeacher(name, model, variables, transform)
-    record = _checked_record(product, teacher.fingerprint)
-    return _job_teacher(spec, teacher, record["top1"])
+    return teacher, _checked_record(product, teacher.fingerprint)["top1"]
+
+
+def _average_teacher(job: Job) -> tuple[FlaxTeacher, float]:
+    """Networks that are products of their own, as one teacher; its test accuracy."""
+    spec = job.spec.teacher
+    networks = [
+        _network_teacher(job.with_spec(dataclasses.replace(job.spec, teacher=member)))
+        for member in spec.members
+    ]
+    name = job.spec.tagged(spec.label, "teacher")
+    teacher = ensemble.average(name, [network for network, _ in networks])
+    recipe = {
+        "dataset": job.dataset_recipe(),
+        "teachers": [network.fingerprint for network, _ in networks],
+        **_transform_recipe(spec),
+    }
+    product = Product(job.workdir / "teacher" / name, recipe)
+    with product.making_if_absent() as directory:
+        if directory is not None:
+            evaluated = _evaluated(spec, teacher)
+            product.finish(**_test_accuracy(job, evaluated, teacher.preprocess))
+    return teacher, product.record()["top1"]
 
 
 def _outside_teacher(job: Job) -> JobTeacher:

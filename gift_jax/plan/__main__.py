@@ -72,8 +72,9 @@ def _description(work: Workload) -> Iterator[str]:
         f"{height}x{width}x{channels}, {work.real_images['test']:,} test images"
     )
     if relabel.needs_teacher:
-        ours = spec.teacher.network
-        yield f"teacher     {_network(ours, work) if ours else spec.teacher.name}"
+        for teacher in spec.teacher.members:
+            shown = _network(teacher.network, work) if teacher.network else teacher.name
+            yield f"teacher     {shown}"
     for network in work.trainings:
         yield f"student     {_network(network, work)}"
     yield (

@@ -21,7 +21,7 @@ from gift_jax.plan.cost_model import Machine, Stage
 from gift_jax.runtime.devices import padded_batches
 from gift_jax.soft_labels import codecs, views
 from gift_jax.soft_labels.store import rows_of_chunks
-from gift_jax.specs import JobSpec, NetworkSpec, StudentSpec, base
+from gift_jax.specs import JobSpec, NetworkSpec, StudentSpec, TeacherSpec, base
 from gift_jax.teachers import FlaxTeacher
 from gift_jax.teachers.flax_teacher import variable_shapes
 from gift_jax.train import batches
@@ -46,6 +46,8 @@ _IMAGES = {
 }
 # Stands for an array wherever nothing is computed.
 _Shape: Any = jax.ShapeDtypeStruct
+# Both have `build`, `label` and `dtype`.
+Network = NetworkSpec | TeacherSpec
 
 
 class Trainings(NamedTuple):
@@ -148,18 +150,21 @@ class Workload:
         Raises:
           InputError: a batch size that does not divide.
         """
-        spec, network = self.spec, self.spec.teacher.network
-        if network and spec.relabel.needs_teacher:
-            if spec.teacher.training:
-                name = f"training of {network.label}, the teacher"
-                loss = losses.get_loss("ce")
-                yield self._training(name, network, spec.teacher.training, loss)
-            yield self._test("test of the teacher", network, "test", times=1)
+        spec, teacher = self.spec, self.spec.teacher
+        if teacher.network and spec.relabel.needs_teacher:
+            for member in teacher.members:
+                if member.training:
+                    name = f"training of {member.label}, the teacher"
+                    loss = losses.get_loss("ce")
+                    yield self._training(name, member, member.training, loss)
+                if teacher.also:
+                    yield self._test(f"test of {member.label}", member, "test", times=1)
+            yield self._test("test of the teacher", teacher, "test", times=1)
             if isinstance(spec.distilled.distiller, distill.Rded):
-                yield self._crops(network, spec.distilled.distiller)
+                yield self._crops(teacher, spec.distilled.distiller)
             if isinstance(spec.distilled.distiller, Recovery):
-                yield self._recovery(network, spec.distilled.distiller)
-            yield self._relabelling(network)
+                yield self._recovery(teacher, spec.distilled.distiller)
+            yield self._relabelling(teacher)
         tests = math.ceil(spec.train.epochs / spec.train.evaluate_every)
         splits = (("tests", "test", tests), ("validation", "validation", 1))
         for network, trainings in self.trainings.items():
@@ -202,7 +207,7 @@ class Workload:
         return self._training(name, network, spec, first.loss.build(), logits)
 
     def _training(
-        self, name: str, network: NetworkSpec, spec: TrainingSpec, loss: losses.Loss,
+        self, name: str, network: Network, spec: TrainingSpec, loss: losses.Loss,
         logits: Any = None,
     ) -> Stage:  # fmt: skip
         """A training on images that are kept as 8-bit pixels."""
@@ -238,20 +243,20 @@ class Workload:
             saved=spec.epochs * (1 - rest / per_device) if rest else 0.0,
         )
 
-    def _test(self, name: str, network: NetworkSpec, split: str, times: int) -> Stage:
+    def _test(self, name: str, network: Network, split: str, times: int) -> Stage:
         """A network on a split; the last batches are padded."""
         batch_size, places = self.spec.train.eval_batch_size, self.machine.places
         steps, size = padded_batches(self.real_images[split], batch_size, **places)
         return self._forward(name, network, times * steps, size, self.machine.devices)
 
-    def _crops(self, network: NetworkSpec, spec: distill.Rded) -> Stage:
+    def _crops(self, network: Network, spec: distill.Rded) -> Stage:
         """The teacher on crops, class by class on one device."""
         classes = self.info.num_classes
         images = min(spec.images_per_class, self.real_images["train"] // classes)
         steps = classes * math.ceil(images * spec.crops_per_image / rded.BATCH)
         return self._forward("choice of crops (rded)", network, steps, rded.BATCH, 1)
 
-    def _recovery(self, network: NetworkSpec, spec: Recovery) -> Stage:
+    def _recovery(self, network: Network, spec: Recovery) -> Stage:
         """Iterations of all batches, on the devices of one host."""
         info, model = self.info, network.build(self.info)
         variables = variable_shapes(model, info.image_shape)
@@ -280,7 +285,7 @@ class Workload:
             self.machine,
         )
 
-    def _relabelling(self, network: NetworkSpec) -> Stage:
+    def _relabelling(self, network: Network) -> Stage:
         """The teacher on all views; the last batch of every chunk is padded."""
         images, local = self.distilled_images, self.machine.host_devices
         batch_size, devices = self.spec.relabel.batch_size, self.machine.devices
@@ -298,7 +303,7 @@ class Workload:
         return self._forward("relabelling", network, steps, size, devices)
 
     def _forward(
-        self, name: str, network: NetworkSpec, steps: int, per_device: int, devices: int
+        self, name: str, network: Network, steps: int, per_device: int, devices: int
     ) -> Stage:
         """Forward passes; making the crops or views, a few percent, is not counted."""
         model, transform = network.build(self.info), self.info.normalization

@@ -26,7 +26,7 @@ from gift_jax.specs.training import RelabelSpec, TrainSpec, TuningSpec
 # Fields of a variant that need no place in names of products: names hold them anyway,
 # or no product depends on them.
 _NAMED = re.compile(
-    r"(student|loss|optimizer|tuning)\..*|teacher\.(name|width|norm|dtype)"
+    r"(student|loss|optimizer|tuning)\..*|teacher\.(name|also|width|norm|dtype)"
     r"|distilled\.(name|ipc|max_bytes)|relabel\..*"
     r"|train\.(epochs|batch_size|seeds|init_from|checkpoint_every|keep_checkpoints"
     r"|eval_batch_size|students_at_once|processes)|dataset\.workers|continual\..*"
@@ -108,9 +108,10 @@ class JobSpec:
         if self.continual is not None:
             self._check_continual(self.continual)
         trainings = [(s.optimizer, self.train.epochs) for s, *_ in self.setups]
-        if self.teacher.training:
-            of_teacher = self.teacher.training
-            trainings.append((of_teacher.optimizer, of_teacher.epochs))
+        for teacher in self.teacher.members:
+            if teacher.training:
+                training = teacher.training
+                trainings.append((training.optimizer, training.epochs))
         for optimizer, epochs in trainings:
             optimizers.schedule_factor(optimizer, epochs=epochs, steps_per_epoch=1)
 
@@ -138,14 +139,15 @@ class JobSpec:
 
     def check_paths(self) -> None:
         """Raises FileNotFoundError unless all that is to be read exists."""
-        checkpoint, published = self.teacher.checkpoint, self.distilled.path
-        paths = {
-            "teacher.checkpoint": "" if checkpoint == TORCHVISION else checkpoint,
-            "distilled.path": "" if self.distilled.is_on_hub else published,
-            "relabel.path": self.relabel.path,
-            "train.init_from": self.train.init_from,
-        }
-        for field, path in paths.items():
+        published = self.distilled.path
+        checkpoints = {member.checkpoint for member in self.teacher.members}
+        paths = [
+            *(("teacher.checkpoint", c) for c in sorted(checkpoints - {TORCHVISION})),
+            ("distilled.path", "" if self.distilled.is_on_hub else published),
+            ("relabel.path", self.relabel.path),
+            ("train.init_from", self.train.init_from),
+        ]
+        for field, path in paths:
             if path and not pathlib.Path(path).exists():
                 raise FileNotFoundError(f"{field} is {path}, which does not exist")
 

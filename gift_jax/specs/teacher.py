@@ -1,5 +1,6 @@
 """The teacher of a config."""
 
+import copy
 import dataclasses
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ from gift_jax.specs import base
 from gift_jax.specs.network import NetworkSpec
 from gift_jax.specs.optimizer import optimizer_spec
 from gift_jax.teachers import Transform, torch_teacher
+from gift_jax.teachers.ensemble import Ensemble
 from gift_jax.torch_io import recognition, torch_import
 from gift_jax.train.teacher import TrainingSpec
 
@@ -40,6 +42,7 @@ class TeacherSpec:
       resize: See `teachers.Transform`, by which its accuracy is measured.
       crop: Likewise.
       transform_views: Whether the views that it labels pass that transform, too.
+      also: Further networks, with whose logits those of the first are averaged.
     """
 
     name: str
@@ -52,6 +55,7 @@ class TeacherSpec:
     resize: int | None
     crop: int | None
     transform_views: bool
+    also: tuple["TeacherSpec", ...] = ()
 
     def __post_init__(self) -> None:
         """Raises InputError for what no teacher can be."""
@@ -63,6 +67,14 @@ class TeacherSpec:
                 f"teacher.checkpoint is {self.checkpoint}, but {self.name} is no "
                 "network of this project: leave it out, and load weights there"
             )
+        labels = [member.label for member in self.members]
+        if self.also and not all(member.network for member in self.members):
+            raise InputError(
+                f"teacher.also averages networks of this project, but of "
+                f"{', '.join(labels)} some are none"
+            )
+        if len(set(labels)) < len(labels):
+            raise InputError(f"teacher.also has one network twice: {', '.join(labels)}")
 
     @classmethod
     def from_section(
@@ -97,9 +109,20 @@ class TeacherSpec:
                 or_else=", package.module:attribute, torch:package.module:attribute, "
                 "timm:NAME or torchvision:NAME",
             )
+        also = [_another(section, text, seed, image_size) for text in section.also]
         return base.from_section(
-            cls, section, name=name, network=network, training=training
+            cls,
+            section,
+            name=name,
+            network=network,
+            training=training,
+            also=tuple(also),
         )
+
+    @property
+    def members(self) -> tuple["TeacherSpec", ...]:
+        """Its networks one by one."""
+        return (dataclasses.replace(self, also=()) if self.also else self, *self.also)
 
     @property
     def transform(self) -> Transform:
@@ -107,12 +130,14 @@ class TeacherSpec:
         return Transform(self.resize, self.crop)
 
     def build(self, dataset: DatasetInfo) -> nn.Module:
-        """The module of its network, for images of the side that it sees.
+        """The module of its networks, for images of the side that they see.
 
         Raises:
           InputError: as `NetworkSpec.build`, or its transform makes images of another
             side than those it is trained on or labels.
         """
+        if self.also:
+            return Ensemble(tuple(member.build(dataset) for member in self.members))
         assert self.network is not None
         side = self.transform.side(dataset.image_size)
         if side != dataset.image_size and (self.training or not self.transform_views):
@@ -127,12 +152,30 @@ class TeacherSpec:
     @property
     def label(self) -> str:
         """Its name with those of its options that are not the default."""
+        if self.also:
+            return "+".join(member.label for member in self.members)
         return self.network.label if self.network else self.name.replace("/", "_")
+
+    @property
+    def dtype(self) -> str:
+        """Of the activations of its network."""
+        assert self.network is not None
+        return self.network.dtype
 
     @property
     def preprocess(self) -> Normalization | None:
         """Channel statistics that are not the dataset's."""
         return base.normalization("teacher", self.mean, self.std)
+
+
+def _another(
+    section: ConfigDict, text: str, seed: int, image_size: int | None
+) -> TeacherSpec:
+    """A further teacher, "NAME" or "NAME@CHECKPOINT"; all else as of the first."""
+    name, _, checkpoint = text.partition("@")
+    of_another = copy.deepcopy(section)
+    of_another.update(name=name, checkpoint=checkpoint, also=())
+    return TeacherSpec.from_section(of_another, seed, image_size=image_size)
 
 
 def _recognised(section: ConfigDict, image_size: int | None) -> NetworkSpec:

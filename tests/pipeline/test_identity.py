@@ -67,6 +67,7 @@ CHANGED = {
         "dataset.test_split": "other",
     },
     "teacher.name": "conv2",
+    "teacher.also": ("conv1-width=3",),
     "teacher.width": 8,
     "teacher.norm": "instance",
     "teacher.dtype": "bfloat16",

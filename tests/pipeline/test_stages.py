@@ -16,6 +16,7 @@ from gift_jax.pipeline import stages
 from gift_jax.pipeline.job import run_job
 from gift_jax.runtime import preemption
 from gift_jax.runtime.errors import InputError
+from gift_jax.teachers import ensemble
 from gift_jax.torch_io import torch_import
 
 
@@ -60,6 +61,28 @@ def test_torchvisions_weights_are_for_imagenet_only(tmp_path):
     with pytest.raises(ValueError, match=r"1000 classes of ImageNet-1k.*digits has 10"):
         stages.make_teacher(job)
     assert not (tmp_path / "teacher/conv1-width=4").exists()
+
+
+def test_several_teachers_are_products_of_their_own(tmp_path, monkeypatch):
+    config = common.get_config("digits")
+    config.teacher.update(name="conv1", width=4, also=("conv1-width=3",), epochs=1)
+    config.distilled.name = "random"
+    (spec,) = specs.expand(config)
+    digits = real.load_dataset("digits")
+    job = stages.Job(spec, tmp_path, digits, tuple(jax.devices()[:1]))
+    made = stages.make_teacher(job)
+    names = {path.name for path in (tmp_path / "teacher").iterdir() if path.is_dir()}
+    assert names == {"conv1-width=4", "conv1-width=3", "conv1-width=4+conv1-width=3"}
+    pixels = digits.test.images(np.arange(len(digits.test))) / np.float32(255)
+    logits = [network.logits(pixels) for network in ensemble.members(made.teacher)]
+    hits = np.mean(logits, axis=0).argmax(axis=1) == digits.test.labels
+    assert made.top1 == pytest.approx(100 * hits.mean())
+    monkeypatch.setattr(stages, "train_teacher", None)  # found again, not trained
+    again = stages.make_teacher(job)
+    assert again.teacher.fingerprint == made.teacher.fingerprint
+    first = dataclasses.replace(spec, teacher=spec.teacher.members[0])
+    alone = stages.make_teacher(job.with_spec(first))
+    assert alone.teacher.fingerprint != made.teacher.fingerprint
 
 
 def test_a_distilled_dataset_is_not_named_by_another_ipc(tmp_path, monkeypatch):

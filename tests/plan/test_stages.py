@@ -89,6 +89,27 @@ def test_crops_are_scored_class_by_class_on_one_device():
     assert found.steps == 10 * int(np.ceil(143 * 5 / 256))
 
 
+def test_several_teachers_are_trained_and_tested_each():
+    several = {"teacher.also": ("conv3-width=16", "conv2-width=16@weights.pth")}
+    config = digits.get_config("distill=rded")
+    one = stages(config)
+    config.update_from_flattened_dict(several)
+    found = stages(config)
+    assert list(found)[:6] == [
+        "training of conv3-width=32, the teacher",
+        "test of conv3-width=32",
+        "training of conv3-width=16, the teacher",
+        "test of conv3-width=16",
+        "test of conv2-width=16",
+        "test of the teacher",
+    ]
+    tests = [found[name].flops for name in found if name.startswith("test of conv")]
+    assert found["test of the teacher"].flops == pytest.approx(sum(tests), rel=1e-2)
+    for name in ("relabelling", "choice of crops (rded)"):
+        ratio = found[name].flops / one[name].flops
+        assert ratio == pytest.approx(sum(tests) / tests[0], rel=1e-2)
+
+
 def test_recovery_takes_the_iterations_of_all_batches():
     config = cifar10.get_config("distill=sre2l,ipc=50,teacher.width=16")
     found = stages(config, "v4-8")

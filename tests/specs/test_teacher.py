@@ -53,6 +53,21 @@ def test_one_whose_network_is_recognised(tmp_path):
     assert spec.network == named.network
 
 
+def test_several():
+    spec = teacher(
+        checkpoint="a.pth", also=("conv2-norm=none", "conv3-width=8@~/b.pth")
+    )
+    labels = ["conv3-width=32", "conv2-norm=none-width=32", "conv3-width=8"]
+    assert [member.label for member in spec.members] == labels
+    assert spec.label == "+".join(labels)
+    imported, trained, other = spec.members
+    assert imported.training is None and other.training is None
+    assert trained.training.seed == 3 and trained.checkpoint == ""
+    assert other.checkpoint.endswith("/b.pth") and "~" not in other.checkpoint
+    (alone,) = teacher().members
+    assert alone == teacher()
+
+
 def test_one_that_pytorch_runs():
     spec = teacher(name="timm:org/resnet18.a1_in1k", checkpoint="file.pth")
     assert spec.network is None and spec.training is None
@@ -81,6 +96,9 @@ def test_its_network_is_for_the_images_that_it_sees():
         ({"batch_size": 0}, r"teacher\.batch_size is 0"),
         ({"mean": (0.5,)}, r"teacher\.mean and teacher\.std"),
         ({"name": "mine:build", "checkpoint": "x.pth"}, "load weights there"),
+        ({"also": ("mine:build",)}, r"of conv3-width=32, mine:build some are none"),
+        ({"also": ("conv3@x.pth",)}, r"twice: conv3-width=32, conv3-width=32"),
+        ({"also": ("conv99",)}, "unknown teacher 'conv99'"),
     ],
 )
 def test_mistakes(fields, message):
