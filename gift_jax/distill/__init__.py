@@ -11,13 +11,19 @@ from gift_jax.distill.matching.dm import Dm
 from gift_jax.distill.random import Random
 from gift_jax.distill.rded import Rded
 from gift_jax.distill.recovery.cda import Cda
+from gift_jax.distill.recovery.edc import Edc
+from gift_jax.distill.recovery.gvbsm import Gvbsm
 from gift_jax.distill.recovery.sre2l import Sre2l
 from gift_jax.runtime.errors import InputError
 
 __all__ = [
     "DISTILLERS",
     "Cda",
+    "Dc",
     "Distiller",
+    "Dm",
+    "Edc",
+    "Gvbsm",
     "Random",
     "Rded",
     "Sre2l",
@@ -26,7 +32,16 @@ __all__ = [
 
 #: Every distiller by name.
 DISTILLERS: Mapping[str, Callable[..., Distiller]] = MappingProxyType(
-    {"random": Random, "rded": Rded, "sre2l": Sre2l, "cda": Cda, "dm": Dm, "dc": Dc}
+    {
+        "random": Random,
+        "rded": Rded,
+        "sre2l": Sre2l,
+        "cda": Cda,
+        "gvbsm": Gvbsm,
+        "edc": Edc,
+        "dm": Dm,
+        "dc": Dc,
+    }
 )
 
 

@@ -15,8 +15,11 @@ from gift_jax.teachers import Teacher
 Constants = TypeVar("Constants", bound=tuple)
 
 # What a distiller can need. With "teacher_gradients" it needs a teacher that can be
-# differentiated: a network of this project.
-NEEDS = frozenset({"teacher", "teacher_gradients", "train_images"})
+# differentiated: a network of this project. With "teacher_statistics" its `make` takes
+# `real`: of every network of the teacher what `recovery.real_statistics` measures.
+NEEDS = frozenset(
+    {"teacher", "teacher_gradients", "teacher_statistics", "train_images"}
+)
 
 
 class OnProgress(Protocol):

@@ -84,7 +84,7 @@ class ConvNet(nn.Module):
             )
         x = images
         for i in range(self.depth):
-            x, bias = _Conv(
+            x, bias = Conv(
                 self.width,
                 padding=3 if i == 0 and self.image_size == 28 else 1,
                 dtype=self.dtype,
@@ -114,7 +114,7 @@ class ConvNet(nn.Module):
         return norms.Affine(jnp.zeros_like(shift), jnp.ones_like(shift), shift)
 
 
-class _Conv(nn.Module):
+class Conv(nn.Module):
     """3x3 convolution that hands its bias on instead of adding it."""
 
     features: int

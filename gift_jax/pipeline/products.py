@@ -109,6 +109,24 @@ class Product:
             raise WorkdirError(f"{self.directory} is not finished")
         return hosts.broadcast(record)
 
+    def checked_record(self, found: str) -> dict[str, Any]:
+        """What `finish` recorded, after a check of the product's contents.
+
+        Args:
+          found: Their fingerprint; that of what was made was recorded.
+
+        Raises:
+          WorkdirError: they differ.
+        """
+        record = self.record()
+        expected = record["fingerprint"]
+        if found != expected:
+            raise WorkdirError(
+                f"{self.directory} is damaged: its contents have the fingerprint "
+                f"{found}, but {expected} was made; delete it to have it made anew"
+            )
+        return record
+
     @contextlib.contextmanager
     def making(self, *, resumable: bool = False) -> Iterator[pathlib.Path]:
         """Makes the directory for the block to write into.

@@ -16,10 +16,13 @@ import jax
 from gift_jax import distilled as distilled_lib
 from gift_jax import evaluators, registry
 from gift_jax.data import preprocess, real
+from gift_jax.distill.recovery.base import recoverable
+from gift_jax.distill.recovery.real_statistics import RealLayer
 from gift_jax.distilled import DistilledDataset, read_distilled
 from gift_jax.distilled.readers import guess_source
 from gift_jax.models.variables import check_shapes
-from gift_jax.pipeline.products import Product, WorkdirError, file_fingerprint
+from gift_jax.pipeline.products import Product, file_fingerprint
+from gift_jax.pipeline.statistics import make_statistics
 from gift_jax.runtime import hosts, preemption, progress
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import JobSpec
@@ -169,7 +172,7 @@ def _network_teacher(job: Job) -> tuple[FlaxTeacher, float]:
     shape = _seen_shape(job)
     variables = flax_teacher_lib.load_teacher(product.directory, model, shape)
     teacher = FlaxTeacher(name, model, variables, transform)
-    return teacher, _checked_record(product, teacher.fingerprint)["top1"]
+    return teacher, product.checked_record(teacher.fingerprint)["top1"]
 
 
 def _average_teacher(job: Job) -> tuple[FlaxTeacher, float]:
@@ -256,18 +259,6 @@ def _test_accuracy(
     accuracy = evaluator.measure_teacher(teacher)
     _log.info("teacher %s: top-1 %.2f%% on the test split", teacher.name, accuracy.top1)
     return dataclasses.asdict(accuracy)
-
-
-def _checked_record(product: Product, found: str) -> dict[str, Any]:
-    """What is recorded of a product, whose contents must be those that were made."""
-    record = product.record()
-    expected = record["fingerprint"]
-    if found != expected:
-        raise WorkdirError(
-            f"{product.directory} is damaged: its contents have the fingerprint "
-            f"{found}, but {expected} was made; delete it to have it made anew"
-        )
-    return record
 
 
 def _seen_shape(job: Job) -> tuple[int, int, int]:
@@ -367,11 +358,14 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
     name = job.spec.tagged(name, "distilled")
     product = Product(job.workdir / "distilled" / name, recipe)
     resumable = getattr(spec.distiller, "resumable", False)
+    options: dict[str, Any] = {"teacher": teacher, "seed": job.spec.seed}
+    if spec.needs_statistics and not product.is_finished():
+        options["real"] = _real_statistics(job, teacher)
     with product.making_if_absent(resumable=resumable) as directory:
         if directory is not None:
             if hosts.is_primary():
                 with contextlib.suppress(preemption.PreemptedError):
-                    dataset = _new_distilled(job, teacher, directory / _UNFINISHED)
+                    dataset = _new_distilled(job, options, directory / _UNFINISHED)
                     _check_belongs(dataset, job.data, spec.ipc)
                     distilled_lib.save_distilled(dataset, directory)
                     product.finish(
@@ -383,12 +377,27 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
             if not product.is_finished():
                 raise preemption.PreemptedError
     dataset = distilled_lib.load_distilled(product.directory)
-    _checked_record(product, dataset.fingerprint)
+    product.checked_record(dataset.fingerprint)
     return JobDistilled(product.directory.name, dataset)
 
 
+def _real_statistics(job: Job, teacher: Teacher | None) -> list[list[RealLayer]]:
+    """Of every network of the teacher."""
+    network, _ = recoverable(teacher, job.spec.distilled.name)
+    found = []
+    for spec, member in zip(
+        job.spec.teacher.members, ensemble.members(network), strict=True
+    ):
+        name = job.spec.tagged(spec.label, "teacher")
+        recipe = {"dataset": job.dataset_recipe(), "teacher": member.fingerprint}
+        product = Product(job.workdir / "statistics" / name, recipe)
+        named = dataclasses.replace(member, name=spec.label)
+        found.append(make_statistics(product, named, job.data))
+    return found
+
+
 def _new_distilled(
-    job: Job, teacher: Teacher | None, unfinished: pathlib.Path
+    job: Job, options: dict[str, Any], unfinished: pathlib.Path
 ) -> DistilledDataset:
     spec = job.spec.distilled
     if spec.distiller is None:
@@ -401,9 +410,8 @@ def _new_distilled(
             class_names=job.data.class_names,
             max_bytes=spec.max_bytes,
         )
-    options: dict[str, Any] = {"teacher": teacher, "seed": job.spec.seed}
     if getattr(spec.distiller, "resumable", False):
-        options["directory"] = unfinished
+        options = {**options, "directory": unfinished}
     with contextlib.ExitStack() as stack:
         bar: progress.ProgressBar | None = None
         shown = 0

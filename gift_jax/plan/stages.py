@@ -13,7 +13,9 @@ import jax.numpy as jnp
 from gift_jax import distill, losses, registry
 from gift_jax.data import info as info_lib
 from gift_jax.distill import rded
-from gift_jax.distill.recovery import loop
+from gift_jax.distill.matching import dc
+from gift_jax.distill.matching.base import Matching
+from gift_jax.distill.recovery import loop, real_statistics
 from gift_jax.distill.recovery.base import Recovery
 from gift_jax.evaluators.accuracy import eval_step
 from gift_jax.evaluators.batches import RESIDENT_BYTES
@@ -22,7 +24,7 @@ from gift_jax.runtime.devices import padded_batches
 from gift_jax.soft_labels import codecs, views
 from gift_jax.soft_labels.store import rows_of_chunks
 from gift_jax.specs import JobSpec, NetworkSpec, StudentSpec, TeacherSpec, base
-from gift_jax.teachers import FlaxTeacher
+from gift_jax.teachers import FlaxTeacher, ensemble
 from gift_jax.teachers.flax_teacher import variable_shapes
 from gift_jax.train import batches
 from gift_jax.train.step import new_student, train_step
@@ -160,10 +162,8 @@ class Workload:
                 if teacher.also:
                     yield self._test(f"test of {member.label}", member, "test", times=1)
             yield self._test("test of the teacher", teacher, "test", times=1)
-            if isinstance(spec.distilled.distiller, distill.Rded):
-                yield self._crops(teacher, spec.distilled.distiller)
-            if isinstance(spec.distilled.distiller, Recovery):
-                yield self._recovery(teacher, spec.distilled.distiller)
+        yield from self._distillation()
+        if teacher.network and spec.relabel.needs_teacher:
             yield self._relabelling(teacher)
         tests = math.ceil(spec.train.epochs / spec.train.evaluate_every)
         splits = (("tests", "test", tests), ("validation", "validation", 1))
@@ -181,12 +181,31 @@ class Workload:
         spec = self.spec
         if spec.relabel.needs_teacher and spec.teacher.network is None:
             yield f"the teacher {spec.teacher.name}: its test, and all that it labels"
-        known = (distill.Random, distill.Rded, Recovery, type(None))
+        known = (distill.Random, distill.Rded, Recovery, Matching, type(None))
         if not isinstance(spec.distilled.distiller, known):
             yield f"the distiller {spec.distilled.name}"
         for name in spec.train.evaluators:
             if name != "accuracy":
                 yield f"the evaluator {name}"
+
+    def _distillation(self) -> Iterator[Stage]:
+        """What the distiller does, with a teacher of this project if it needs one."""
+        teacher, distiller = self.spec.teacher, self.spec.distilled.distiller
+        if isinstance(distiller, Matching):
+            yield from self._matching(distiller)
+        if not teacher.network:
+            return
+        if self.spec.distilled.needs_statistics:
+            steps = math.ceil(self.real_images["train"] / real_statistics.BATCH)
+            for member in teacher.members:
+                name = f"statistics of {member.label}"
+                yield self._forward(name, member, steps, real_statistics.BATCH, 1)
+        if isinstance(distiller, distill.Edc):
+            yield self._crops(teacher, distiller.first(self.info))
+        if isinstance(distiller, distill.Rded):
+            yield self._crops(teacher, distiller)
+        if isinstance(distiller, Recovery):
+            yield from self._recovery(teacher, distiller)
 
     def student_training(self, network: NetworkSpec) -> Stage:
         """All trainings of a network, with the first loss and optimizer it has."""
@@ -256,34 +275,77 @@ class Workload:
         steps = classes * math.ceil(images * spec.crops_per_image / rded.BATCH)
         return self._forward("choice of crops (rded)", network, steps, rded.BATCH, 1)
 
-    def _recovery(self, network: Network, spec: Recovery) -> Stage:
-        """Iterations of all batches, on the devices of one host."""
-        info, model = self.info, network.build(self.info)
+    def _recovery(self, teacher: TeacherSpec, spec: Recovery) -> Iterator[Stage]:
+        """Iterations of all batches, on the devices of one host; teacher by teacher."""
+        info, model = self.info, teacher.build(self.info)
         variables = variable_shapes(model, info.image_shape)
-        teacher = FlaxTeacher(spec.name, model, variables, info.normalization)
-        method = spec.method(teacher, info.normalization, info)
+        network = FlaxTeacher(spec.name, model, variables, info.normalization)
+        real = [
+            real_statistics.shapes(member, info) for member in ensemble.members(network)
+        ]
+        method = spec.method(network, info.normalization, info, real)
         sizes = [len(b) for b in loop.make_batches(info.num_classes, spec.ipc, method)]
         devices = min(self.machine.host_devices, len(sizes))
         images = _Shape((sizes[0], *info.image_shape), jnp.float32)
-        labels = _Shape((sizes[0],), jnp.int32)
+        labels, turns = _Shape((sizes[0],), jnp.int32), len(method.objectives)
+        for number, objective in enumerate(method.objectives):
 
-        def step(variables: Any, state: Any, labels: Any) -> Any:
-            key, first = jax.random.key(0), jnp.int32(0)
-            objective = method.objectives[0]
-            return loop.step(
-                state, key, labels, variables, first, objective=objective, method=method
+            def step(variables: Any, state: Any, labels: Any, of: Any) -> Any:
+                key, first = jax.random.key(0), jnp.int32(0)
+                return loop.step(
+                    state, key, labels, variables, first, objective=of, method=method
+                )
+
+            name = f"recovery ({spec.name})"
+            iterations = len(range(number, method.iterations, turns))
+            yield Stage(
+                name if turns == 1 else f"{name}, {teacher.members[number].label}",
+                functools.partial(step, of=objective),
+                (
+                    method.variables[number],
+                    jax.eval_shape(method.start, images),
+                    labels,
+                ),
+                math.ceil(len(sizes) / devices) * iterations,
+                sizes[0],
+                devices,
+                teacher.dtype,
+                self.machine,
             )
 
-        return Stage(
-            f"recovery ({spec.name})",
-            step,
-            (variables, jax.eval_shape(method.start, images), labels),
-            math.ceil(len(sizes) / devices) * method.iterations,
-            sizes[0],
-            devices,
-            network.dtype,
-            self.machine,
+    def _matching(self, spec: Matching) -> Iterator[Stage]:
+        """Steps of the images, on one device, and the training of DC's networks."""
+        info, name = self.info, type(spec).__name__.lower()
+        classes, steps = info.num_classes, spec.iterations * spec.steps
+        of_class = min(spec.batch_size, self.real_images["train"] // classes)
+        pixels = _Shape((classes * spec.ipc, *info.image_shape), jnp.uint8)
+        real = _Shape((classes, of_class, *info.image_shape), jnp.uint8)
+        key, done = jax.eval_shape(jax.random.key, 0), _Shape((), jnp.int32)
+        state = jax.eval_shape(functools.partial(spec.start, info), pixels)
+        make = spec.make_step(info)
+        stage = functools.partial(
+            Stage, devices=1, dtype="float32", machine=self.machine
         )
+        yield stage(
+            f"matching ({name})",
+            lambda state, key, done, real: make(state, real, key, done),
+            (state, key, done, real),
+            steps=steps,
+            per_device=classes * (of_class + spec.ipc),
+        )
+        if isinstance(spec, distill.Dc) and spec.steps > 1:
+            # XLA counts a loop's body once, and the step above has that of the epochs.
+            labels = _Shape((classes * spec.ipc,), jnp.int32)
+            train = functools.partial(dc.train, spec.network(info), epochs=1)
+            yield stage(
+                f"training of networks ({name})",
+                lambda state, key, labels: train(
+                    state.memory, state.images, labels, key
+                ),
+                (state, key, labels),
+                steps=steps * (spec.loops[1] - 1),
+                per_device=classes * spec.ipc,
+            )
 
     def _relabelling(self, network: Network) -> Stage:
         """The teacher on all views; the last batch of every chunk is padded."""

@@ -90,6 +90,12 @@ class DistilledSpec:
         return "teacher_gradients" in needs
 
     @property
+    def needs_statistics(self) -> bool:
+        """Whether statistics of that teacher on real images are given to it."""
+        needs = self.distiller.needs if self.distiller else frozenset()
+        return "teacher_statistics" in needs
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """What images that are made here depend on, besides data and teacher."""
         assert self.distiller is not None

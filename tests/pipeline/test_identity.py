@@ -180,6 +180,8 @@ WITHOUT_EFFECT = {
             "iterations": 3,
             "learning_rate": 0.5,
             "bn_weight": 0.5,
+            "statistics_weight": 0.5,
+            "flatness_weight": 0.5,
             "batch_size": 7,
             "curriculum": "step",
             "milestone": 0.5,

@@ -12,7 +12,7 @@ from gift_jax import distill, models, specs
 from gift_jax.configs import common
 from gift_jax.data import real
 from gift_jax.distilled import DistilledDataset, Metadata
-from gift_jax.pipeline import stages
+from gift_jax.pipeline import stages, statistics
 from gift_jax.pipeline.job import run_job
 from gift_jax.runtime import preemption
 from gift_jax.runtime.errors import InputError
@@ -83,6 +83,26 @@ def test_several_teachers_are_products_of_their_own(tmp_path, monkeypatch):
     first = dataclasses.replace(spec, teacher=spec.teacher.members[0])
     alone = stages.make_teacher(job.with_spec(first))
     assert alone.teacher.fingerprint != made.teacher.fingerprint
+
+
+@pytest.mark.slow
+def test_teachers_share_their_statistics_among_distillers(tmp_path, monkeypatch):
+    config = common.get_config("digits")
+    config.teacher.update(name="conv1", width=4, also=("conv1-width=3",), epochs=1)
+    config.distilled.update(name="gvbsm+edc", ipc=1)
+    config.distilled.gvbsm.iterations = config.distilled.edc.iterations = 2
+    digits = real.load_dataset("digits")
+    made = []
+    for spec in specs.expand(config):
+        job = stages.Job(spec, tmp_path, digits, tuple(jax.devices()[:1]))
+        teacher = stages.make_teacher(job).teacher
+        made.append(stages.make_distilled(job, teacher))
+        monkeypatch.setattr(statistics.real_statistics, "measure", None)
+    assert [m.name for m in made] == [
+        f"{name}_ipc1_conv1-width=4+conv1-width=3" for name in ("gvbsm", "edc")
+    ]
+    names = {p.name for p in (tmp_path / "statistics").iterdir() if p.is_dir()}
+    assert names == {"conv1-width=4", "conv1-width=3"}
 
 
 def test_a_distilled_dataset_is_not_named_by_another_ipc(tmp_path, monkeypatch):

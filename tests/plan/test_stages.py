@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gift_jax.configs import cifar10, common, digits, imagenet1k, imagenet1k_resnet18
+from gift_jax.distill.matching import dc
 from gift_jax.evaluators.batches import RESIDENT_BYTES
 from tests.plan.planned import stages, student_training, work
 
@@ -119,6 +120,46 @@ def test_recovery_takes_the_iterations_of_all_batches():
     forward = found["test of the teacher"]
     ratio = step.flops / step.images / (forward.flops / forward.images)
     assert 1.5 < ratio < 4  # there, and back to the images only
+
+
+def test_teachers_take_turns_in_recoveries():
+    config = cifar10.get_config("distill=edc,ipc=10,teacher.width=16")
+    config.teacher.also = ("conv1-width=16",)
+    config.distilled.edc.iterations = 7
+    found = stages(config)
+    names = [f"recovery (edc), conv{depth}-width=16" for depth in (3, 1)]
+    assert [found[name].steps for name in names] == [4, 3]
+    assert found[names[0]].flops > found[names[1]].flops
+    forward = found["test of conv3-width=16"]
+    ratio = found[names[0]].flops / 100 / (forward.flops / forward.images)
+    assert 3 < ratio < 7  # as of SRe2L, and the images averaged over iterations
+    assert found["statistics of conv1-width=16"].steps == 782  # 50,000 by 64
+    assert found["choice of crops (rded)"].steps == 10 * 6
+
+
+@pytest.mark.parametrize(
+    ("name", "ipc", "each"), [("dm", 2, 1), ("dc", 1, 1), ("dc", 2, 10)]
+)
+def test_matching_takes_real_batches_through_new_networks(name, ipc, each, monkeypatch):
+    config = cifar10.get_config(f"distill={name},ipc={ipc},student.width=16")
+    config.distilled[name].update(width=16, iterations=3, batch_size=8)
+    planned = work(config)
+    assert not list(planned.left_out())
+    found = {stage.name: stage for stage in planned.stages()}
+    step = found[f"matching ({name})"]
+    assert (step.steps, step.images, step.devices) == (3 * each, 10 * (8 + ipc), 1)
+    forward = found["tests of conv3-width=16"]
+    ratio = step.flops / step.images / (forward.flops / forward.images)
+    assert 1 < ratio < 8
+    epochs = found.get("training of networks (dc)")
+    assert (epochs is not None) == (each > 1)
+    if epochs:
+        assert epochs.steps == 3 * 10 * 49
+        per_image = epochs.flops / 20 / (forward.flops / forward.images)
+        assert 2 < per_image < 4
+        # The step has the operations of one epoch, however many there are.
+        monkeypatch.setattr(dc, "_LOOPS", ((10, 10, 1),))
+        assert stages(config)["matching (dc)"].flops == step.flops
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ class Matching(abc.ABC):
         key = streams.stream_key(seed, streams.Purpose.DISTILLATION)
         rng = np.random.default_rng(seed)
         first = np.concatenate([rng.permutation(of)[: self.ipc] for of in members])
-        start = self._start(info, images[first])
+        start = jax.device_get(self.start(info, images[first]))
         step = jax.jit(self.make_step(info), donate_argnums=0)
 
         def advance(state: State, done: int) -> tuple[State, Any, int]:
@@ -110,10 +110,10 @@ class Matching(abc.ABC):
         pixels = info.normalization.invert(np.asarray(state.images))
         return base.distilled_dataset(self, data, [pixels], seed=seed)
 
-    def _start(self, info: DatasetInfo, pixels: np.ndarray) -> State:
-        images = jnp.asarray(info.normalization.apply(pixels / np.float32(255)))
-        optimizer = self.optimizer.init(images)
-        return jax.device_get(State(images, optimizer, self.memory(info)))
+    def start(self, info: DatasetInfo, pixels: Any) -> State:
+        """The state before the first step, of (N, S, S, C) uint8 pixels."""
+        images = normalized(info, jnp.asarray(pixels))
+        return State(images, self.optimizer.init(images), self.memory(info))
 
     def _draw(self, members: list[np.ndarray], seed: int, done: int) -> np.ndarray:
         """(num_classes, B) indices of real images, those of a class differ."""

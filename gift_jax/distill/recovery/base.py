@@ -3,18 +3,21 @@
 import abc
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import ClassVar
 
 import flax.linen as nn
+import numpy as np
 
 from gift_jax.data.info import DatasetInfo
 from gift_jax.data.preprocess import Normalization
 from gift_jax.data.real import RealDataset
 from gift_jax.distill import base
-from gift_jax.distill.recovery import loop, statistics
+from gift_jax.distill.recovery import loop, real_statistics, statistics
+from gift_jax.distill.recovery.real_statistics import RealLayer
 from gift_jax.distill.unfinished import Unfinished
 from gift_jax.distilled import DistilledDataset
-from gift_jax.teachers import FlaxTeacher, Teacher, TeacherError
+from gift_jax.teachers import FlaxTeacher, Teacher, TeacherError, ensemble
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +33,13 @@ class Recovery(abc.ABC):
 
     needs: ClassVar[frozenset[str]] = frozenset({"teacher", "teacher_gradients"})
     resumable: ClassVar[bool] = True
+    positive: ClassVar[tuple[str, ...]] = ("ipc", "batch_size")
 
     ipc: int
 
     def __post_init__(self) -> None:
         """Checks the options."""
-        base.check_options(self, positive=("ipc", "batch_size"))
+        base.check_options(self, positive=self.positive)
 
     @property
     def name(self) -> str:
@@ -54,8 +58,18 @@ class Recovery(abc.ABC):
         seed: int,
         on_progress: base.OnProgress | None = None,
         directory: pathlib.Path | None = None,
+        real: Sequence[Sequence[RealLayer]] | None = None,
     ) -> DistilledDataset:
         """Recovers the images, see `base.Distiller`; progress is that of iterations.
+
+        Args:
+          data: The real dataset.
+          teacher: One network, or several.
+          seed: Of noise and views.
+          on_progress: Told of iterations.
+          directory: Where a recovery that was stopped is found.
+          real: Of every network, `real_statistics.measure`, for methods that need
+            "teacher_statistics"; measured here by default.
 
         Returns:
           num_classes * ipc images, class by class.
@@ -63,32 +77,59 @@ class Recovery(abc.ABC):
         Raises:
           TeacherError: the teacher cannot be differentiated, or has no batch norm.
         """
-        network, normalization = recoverable(teacher, self.name, data.info)
+        network, normalization = recoverable(teacher, self.name)
+        self.check_network(network.model, data.info)
+        if real is None and "teacher_statistics" in self.needs:
+            networks = ensemble.members(network)
+            real = [real_statistics.measure(member, data) for member in networks]
+        unfinished = Unfinished(directory)
+        method = self.method(network, normalization, data.info, real or ())
         images = loop.recover(
-            self.method(network, normalization, data.info),
+            method._replace(initial=self.initial(data, network, seed, unfinished)),
             data.info,
             ipc=self.ipc,
             seed=seed,
             on_progress=on_progress,
-            unfinished=Unfinished(directory),
+            unfinished=unfinished,
         )
         return base.distilled_dataset(self, data, [images], seed=seed)
 
+    def initial(
+        self,
+        data: RealDataset,
+        teacher: FlaxTeacher,
+        seed: int,
+        unfinished: Unfinished,
+    ) -> np.ndarray | None:
+        """Pixels to start from, see `loop.Method`; by default noise."""
+        del data, teacher, seed, unfinished
+        return None
+
     @abc.abstractmethod
     def method(
-        self, teacher: FlaxTeacher, normalization: Normalization, info: DatasetInfo
+        self,
+        teacher: FlaxTeacher,
+        normalization: Normalization,
+        info: DatasetInfo,
+        real: Sequence[Sequence[RealLayer]] = (),
     ) -> loop.Method:
-        """How a batch is recovered from a teacher that is fed so."""
+        """How a batch is recovered from a teacher that is fed so.
+
+        Args:
+          teacher: One network, or several.
+          normalization: From pixels to its inputs.
+          info: The real dataset.
+          real: Of every network, or their shapes, where they are needed.
+        """
 
 
 def recoverable(
-    teacher: Teacher | None, method: str, info: DatasetInfo
+    teacher: Teacher | None, method: str
 ) -> tuple[FlaxTeacher, Normalization]:
     """A teacher that images can be recovered from, and what it is fed.
 
     Raises:
-      TeacherError: it cannot be differentiated here, has no batch norm, or is fed
-        whitened images.
+      TeacherError: it cannot be differentiated here, or is fed whitened images.
     """
     if not isinstance(teacher, FlaxTeacher):
         name = "no teacher" if teacher is None else f"the teacher {teacher.name}"
@@ -101,5 +142,4 @@ def recoverable(
         raise TeacherError(
             f"{method}: the teacher {teacher.name} is fed whitened images"
         )
-    statistics.check_network(teacher.model, method, info)
     return teacher, teacher.preprocess

@@ -23,7 +23,6 @@ from gift_jax.distill.base import OnProgress
 from gift_jax.distill.unfinished import Unfinished
 from gift_jax.distilled import preview
 from gift_jax.distilled.dataset import PREVIEW_FILE
-from gift_jax.models.variables import Variables
 from gift_jax.runtime import devices as devices_lib
 
 # Of Adam, `recover/data_synthesis.py` of SRe2L, and of all that came after it.
@@ -49,9 +48,7 @@ class Task(NamedTuple):
 # `objective(variables, images, memory, task)` gives the terms of the loss by name,
 # weighted, whose sum is minimised, and the memory of the next iteration: any tree of
 # arrays. `images` are (B, H, W, C) float32, normalised.
-Objective = Callable[
-    [Variables, jax.Array, Any, Task], tuple[Mapping[str, jax.Array], Any]
-]
+Objective = Callable[[Any, jax.Array, Any, Task], tuple[Mapping[str, jax.Array], Any]]
 
 
 class Method(NamedTuple):
@@ -59,19 +56,20 @@ class Method(NamedTuple):
 
     Attributes:
       objectives: One of each teacher; iteration i takes number i modulo their count.
-      variables: Of each teacher.
+      variables: What each objective is given: the teacher's, and other constants.
       normalization: What images are normalised by while they are recovered.
       iterations: Of every batch.
       learning_rate: Adam's at first; it falls to zero along a cosine.
       batch_size: Most images of a batch.
-      by_class: A batch has images of as few classes as can be, in place of as many.
+      by_class: A batch has whole classes, or images of one, in place of as many
+        classes as can be.
       initial: (num_classes * ipc, S, S, C) float32 pixels to start from, class by
         class; None starts from normal noise.
       memory: Of the normalised images of a batch, before its first iteration.
     """
 
     objectives: Sequence[Objective]
-    variables: Sequence[Variables]
+    variables: Sequence[Any]
     normalization: Normalization
     iterations: int
     learning_rate: float
@@ -178,21 +176,28 @@ def _preview(pixels: np.ndarray, labels: np.ndarray, directory: pathlib.Path) ->
 
 
 def make_batches(num_classes: int, ipc: int, method: Method) -> list[np.ndarray]:
-    """Which images are recovered together: as few batches of equal size as can be.
+    """Which images are recovered together: in as few batches as can be.
 
     Args:
       num_classes: C.
       ipc: Images per class.
       method: Says how many images a batch has at most, and in which order they are
         taken: the first of all classes, then the second (SRe2L's IPC indices), or
-        class by class (G-VBSM, EDC).
+        whole classes, and of larger ones equal parts (G-VBSM, EDC).
 
     Returns:
       Of every batch the places of its images in the dataset, class by class.
     """
     places = np.arange(num_classes * ipc).reshape(num_classes, ipc)
-    order = places.ravel() if method.by_class else places.T.ravel()
-    return np.array_split(order, math.ceil(len(order) / method.batch_size))
+    if not method.by_class:
+        return np.array_split(
+            places.T.ravel(), math.ceil(places.size / method.batch_size)
+        )
+    if ipc > method.batch_size:
+        parts = math.ceil(ipc / method.batch_size)
+        return [part for of in places for part in np.array_split(of, parts)]
+    batches = math.ceil(num_classes / (method.batch_size // ipc))
+    return [of.ravel() for of in np.array_split(places, batches)]
 
 
 def grouped(
@@ -222,7 +227,7 @@ def step(
     state: State,
     key: jax.Array,
     labels: jax.Array,
-    variables: Variables,
+    variables: Any,
     iteration: jax.Array,
     *,
     objective: Objective,
@@ -352,7 +357,7 @@ def scan(
     state: State,
     key: jax.Array,
     labels: jax.Array,
-    variables: Sequence[Variables],
+    variables: Sequence[Any],
     done: jax.Array,
     *,
     steps: Sequence[Callable[..., Any]],

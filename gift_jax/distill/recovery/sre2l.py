@@ -22,6 +22,7 @@ from gift_jax.data.info import DatasetInfo
 from gift_jax.data.preprocess import Normalization
 from gift_jax.distill.base import chosen as chosen_constants
 from gift_jax.distill.recovery import base, loop, statistics, views
+from gift_jax.distill.recovery.real_statistics import RealLayer
 from gift_jax.models.variables import Variables
 from gift_jax.teachers import FlaxTeacher
 
@@ -81,9 +82,14 @@ class Sre2l(base.Recovery):
     batch_size: int = 100
 
     def method(
-        self, teacher: FlaxTeacher, normalization: Normalization, info: DatasetInfo
+        self,
+        teacher: FlaxTeacher,
+        normalization: Normalization,
+        info: DatasetInfo,
+        real: Sequence[Sequence[RealLayer]] = (),
     ) -> loop.Method:
         """As `constants` and the options say."""
+        del real
         chosen = chosen_constants(self, self.constants(info.image_size))
         least = functools.partial(self.min_area, iterations=chosen.iterations)
         return loop.Method(
@@ -157,7 +163,7 @@ def look(
     Returns:
       Scalars: "ce", the mean cross-entropy, and "bn", weighted.
     """
-    logits, layers = statistics.with_batch_norms(
+    logits, layers = statistics.with_layers(
         lambda: jnp.asarray(teacher.model.apply(variables, images, train=False))
     )
     ce = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()

@@ -14,51 +14,49 @@ import jax.numpy as jnp
 import optax
 
 from gift_jax.data.info import DatasetInfo
-from gift_jax.models import norms
+from gift_jax.models import convnet, norms
 from gift_jax.models.variables import Variables
 from gift_jax.teachers import TeacherError
+from gift_jax.teachers.ensemble import Ensemble
 from gift_jax.teachers.flax_teacher import variable_shapes
 
-# The method of each batch norm that is given its input.
-_METHODS = {norms.BatchNorm: "affine", nn.BatchNorm: "__call__"}
+# The method of each layer that is given its input.
+_BATCH_NORMS = {norms.BatchNorm: "affine", nn.BatchNorm: "__call__"}
+_CONVOLUTIONS = {nn.Conv: "__call__", convnet.Conv: "__call__"}
+_METHODS = {**_BATCH_NORMS, **_CONVOLUTIONS}
 
 
 class Moments(NamedTuple):
-    """Mean and biased variance, (C,) float32 each."""
+    """Mean and biased variance, (..., C) float32 each."""
 
     mean: jax.Array
     variance: jax.Array
 
 
-class BatchNormInput(NamedTuple):
-    """What one batch norm is fed.
+class Layer(NamedTuple):
+    """What a batch norm or a convolution is fed.
 
     Attributes:
-      batch: Moments of the batch, over images and pixels.
-      running: Those that the network has kept of its training.
+      features: (B, ..., C) float.
+      offset: (C,) float32 or zero, that the layer adds to them.
+      running: What a batch norm has kept of its training; None for convolutions.
     """
 
-    batch: Moments
-    running: Moments
+    features: jax.Array
+    offset: jax.Array | float
+    running: Moments | None
 
 
-def moments(features: jax.Array) -> Moments:
-    """Over all axes but the last of (..., C)."""
-    axes = tuple(range(features.ndim - 1))
-    features = features.astype(jnp.float32)
-    return Moments(features.mean(axes), features.var(axes))
-
-
-def with_batch_norms(apply: Callable[[], Any]) -> tuple[Any, list[BatchNormInput]]:
-    """Calls a function, and keeps what the batch norms in it are fed.
+def with_layers(apply: Callable[[], Any]) -> tuple[Any, list[Layer]]:
+    """Calls a function, and keeps what batch norms and convolutions in it are fed.
 
     Args:
       apply: Applies a Flax network.
 
     Returns:
-      What it returns, and the inputs in the order of the calls.
+      What it returns, and the layers in the order of the calls.
     """
-    found: list[BatchNormInput] = []
+    found: list[Layer] = []
 
     def keep(
         next_method: Callable[..., Any],
@@ -66,18 +64,58 @@ def with_batch_norms(apply: Callable[[], Any]) -> tuple[Any, list[BatchNormInput
         kwargs: dict[str, Any],
         context: nn.module.InterceptorContext,
     ) -> Any:
-        module = context.module
+        module, features, *offset = context.module, *args[:1], *args[1:2]
         if _METHODS.get(type(module)) == context.method_name:
-            batch = moments(args[0])
-            if len(args) > 1:  # a bias that the norm is told of, `norms.BatchNorm`
-                batch = batch._replace(mean=batch.mean + args[1])
-            stored = module.variables["batch_stats"]
-            running = Moments(stored["mean"], stored["var"])
-            found.append(BatchNormInput(batch, running))
+            running = None
+            if type(module) in _BATCH_NORMS:
+                kept = module.variables["batch_stats"]
+                running = Moments(kept["mean"], kept["var"])
+            # `norms.BatchNorm` is told of a bias.
+            found.append(Layer(features, offset[0] if offset else 0.0, running))
         return next_method(*args, **kwargs)
 
     with nn.intercept_methods(keep):
         return apply(), found
+
+
+def moments(features: jax.Array, *, of_images: bool = False) -> Moments:
+    """Over all axes but the last of (B, ..., C), and of images but the first."""
+    axes = tuple(range(int(of_images), features.ndim - 1))
+    features = features.astype(jnp.float32)
+    return Moments(features.mean(axes), features.var(axes))
+
+
+def channel_moments(layer: Layer, *, of_images: bool = False) -> Moments:
+    """Of each channel over the batch, (C,); of every image by itself, (B, C)."""
+    found = moments(layer.features, of_images=of_images)
+    offset = jnp.broadcast_to(layer.offset, found.mean.shape)
+    return found._replace(mean=found.mean + offset)
+
+
+def patch_moments(
+    features: jax.Array, side: int, *, of_images: bool = False
+) -> Moments:
+    """Of each patch of side x side pixels, over the batch, channels and its pixels.
+
+    Maps whose sides are no multiple are first enlarged to the next, bilinearly
+    (`ConvFeatureHook` in G-VBSM's `recover/utils.py`).
+
+    Args:
+      features: (B, H, W, C) float.
+      side: Of a patch in pixels.
+      of_images: Not over the batch, but of every image by itself.
+
+    Returns:
+      Of (P,) arrays for P patches, row by row; of images (B, P).
+    """
+    batch, height, width, channels = features.shape
+    rows, columns = -(-height // side), -(-width // side)
+    shape = (batch, rows * side, columns * side, channels)
+    if shape != features.shape:
+        features = jax.image.resize(features, shape, "linear")
+    patches = features.reshape(batch, rows, side, columns, side, channels)
+    patches = patches.transpose(0, 2, 4, 5, 1, 3).reshape(batch, -1, rows * columns)
+    return moments(patches, of_images=of_images)
 
 
 def distance(found: Moments, expected: Moments) -> jax.Array:
@@ -89,37 +127,55 @@ def _norm(difference: jax.Array) -> jax.Array:
     return optax.safe_norm(difference, 0.0)  # of which the gradient at zero is zero
 
 
-def batch_norm_loss(
-    layers: Sequence[BatchNormInput], *, first_weight: float = 10.0
-) -> jax.Array:
+def batch_norm_loss(layers: Sequence[Layer], *, first_weight: float = 10.0) -> Any:
     """How far a batch is from the statistics of the teacher's training.
 
     Args:
-      layers: In order.
+      layers: In order; convolutions are passed over.
       first_weight: Of the first layer; of the others it is 1. 10 is
         `first_bn_multiplier` of SRe2L's `recover/data_synthesis.py`.
 
     Returns:
       Scalar: the sum of `distance` over the layers.
     """
-    distances = [distance(layer.batch, layer.running) for layer in layers]
+    distances = [
+        distance(channel_moments(layer), layer.running)
+        for layer in layers
+        if layer.running is not None
+    ]
     return first_weight * distances[0] + sum(distances[1:], jnp.float32(0))
 
 
-def check_network(model: nn.Module, method: str, info: DatasetInfo) -> None:
-    """Raises TeacherError for a network without batch norm."""
+def check_network(
+    model: nn.Module, method: str, info: DatasetInfo, *, convolutions: bool = False
+) -> None:
+    """Raises TeacherError for a network without layers whose statistics are matched.
+
+    Args:
+      model: The network, or several.
+      method: Who asks, for the message.
+      info: The real dataset.
+      convolutions: Whether these will do; else it is batch norms alone.
+    """
+    if isinstance(model, Ensemble):
+        for member in model.members:
+            check_network(member, method, info, convolutions=convolutions)
+        return
     shape = info.image_shape
 
-    def layers(variables: Variables, images: jax.Array) -> list[BatchNormInput]:
+    def layers(variables: Variables, images: jax.Array) -> list[Any]:
         def apply() -> Any:
             return model.apply(variables, images, train=False)
 
-        return with_batch_norms(apply)[1]
+        found = with_layers(apply)[1]
+        return found if convolutions else [layer.running for layer in found]
 
     images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
-    if not jax.eval_shape(layers, variable_shapes(model, shape), images):
-        raise TeacherError(
-            f"{method} recovers images from the statistics of batch norms, and the "
-            f"teacher, a {type(model).__name__}, has none: give it batch norm, as "
-            "with teacher.norm=batch"
-        )
+    if jax.tree.leaves(jax.eval_shape(layers, variable_shapes(model, shape), images)):
+        return
+    raise TeacherError(
+        f"{method} recovers images from the statistics of batch norms"
+        f"{' and convolutions' if convolutions else ''}, and the teacher, a "
+        f"{type(model).__name__}, has none: give it batch norm, as with "
+        "teacher.norm=batch"
+    )

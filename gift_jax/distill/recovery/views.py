@@ -39,7 +39,23 @@ def roll(key: jax.Array, images: jax.Array, low: int, high: int) -> jax.Array:
 
 
 def pad_crop(key: jax.Array, images: jax.Array, padding: int) -> jax.Array:
-    """One crop of every image padded by zeros (torchvision's RandomCrop)."""
-    top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1)
-    crop = lambda image: operations.pad_crop(image, top, left, padding)  # noqa: E731
-    return jax.vmap(crop)(images)
+    """One crop of every image padded by zeros (torchvision's RandomCrop).
+
+    A product with matrices of zeros and ones: where a slice of what was padded is
+    rolled, what jaxlib 0.10.2 compiles for CPUs never ends, or with a segmentation
+    fault.
+    """
+    places = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+    rows, columns = (
+        _shift(place - padding, side)
+        for place, side in zip(places, images.shape[1:3], strict=True)
+    )
+    return jnp.einsum(
+        "ih,jw,bhwc->bijc", rows, columns, images, precision=jax.lax.Precision.HIGHEST
+    )
+
+
+def _shift(pixels: jax.Array, side: int) -> jax.Array:
+    """(side, side): row i takes what lies `pixels` after it, or nothing."""
+    numbers = jnp.arange(side)
+    return (numbers[:, None] + pixels == numbers[None]).astype(jnp.float32)

@@ -10,7 +10,7 @@ import pytest
 
 from gift_jax import models, torch_io
 from gift_jax.distill.recovery import statistics
-from gift_jax.teachers import TeacherError
+from gift_jax.teachers import TeacherError, ensemble
 from tests.distill.recovery import networks
 
 
@@ -28,7 +28,7 @@ def case():
 
     @jax.jit
     def observed(images):
-        return statistics.with_batch_norms(
+        return statistics.with_layers(
             lambda: teacher.model.apply(teacher.variables, images, train=False)
         )
 
@@ -38,12 +38,19 @@ def case():
 def test_layers_of_a_conv_net_with_its_biases(case):
     teacher, images, observed = case
     logits, layers = observed(images)
-    expected_logits, _, of_norms = networks.conv_net(teacher.variables, images)
+    expected_logits, of_convs, of_norms = networks.conv_net(teacher.variables, images)
     np.testing.assert_allclose(logits, expected_logits, rtol=1e-4, atol=1e-5)
-    assert len(layers) == len(of_norms) == 2
-    for i, (layer, x) in enumerate(zip(layers, of_norms, strict=True)):
-        np.testing.assert_allclose(layer.batch.mean, x.mean((0, 1, 2)), 1e-5, 1e-6)
-        np.testing.assert_allclose(layer.batch.variance, x.var((0, 1, 2)), 1e-5)
+    assert len(layers) == 2 * len(of_norms) == 4
+    for layer, x in zip(layers[::2], of_convs, strict=True):
+        np.testing.assert_allclose(layer.features, x, rtol=1e-4, atol=1e-5)
+        assert layer.running is None and layer.offset == 0
+    for i, (layer, x) in enumerate(zip(layers[1::2], of_norms, strict=True)):
+        found = statistics.channel_moments(layer)
+        np.testing.assert_allclose(found.mean, x.mean((0, 1, 2)), 1e-5, 1e-6)
+        np.testing.assert_allclose(found.variance, x.var((0, 1, 2)), 1e-5)
+        of_images = statistics.channel_moments(layer, of_images=True)
+        np.testing.assert_allclose(of_images.mean, x.mean((1, 2)), 1e-4, 1e-5)
+        np.testing.assert_allclose(of_images.variance, x.var((1, 2)), 1e-4, 1e-5)
         kept = teacher.variables["batch_stats"][f"norm{i}"]
         np.testing.assert_array_equal(layer.running.mean, kept["mean"])
         np.testing.assert_array_equal(layer.running.variance, kept["var"])
@@ -92,11 +99,11 @@ def test_pytorchs_statistics_of_imported_weights():
     images = golden["images"].transpose(0, 2, 3, 1)
     model = models.create_model("conv3", **options)
     layers = jax.jit(
-        lambda images: statistics.with_batch_norms(
+        lambda images: statistics.with_layers(
             lambda: model.apply(variables, images, train=False)
         )[1]
     )(images)
-    first, count = layers[0].batch, images[..., 0].size
+    first, count = statistics.channel_moments(layers[1]), images[..., 0].size
     for name, of_batch in (
         ("running_mean", first.mean),
         ("running_var", first.variance * count / (count - 1)),
@@ -118,12 +125,12 @@ def test_networks_of_all_kinds_have_statistics():
 
     def layers(model):
         variables = model.init(jax.random.key(0), images, train=False)
-        return statistics.with_batch_norms(
+        return statistics.with_layers(
             lambda: model.apply(variables, images, train=False)
         )[1]
 
     resnet = models.create_model("resnet20", num_classes=3, image_size=8)
-    for model, count in ((resnet, 19), (Outside(), 1)):
+    for model, count in ((resnet, 2 * 19), (Outside(), 2)):
         assert len(jax.eval_shape(lambda m=model: layers(m))) == count
         statistics.check_network(model, "sre2l", networks.INFO)
 
@@ -132,3 +139,42 @@ def test_a_network_without_batch_norm_is_refused():
     model = networks.teacher(norm="instance").model
     with pytest.raises(TeacherError, match=r"sre2l .* ConvNet, has none: .*norm=batch"):
         statistics.check_network(model, "sre2l", networks.INFO)
+    several = ensemble.Ensemble((networks.teacher().model, model))
+    with pytest.raises(TeacherError, match="has none"):
+        statistics.check_network(several, "sre2l", networks.INFO)
+    statistics.check_network(several, "gvbsm", networks.INFO, convolutions=True)
+
+
+def enlarged(x, height, width):
+    """Bilinear, with centres of pixels at one half, as PyTorch's `interpolate`."""
+    for axis, size in ((1, height), (2, width)):
+        length = x.shape[axis]
+        place = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
+        low = np.floor(place).astype(int)
+        high = np.minimum(low + 1, length - 1)
+        share = (place - low).reshape((-1,) + (1,) * (3 - axis))
+        x = (1 - share) * x.take(low, axis) + share * x.take(high, axis)
+    return x
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "side", "count"), [(8, 12, 4, 6), (6, 3, 4, 2), (1, 1, 4, 1)]
+)
+def test_moments_of_patches(height, width, side, count):
+    x = np.random.default_rng(0).normal(1, 2, (3, height, width, 5))
+    whole = enlarged(x, -(-height // side) * side, -(-width // side) * side)
+    patches = [
+        whole[:, i : i + side, j : j + side]
+        for i in range(0, whole.shape[1], side)
+        for j in range(0, whole.shape[2], side)
+    ]
+    found = statistics.patch_moments(jnp.asarray(x, jnp.float32), side)
+    assert found.mean.shape == (count,)
+    np.testing.assert_allclose(found.mean, [p.mean() for p in patches], 1e-5, 1e-6)
+    np.testing.assert_allclose(found.variance, [p.var() for p in patches], 1e-5)
+    of_images = statistics.patch_moments(
+        jnp.asarray(x, jnp.float32), side, of_images=True
+    )
+    for function, of in (("mean", of_images.mean), ("var", of_images.variance)):
+        expected = [getattr(p, function)((1, 2, 3)) for p in patches]
+        np.testing.assert_allclose(of, np.stack(expected, 1), 1e-5, 1e-6)

@@ -1,0 +1,230 @@
+"""EDC: real images become images that several teachers agree on.
+
+Reference: Shao et al., "Elucidating the Design Space of Dataset Condensation", NeurIPS
+2024, https://arxiv.org/abs/2404.13733, and its official code,
+https://github.com/shaoshitong/EDC: `recover/` of its branches. Four things differ:
+images begin as RDED's on all datasets, where the scripts for CIFAR and Tiny-ImageNet
+take random ones of the train split; the flatness term, which the scripts leave off,
+is on; and pixels, averages and batches are as in `gvbsm`.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gift_jax.data.info import DatasetInfo
+from gift_jax.data.preprocess import Normalization
+from gift_jax.data.real import RealDataset
+from gift_jax.distill import base as distill_base
+from gift_jax.distill.rded import Rded
+from gift_jax.distill.recovery import gvbsm, loop, real_statistics, views
+from gift_jax.distill.recovery.gvbsm import Averages
+from gift_jax.distill.recovery.real_statistics import RealLayer
+from gift_jax.distill.recovery.statistics import Moments
+from gift_jax.distill.unfinished import Unfinished
+from gift_jax.teachers import FlaxTeacher, ensemble
+
+_EMA = 0.99  # of images over iterations, `--ema_alpha` on CIFAR
+_TEMPERATURE = 4.0  # of the flatness term
+_INITIAL = "initial"
+
+
+class Constants(NamedTuple):
+    """What differs between datasets.
+
+    Attributes:
+      iterations: Of every batch, over all teachers.
+      learning_rate: Adam's.
+      statistics_weight: Of the distance of statistics, the official `r_loss`.
+      batch_size: Most images of a batch.
+      momentum: Of statistics averaged over iterations.
+      min_area: Of crops.
+      factor: Crops along a side of the first images, see `rded`.
+    """
+
+    iterations: int
+    learning_rate: float
+    statistics_weight: float
+    batch_size: int
+    momentum: float
+    min_area: float
+    factor: int
+
+
+# `recover.sh` for CIFAR-100, Tiny-ImageNet and ImageNet-1k. There is one for CIFAR-10
+# at IPC 1 only, of 75 iterations.
+_CONSTANTS = (
+    (32, Constants(2000, 0.05, 0.01, 100, 0.8, 0.08, 1)),
+    (64, Constants(2000, 0.05, 0.01, 100, 0.8, 0.5, 1)),
+    (10**9, Constants(1000, 0.05, 0.1, 80, 0.8, 0.5, 2)),
+)
+
+
+def constants(image_size: int) -> Constants:
+    """Those for datasets of this image size."""
+    return next(of for largest, of in _CONSTANTS if image_size <= largest)
+
+
+class Memory(NamedTuple):
+    """What an iteration leaves to the next.
+
+    Attributes:
+      images: (B, H, W, C), averaged over iterations.
+      averages: Of the statistics of every teacher.
+    """
+
+    images: jax.Array
+    averages: list[Averages]
+
+
+@dataclasses.dataclass(frozen=True)
+class Edc(gvbsm.Gvbsm):
+    """Minimises cross-entropy, a distance of statistics, and sharpness.
+
+    Attributes:
+      ipc: Images per class, at least 1.
+      iterations: Of every batch; 0 stands for `constants` of the image size.
+      learning_rate: Adam's; 0 likewise.
+      statistics_weight: Of the distance of statistics; 0 likewise.
+      batch_size: Most images that are recovered together; 0 likewise.
+      flatness_weight: Of the divergence from the answer to images averaged over
+        iterations; 1 by default in the official code, whose scripts leave it off.
+    """
+
+    needs: ClassVar[frozenset[str]] = gvbsm.Gvbsm.needs | {"train_images"}
+
+    flatness_weight: float = 1.0
+
+    def initial(
+        self,
+        data: RealDataset,
+        teacher: FlaxTeacher,
+        seed: int,
+        unfinished: Unfinished,
+    ) -> np.ndarray:
+        """RDED's images."""
+        pixels = unfinished.kept(_INITIAL)
+        if pixels is None:
+            first = self.first(data.info)
+            pixels = first.make(data, teacher=teacher, seed=seed).images
+            unfinished.keep(_INITIAL, pixels)
+        return pixels
+
+    def first(self, info: DatasetInfo) -> Rded:
+        """What makes the images to start from."""
+        return Rded(self.ipc, factor=constants(info.image_size).factor)
+
+    def method(
+        self,
+        teacher: FlaxTeacher,
+        normalization: Normalization,
+        info: DatasetInfo,
+        real: Sequence[Sequence[RealLayer]] = (),
+    ) -> loop.Method:
+        """As `constants` and the options say; the teachers take turns."""
+        chosen = distill_base.chosen(self, constants(info.image_size))
+        teachers = ensemble.members(teacher)
+        side = real_statistics.patch_side(info.image_size)
+        return loop.Method(
+            [
+                objective(member, chosen, number, self.flatness_weight, side)
+                for number, member in enumerate(teachers)
+            ],
+            [(t.variables, layers) for t, layers in zip(teachers, real, strict=True)],
+            normalization,
+            chosen.iterations,
+            chosen.learning_rate,
+            chosen.batch_size,
+            by_class=True,
+            memory=lambda images: Memory(
+                images, gvbsm.first_averages(teachers, images, side)
+            ),
+        )
+
+
+def objective(
+    teacher: FlaxTeacher,
+    chosen: Constants,
+    number: int,
+    flatness_weight: float,
+    side: int,
+) -> loop.Objective:
+    """Cross-entropy ("ce"), the distance of statistics, and "flatness".
+
+    Args:
+      teacher: One of several.
+      chosen: The constants.
+      number: Its own, by which the memory has its averages.
+      flatness_weight: See `Edc`.
+      side: Of patches in pixels.
+
+    Returns:
+      Takes, as variables, the teacher's and its `RealLayer`s.
+    """
+
+    def terms(
+        given: Any, images: jax.Array, memory: Memory, task: loop.Task
+    ) -> tuple[dict[str, jax.Array], Memory]:
+        variables, real = given
+        seen = view(task.key, images, chosen.min_area)
+        logits, layers = gvbsm.looked_at(teacher, variables, seen)
+        loss, averages = gvbsm.statistics_loss(
+            layers,
+            [
+                [gvbsm.expected(layer, of), of_labels(of, task.labels)]
+                for layer, of in zip(layers, real, strict=True)
+            ],
+            memory.averages[number],
+            momentum=chosen.momentum,
+            kept=jnp.ones(len(layers), bool),
+            side=side,
+        )
+        ce = optax.softmax_cross_entropy_with_integer_labels(logits, task.labels)
+        found = {"ce": ce.mean(), "statistics": chosen.statistics_weight * loss}
+        if flatness_weight:
+            averaged = view(task.key, memory.images, chosen.min_area)
+            calm, _ = gvbsm.looked_at(teacher, variables, averaged)
+            found["flatness"] = flatness_weight * flatness(logits, calm)
+        kept = jax.lax.stop_gradient(images)
+        return found, Memory(
+            _EMA * memory.images + (1 - _EMA) * kept,
+            [
+                *memory.averages[:number],
+                averages,
+                *memory.averages[number + 1 :],
+            ],
+        )
+
+    return terms
+
+
+def view(key: jax.Array, images: jax.Array, min_area: float) -> jax.Array:
+    """What the teacher sees of a batch in one iteration, (B, H, W, C)."""
+    crop_key, flip_key = jax.random.split(key)
+    return views.flip(flip_key, views.resized_crop(crop_key, images, min_area))
+
+
+def of_labels(real: RealLayer, labels: jax.Array) -> tuple[Moments, ...]:
+    """Moments of real images of the classes of a batch, averaged over its images."""
+    return jax.tree.map(lambda of: of[labels].mean(0), real.of_classes)
+
+
+def flatness(logits: jax.Array, averaged: jax.Array) -> jax.Array:
+    """EMA-CE: the divergence from the answer to images averaged over iterations.
+
+    Args:
+      logits: (B, C) of the images.
+      averaged: (B, C) of their averages; a constant.
+
+    Returns:
+      Scalar: the mean over images and classes, as PyTorch's `kl_div` takes it.
+    """
+    target = jax.lax.stop_gradient(averaged) / _TEMPERATURE
+    found = nn.log_softmax(logits / _TEMPERATURE)
+    return (nn.softmax(target) * (nn.log_softmax(target) - found)).mean()

@@ -1,0 +1,60 @@
+"""Statistics of a network on the train split, as a product."""
+
+import contextlib
+
+import jax
+import numpy as np
+
+from gift_jax.data.real import RealDataset
+from gift_jax.distill.recovery import real_statistics
+from gift_jax.distill.recovery.real_statistics import RealLayer
+from gift_jax.pipeline.products import Product
+from gift_jax.runtime import hosts, preemption
+from gift_jax.runtime.progress import ProgressBar
+from gift_jax.teachers import FlaxTeacher
+from gift_jax.teachers.base import fingerprint
+
+_FILE = "statistics.npz"
+
+
+def make_statistics(
+    product: Product, teacher: FlaxTeacher, data: RealDataset
+) -> list[RealLayer]:
+    """Measures the statistics of a network's layers, or finds them.
+
+    Args:
+      product: Its recipe has the fingerprints of both.
+      teacher: The network.
+      data: The real dataset.
+
+    Raises:
+      PreemptedError: the job was asked to stop.
+      WorkdirError: what is found is damaged.
+    """
+    with product.making_if_absent() as directory:
+        if directory is not None:
+            if hosts.is_primary():
+                with contextlib.suppress(preemption.PreemptedError):
+                    leaves = jax.tree.leaves(_measured(teacher, data))
+                    arrays = {str(number): leaf for number, leaf in enumerate(leaves)}
+                    np.savez(directory / _FILE, **arrays)
+                    product.finish(fingerprint=fingerprint(leaves))
+            if not product.is_finished():
+                raise preemption.PreemptedError
+    shapes, structure = jax.tree.flatten(real_statistics.shapes(teacher, data.info))
+    with np.load(product.directory / _FILE) as file:
+        leaves = [file[str(number)] for number in range(len(shapes))]
+    product.checked_record(fingerprint(leaves))
+    return jax.tree.unflatten(structure, leaves)
+
+
+def _measured(teacher: FlaxTeacher, data: RealDataset) -> list[RealLayer]:
+    name = f"statistics of {teacher.name}"
+    with ProgressBar(name, total=len(data.train), unit="img") as bar:
+
+        def on_progress(images: int) -> None:
+            bar.update(images)
+            if preemption.requested():
+                raise preemption.PreemptedError
+
+        return real_statistics.measure(teacher, data, on_progress)
