@@ -27,14 +27,34 @@ def save_preview(
       labels: (N,) integer classes.
       path: The PNG file, or an open one.
     """
-    classes = np.unique(labels)[:_MAX_ROWS]
-    rows = [np.flatnonzero(labels == c)[:_MAX_COLUMNS] for c in classes]
-    shown = np.concatenate(rows)
-    tiles = np.rint(np.clip(pixels[shown], 0, 1) * 255).astype(np.uint8)
-    tiles = _enlarge(tiles)
-    lengths = [len(row) for row in rows]
-    grid = _grid(np.split(tiles, np.cumsum(lengths)[:-1]))
+    grid = picture(pixels, labels)
     Image.fromarray(grid[..., 0] if grid.shape[-1] == 1 else grid).save(path, "PNG")
+
+
+def picture(
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    *,
+    rows: int = _MAX_ROWS,
+    columns: int = _MAX_COLUMNS,
+) -> np.ndarray:
+    """The grid of `save_preview` as pixels.
+
+    Args:
+      pixels: (N, H, W, C) float.
+      labels: (N,) integer classes.
+      rows: Most classes.
+      columns: Most images of a class.
+
+    Returns:
+      (height, width, C) uint8.
+    """
+    classes = np.unique(labels)[:rows]
+    members = [np.flatnonzero(labels == c)[:columns] for c in classes]
+    shown = np.concatenate(members)
+    tiles = np.rint(np.clip(pixels[shown], 0, 1) * 255).astype(np.uint8)
+    lengths = [len(of_class) for of_class in members]
+    return _grid(np.split(_enlarge(tiles), np.cumsum(lengths)[:-1]))
 
 
 def _enlarge(tiles: np.ndarray) -> np.ndarray:

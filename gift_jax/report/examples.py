@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import special
 
+from gift_jax.distilled import preview
 from gift_jax.distilled.dataset import ARRAYS_FILE, DistilledDataset, load_distilled
 from gift_jax.pipeline.products import DONE_FILE, RECIPE_FILE
 from gift_jax.report.reading import inside
@@ -18,6 +19,7 @@ from gift_jax.soft_labels import storage
 # What files that are damaged, or were not made here, can lead to.
 _UNREADABLE = (*errors.EXPECTED, ValueError, LookupError, TypeError, RecursionError)
 _LONGEST_NAME = 100
+_ROWS, _COLUMNS = 10, 5  # classes and images of one, side by side with other datasets
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,6 +34,7 @@ class Examples:
         belong to the images themselves.
       probabilities: (n, num_classes) float, softmax of the stored logits, or None
         where none are stored.
+      grid: (height, width, C) uint8, the first ten classes by five images, or None.
       problem: Why stored soft labels could not be read, if so.
     """
 
@@ -40,6 +43,7 @@ class Examples:
     labels: np.ndarray
     views: np.ndarray | None = None
     probabilities: np.ndarray | None = None
+    grid: np.ndarray | None = None
     problem: str | None = None
 
 
@@ -91,8 +95,10 @@ def read_examples(
         return None
     dataset = load_distilled(directory)
     shown = np.unique(dataset.labels, return_index=True)[1][:count]
-    pixels = np.clip(dataset.pixels()[shown], 0, 1)
-    found = Examples(name, pixels, dataset.labels[shown])
+    all_pixels = dataset.pixels()
+    grid = preview.picture(all_pixels, dataset.labels, rows=_ROWS, columns=_COLUMNS)
+    pixels = np.clip(all_pixels[shown], 0, 1)
+    found = Examples(name, pixels, dataset.labels[shown], grid=grid)
     views, logits = None, None
     try:
         if (

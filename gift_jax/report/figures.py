@@ -111,6 +111,15 @@ def make_figures(
             found += _over_epochs(members, losses, curves)
         for one in found:
             yield one._replace(name=one.name + suffix, heading=one.heading + where)
+    with_grids = [images for images in examples if images.grid is not None]
+    if len(with_grids) > 1:
+        yield _figure(
+            "distilled",
+            "Distilled images side by side",
+            "A row a class, the first ten, and the first five images of each.",
+            plots.side_by_side(with_grids),
+            [["distilled dataset"], *([images.name] for images in with_grids)],
+        )
     for images in examples:
         yield _figure(
             f"distilled_{images.name}",

@@ -137,6 +137,17 @@ def images(shown: Examples) -> Figure:
     return figure
 
 
+@style.in_style
+def side_by_side(shown: Sequence[Examples]) -> Figure:
+    """The first classes of every distilled dataset, a panel each."""
+    figure, panels = style.new_panels(len(shown), columns=3, row=3.7, margin=0.1)
+    for axes, examples in zip(panels.flat, shown, strict=False):
+        assert examples.grid is not None
+        _picture(axes, examples.grid / 255)
+        axes.set_title(examples.name, fontsize=7)
+    return figure
+
+
 def _picture(axes: Axes, image: np.ndarray) -> None:
     is_grey = image.shape[-1] == 1
     axes.imshow(

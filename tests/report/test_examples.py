@@ -27,6 +27,9 @@ def test_examples_show_the_view_that_was_labelled(tmp_path):
     indices = [0, 2, 4]
     np.testing.assert_array_equal(shown.labels, [0, 1, 2])
     np.testing.assert_allclose(shown.images, dataset.images[indices], atol=1e-6)
+    assert shown.grid.shape == (3 * 34 + 2, 2 * 34 + 2, 3)  # tiles of 32, and lines
+    tile = np.rint(dataset.images[3] * 255).repeat(4, axis=0).repeat(4, axis=1)
+    np.testing.assert_array_equal(shown.grid[36:68, 36:68], tile)
     np.testing.assert_allclose(
         shown.probabilities, softmax(logits[0, indices]), rtol=1e-12
     )

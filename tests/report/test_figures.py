@@ -93,6 +93,22 @@ def test_what_is_tuned_and_default_at_once_is_drawn_once():
     assert heights == {"accuracy": int(0.94 * 240), "learning_curves": int(2.1 * 240)}
 
 
+def test_distilled_datasets_are_side_by_side():
+    grid = np.random.default_rng(0).integers(0, 256, (40, 20, 3)).astype(np.uint8)
+    several = [
+        examples.Examples(name, np.ones((2, 4, 4, 3)), np.arange(2), grid=grid)
+        for name in ("random_ipc5", "rded_ipc5", "edc_ipc5", "dm_ipc5")
+    ]
+    made = make(rows("kl", GIFT), images=several)
+    (found,) = [figure for figure in made if figure.name == "distilled"]
+    assert [row[0] for row in found.data[1:]] == [images.name for images in several]
+    shown = np.asarray(Image.open(io.BytesIO(found.png)).convert("RGB"))
+    assert {tuple(color) for color in grid[::10, ::10].reshape(-1, 3)} <= {
+        tuple(color) for color in np.unique(shown.reshape(-1, 3), axis=0)
+    }
+    assert "distilled" not in names(make(rows("kl", GIFT), images=several[:1]))
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
