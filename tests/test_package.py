@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import pytest
@@ -112,3 +113,10 @@ def test_the_library_is_found_by_name_and_costs_nothing_to_import():
     )
     # All but the modules `labels` and `losses` are functions.
     assert done.stdout.count("True") == 8
+
+
+def test_what_is_deprecated_and_used_here_is_an_error():
+    with pytest.raises(DeprecationWarning):
+        warnings.warn_explicit("old", DeprecationWarning, "f", 1, module="gift_jax.x")
+    with pytest.warns(DeprecationWarning):  # of others it is one to read
+        warnings.warn_explicit("old", DeprecationWarning, "f", 1, module="flax")

@@ -404,7 +404,7 @@ def make_views(
       TypeError, ValueError: As `augment_image`.
 
     >>> images = jnp.arange(2 * 4 * 4, dtype=jnp.float32).reshape(2, 4, 4, 1)
-    >>> spec = AugmentSpec(flip=True, mix="mixup")
+    >>> spec = AugmentSpec(flip=True, pad_crop=1)
     >>> key = jax.random.key(0)
     >>> both = make_views(key, images, 7, jnp.array([0, 1]), spec)
     >>> bool(jnp.all(make_views(key, images, 7, jnp.array([1]), spec)[0] == both[1]))

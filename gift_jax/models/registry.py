@@ -98,9 +98,9 @@ def create_model(
             small for the model; or the user's own gives no module.
 
     Examples:
-        >>> model = create_model("conv3", num_classes=10, image_size=32, width=16)
-        >>> variables = init_variables(model, jax.random.key(0), image_size=32)
-        >>> model.apply(variables, jnp.zeros((2, 32, 32, 3)), train=False).shape
+        >>> model = create_model("conv1", num_classes=10, image_size=8, width=4)
+        >>> variables = init_variables(model, jax.random.key(0), image_size=8)
+        >>> model.apply(variables, jnp.zeros((2, 8, 8, 3)), train=False).shape
         (2, 10)
     """
     for argument, value in (("num_classes", num_classes), ("image_size", image_size)):
