@@ -1,6 +1,7 @@
 """The command: `python -m gift_jax.report WORKDIR... [--out=DIR] [--baseline=LOSS]`.
 
-`--against=OLD` puts a table of what changed since another work directory first.
+`--against=OLD` puts a table of what changed since another work directory first, and
+`--scores` adds one of DD-Ranking's scores.
 """
 
 import argparse
@@ -23,7 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--baseline", help="loss to compare with; by default kl, where it was run")
     since = "another work directory: what changed since is the first table"
     add("--against", metavar="OLD", type=pathlib.Path, help=since)
+    add("--scores", action="store_true", help="a table of DD-Ranking's scores")
+    whole = "of the whole train split with hard labels; by default the teacher's"
+    add("--real-accuracy", metavar="PERCENT", type=float, help=whole)
     flags = parser.parse_args(argv)
+    if flags.real_accuracy is not None and not flags.scores:
+        parser.error("--real-accuracy is for --scores")
+    if not 0 <= (flags.real_accuracy or 0) <= 100:
+        parser.error(f"--real-accuracy is {flags.real_accuracy}, expected a percentage")
     paths = [path.expanduser().resolve() for path in flags.workdirs]
     workdirs = list(dict.fromkeys(paths))
     if flags.out is None and len(workdirs) > 1:
@@ -34,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from gift_jax.runtime import errors
 
     try:
-        files = build.write_report(workdirs, out, flags.baseline, against)
+        scored = build.Scored(flags.real_accuracy) if flags.scores else None
+        files = build.write_report(workdirs, out, flags.baseline, against, scored)
     except errors.EXPECTED as error:
         print(f"error: {errors.message(error)}", file=sys.stderr)
         return 1

@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -18,6 +19,7 @@ from gift_jax.report import (
     page,
     plots,
     reading,
+    scores,
     tables,
 )
 from gift_jax.report.statistics import Row
@@ -30,11 +32,22 @@ MANIFEST = ".report.json"
 _FILE_OF_A_REPORT = re.compile(r"[^/]+\.(md|html|csv|tex|png)")
 
 
+class Scored(NamedTuple):
+    """That scores are asked for.
+
+    Attributes:
+      real_accuracy: Of the whole real train split in percent, see `scores.score`.
+    """
+
+    real_accuracy: float | None = None
+
+
 def write_report(
     workdirs: Sequence[pathlib.Path],
     out: pathlib.Path,
     baseline: str | None = None,
     against: pathlib.Path | None = None,
+    scored: Scored | None = None,
 ) -> list[pathlib.Path]:
     """Writes the report of work directories.
 
@@ -44,6 +57,7 @@ def write_report(
         there are replaced or deleted, others are left alone.
       baseline: As of `make_report`.
       against: As of `make_report`.
+      scored: As of `make_report`.
 
     Returns:
       The files.
@@ -54,13 +68,14 @@ def write_report(
     """
     if out.is_symlink():
         raise InputError(f"{out} is a link: give --out={out.resolve()} to write there")
-    return _write(out, _files(make_report(workdirs, baseline, against)))
+    return _write(out, _files(make_report(workdirs, baseline, against, scored)))
 
 
 def make_report(
     workdirs: Sequence[pathlib.Path],
     baseline: str | None = None,
     against: pathlib.Path | None = None,
+    scored: Scored | None = None,
 ) -> page.Report:
     """The report of work directories, with nothing written.
 
@@ -68,10 +83,12 @@ def make_report(
       workdirs: Where results.jsonl lie, and what they are about.
       baseline: Label of the loss to compare with; by default kl, where it was run.
       against: An earlier work directory: a first table says what changed since.
+      scored: Adds a table of DD-Ranking's scores, see `scores`.
 
     Raises:
       FileNotFoundError: there is no results file.
-      InputError: it cannot be read, or the baseline is not in it.
+      InputError: it cannot be read, the baseline is not in it, or no images of it can
+        be scored.
     """
     rows, choices, unreadable = reading.read_results(workdirs)
     incremental = continual.curves(rows)
@@ -91,6 +108,7 @@ def make_report(
         _changes(grouped, workdirs, against) if against else None,
         *(continual.tables(incremental) if incremental else ()),
         *(_tables(compared, losses, choices, curves) if others else ()),
+        scores.scores_table(compared, scored.real_accuracy) if scored else None,
     ]
     all_figures = list(figures.make_figures(compared, losses, choices, curves, images))
     if incremental:

@@ -84,3 +84,29 @@ def test_what_changed_since_another_work_directory_comes_first(tmp_path, capsys)
     assert (tmp_path / "new" / "runs" / "report" / "changes.csv").exists()
     assert main([new, f"--against={tmp_path}"]) == 1
     assert "results.jsonl does not exist" in capsys.readouterr().err
+
+
+def test_scores_are_asked_for(tmp_path, capsys):
+    taught = {"teacher_top1": 90.0}
+    random = {"distill": "random", "trained_on": "b" * 16}
+    hard = {"soft_labels": "hard", "trained_on": "c" * 16}
+    write_rows(
+        tmp_path,
+        [
+            *rows("gift", GIFT, **taught),
+            *rows("gift", KL, **random),
+            *rows("ce", KL, **hard),
+        ],
+    )
+    assert main([str(tmp_path), "--scores"]) == 0
+    (line,) = (tmp_path / "report" / "scores.csv").read_text().splitlines()[1:]
+    # 90 minus KL's mean of 50.625; GIFT minus KL.
+    assert "+39.38" in line and "+2.25" in line
+    assert main([str(tmp_path), "--scores", "--real-accuracy=80"]) == 0
+    assert "+29.38" in (tmp_path / "report" / "scores.csv").read_text()
+    for wrong in (["--real-accuracy=80"], ["--scores", "--real-accuracy=101"]):
+        with pytest.raises(SystemExit):
+            main([str(tmp_path), *wrong])
+    write_rows(tmp_path, rows("gift", GIFT))
+    assert main([str(tmp_path), "--scores"]) == 1
+    assert "no images can be scored" in capsys.readouterr().err
