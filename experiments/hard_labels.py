@@ -22,7 +22,7 @@ def study(config: ml_collections.ConfigDict) -> None:
     config.optimizer.name = "adamw+muon"
     config.train.seeds = (0, 1, 2)
     config.variants = (
-        "relabel.source=hard,loss=ce,distill=random",
+        "relabel.source=hard,loss=ce",
         "relabel.source=fixed",
         "",
         f"views={soft}",

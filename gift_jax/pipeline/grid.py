@@ -205,7 +205,7 @@ def _setups(jobs: list[Job]) -> list[Setup]:
     """All setups of a grid, each once; what cannot be is found before any work."""
     found: dict[str, Setup] = {}
     for job in jobs:
-        if job.spec.teacher.network is not None and job.spec.relabel.needs_teacher:
+        if job.spec.teacher.network is not None and job.spec.needs_teacher:
             network = job.spec.teacher.build(job.data.info)
             check = getattr(job.spec.distilled.distiller, "check_network", None)
             if check is not None:
@@ -226,9 +226,10 @@ def _labelled(job: Job) -> tuple[Job, LabelledDataset]:
     """Makes, or finds, all that comes before training."""
     # What is wrong with published images is found before a teacher is trained.
     published = make_distilled(job, None) if job.spec.distilled.path else None
-    teacher = make_teacher(job) if job.spec.relabel.needs_teacher else None
+    teacher = make_teacher(job) if job.spec.needs_teacher else None
     distilled = published or make_distilled(job, teacher.teacher if teacher else None)
+    labelling = teacher if job.spec.relabel.needs_teacher else None
     if job.spec.continual is None:
-        return job, make_soft_labels(job, distilled, teacher)
+        return job, make_soft_labels(job, distilled, labelling)
     of_step = continual.step_job(job)
-    return of_step, continual.label_step(job, of_step, distilled, teacher)
+    return of_step, continual.label_step(job, of_step, distilled, labelling)

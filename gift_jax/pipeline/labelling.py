@@ -65,7 +65,7 @@ def make_soft_labels(
     Args:
       job: The job.
       distilled: The distilled dataset.
-      teacher: None where the labels were published.
+      teacher: None where the labels were published, or there are none.
 
     Raises:
       TeacherError: the teacher does not recognise the distilled images.
@@ -75,7 +75,7 @@ def make_soft_labels(
     codec = codecs.get_codec(spec.format)
     data, normalization = train_data(dataset, job.spec.seed)
     recipe: dict[str, Any] = {"distilled": dataset.fingerprint, "source": spec.source}
-    name = f"{job.spec.distilled.name}_ipc{dataset.ipc}"
+    name = distilled.name
     label_mix = spec.label_mix(job.spec.augment)
     augmented = views.AugmentedViews(job.spec.augment, normalization, label_mix)
     view_images: views.ViewImages = augmented
@@ -93,7 +93,7 @@ def make_soft_labels(
     form = ""
     if teacher is not None:
         recipe["teacher"] = teacher.teacher.fingerprint
-        name += f"_{teacher.teacher.name}"
+        name = f"{job.spec.distilled.name}_ipc{dataset.ipc}_{teacher.teacher.name}"
         if codec != codecs.FLOAT16:
             recipe["format"] = codec.name
             form += f"_{codec.name}"

@@ -71,7 +71,7 @@ def _description(work: Workload) -> Iterator[str]:
         f"dataset     {info.name}: {info.num_classes:,} classes, "
         f"{height}x{width}x{channels}, {work.real_images['test']:,} test images"
     )
-    if relabel.needs_teacher:
+    if spec.needs_teacher:
         for teacher in spec.teacher.members:
             shown = _network(teacher.network, work) if teacher.network else teacher.name
             yield f"teacher     {shown}"

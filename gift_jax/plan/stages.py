@@ -153,7 +153,7 @@ class Workload:
           InputError: a batch size that does not divide.
         """
         spec, teacher = self.spec, self.spec.teacher
-        if teacher.network and spec.relabel.needs_teacher:
+        if teacher.network and spec.needs_teacher:
             for member in teacher.members:
                 if member.training:
                     name = f"training of {member.label}, the teacher"
@@ -179,7 +179,7 @@ class Workload:
     def left_out(self) -> Iterator[str]:
         """What has no network of this project to count."""
         spec = self.spec
-        if spec.relabel.needs_teacher and spec.teacher.network is None:
+        if spec.needs_teacher and spec.teacher.network is None:
             yield f"the teacher {spec.teacher.name}: its test, and all that it labels"
         known = (distill.Random, distill.Rded, Recovery, Matching, type(None))
         if not isinstance(spec.distilled.distiller, known):

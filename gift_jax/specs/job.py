@@ -82,7 +82,8 @@ class JobSpec:
         """Raises InputError for sections that do not go together."""
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}, expected at least 0")
-        if self.distilled.needs_teacher and not self.relabel.needs_teacher:
+        published = self.relabel.source in ("dataset", "fkd")
+        if self.distilled.needs_teacher and published:
             raise InputError(
                 f"distilled.name is {self.distilled.name!r}, which needs a teacher, "
                 f"but relabel.source is {self.relabel.source!r}"
@@ -150,6 +151,11 @@ class JobSpec:
         for field, path in paths:
             if path and not pathlib.Path(path).exists():
                 raise FileNotFoundError(f"{field} is {path}, which does not exist")
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether images are made with one, or labelled."""
+        return self.distilled.needs_teacher or self.relabel.needs_teacher
 
     @property
     def views(self) -> int:

@@ -60,4 +60,6 @@ def test_hald_has_a_third_of_the_epochs_with_soft_labels():
     assert {job.relabel.hard_epochs for job in hald} == {200}
     assert {job.views for job in hald} == {100}
     hard = [job for job in jobs if job.relabel.source == "hard"]
-    assert [job.relabel.needs_teacher for job in hard] == [False]
+    assert not any(job.relabel.needs_teacher for job in hard)
+    # RDED's images are made with one.
+    assert [job.needs_teacher for job in hard] == [False, True]

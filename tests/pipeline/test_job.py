@@ -333,7 +333,7 @@ def test_kinds_of_labels_lie_side_by_side(tmp_path):
         "store-hard_epochs=2": "relabel.hard_epochs=2",
     }
     config = small_config(
-        distilled__name="random",
+        distilled__name="rded",
         augment__diffaug="",
         augment__mix="cutmix",
         config__variants=tuple(kinds.values()),

@@ -84,7 +84,7 @@ def test_variants_name_what_names_do_not_hold_anyway():
         ({"variants": ("ipcs=1",)}, "did you mean 'ipc'"),
         ({"relabel.source": "dataset", "distilled.name": "rded"}, "needs a teacher"),
         (
-            {"relabel.source": "hard", "distilled.name": "random"},
+            {"relabel.source": "hard"},
             "'kl', which needs soft labels, but relabel.source is 'hard'",
         ),
         ({"relabel.hard_epochs": 200}, "but train.epochs is 200: some must have"),
