@@ -228,8 +228,7 @@ def _labelled(job: Job) -> tuple[Job, LabelledDataset]:
     published = make_distilled(job, None) if job.spec.distilled.path else None
     teacher = make_teacher(job) if job.spec.needs_teacher else None
     distilled = published or make_distilled(job, teacher.teacher if teacher else None)
-    labelling = teacher if job.spec.relabel.needs_teacher else None
     if job.spec.continual is None:
-        return job, make_soft_labels(job, distilled, labelling)
+        return job, make_soft_labels(job, distilled, teacher)
     of_step = continual.step_job(job)
-    return of_step, continual.label_step(job, of_step, distilled, labelling)
+    return of_step, continual.label_step(job, of_step, distilled, teacher)

@@ -65,13 +65,15 @@ def make_soft_labels(
     Args:
       job: The job.
       distilled: The distilled dataset.
-      teacher: None where the labels were published, or there are none.
+      teacher: None where none is needed; one that made the images only is not asked.
 
     Raises:
       TeacherError: the teacher does not recognise the distilled images.
       InputError: published soft labels are asked for, and absent or of others.
     """
     spec, dataset = job.spec.relabel, distilled.dataset
+    if not spec.needs_teacher:
+        teacher = None
     codec = codecs.get_codec(spec.format)
     data, normalization = train_data(dataset, job.spec.seed)
     recipe: dict[str, Any] = {"distilled": dataset.fingerprint, "source": spec.source}
