@@ -84,7 +84,7 @@ def make_soft_labels(
     of_views: dict[str, Any] = {}
     if spec.source == "fkd":
         recipe["path"] = file_fingerprint(pathlib.Path(spec.path))
-        view_images = views.ReplayedViews(normalization)
+        view_images = views.ReplayedViews(normalization, label_mix)
     else:
         of_views = {
             "augment": job.spec.augment.recipe,

@@ -166,9 +166,11 @@ class ReplayedViews:
 
     Attributes:
       normalization: Applied to images that are kept as pixels.
+      label_mix: "none" or "hard", see `AugmentedViews`.
     """
 
     normalization: preprocess.Normalization | None
+    label_mix: str = "none"
 
     def __call__(
         self, data: TrainData, view: fkd.FkdView, indices: jax.Array
@@ -179,3 +181,15 @@ class ReplayedViews:
             return replayed
         # It commutes with cropping, flipping and mixing.
         return self.normalization.apply(replayed / 255)
+
+    def mix(self, data: TrainData, view: fkd.FkdView, indices: jax.Array) -> Mix | None:
+        """What is mixed into the hard labels of the view; None where nothing is."""
+        if self.label_mix == "none" or view.mix == "none":
+            return None
+        weights = jnp.asarray(view.lam)[indices]
+        if view.mix == "cutmix":
+            top, left, bottom, right = jnp.asarray(view.boxes)[indices].T
+            height, width = data.images.shape[1:3]
+            weights = 1 - (bottom - top) * (right - left) / (height * width)
+        partners = jnp.asarray(view.partners)[indices]
+        return Mix(view.logits[indices], data.labels[partners], weights)

@@ -105,7 +105,8 @@ class RelabelSpec:
         Raises:
           InputError: hard labels are to be, and no pictures are.
         """
-        if self.mix_hard_labels and augment.mix == "none":
+        is_mixed = augment.mix != "none" or self.source == "fkd"
+        if self.mix_hard_labels and not is_mixed:
             raise InputError(
                 "relabel.mix_hard_labels is set, but augment.mix is 'none': there are "
                 "no mixed pictures"

@@ -181,7 +181,7 @@ def make_batch(
     """
     logits = None if view.logits is None else view.logits[indices]
     mix = None
-    if isinstance(view_images, views.AugmentedViews):
+    if isinstance(view_images, views.AugmentedViews | views.ReplayedViews):
         mix = view_images.mix(data, view, indices)
     images = view_images(data, view, indices)
     return Batch(images, logits, data.labels[indices], indices, mix)

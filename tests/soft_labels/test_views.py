@@ -105,7 +105,16 @@ def test_replayed_views_are_normalised_after_replaying(pixels, mix):
     expected = flipped[chosen]
     if mix == "cutmix":
         expected[:, :4] = flipped[view.partners[chosen], :4]
-    found = views.ReplayedViews(normalization)(data, view, jnp.asarray(chosen))
+    replayed = views.ReplayedViews(normalization, "hard")
+    mixed = replayed.mix(data, view, jnp.asarray(chosen))
+    if mix == "cutmix":
+        np.testing.assert_array_equal(mixed.labels, data.labels[chosen - 1])
+        # The box covers the upper half.
+        np.testing.assert_allclose(mixed.weights, 0.5)
+    else:
+        assert mixed is None
+    assert views.ReplayedViews(normalization).mix(data, view, chosen) is None
+    found = replayed(data, view, jnp.asarray(chosen))
     inputs = NORMALIZATION.apply(expected.astype(np.float32) / 255)
     np.testing.assert_allclose(found, inputs, atol=1e-5)
     # Images that are inputs already are replayed only.

@@ -86,6 +86,8 @@ def test_labels_that_are_the_images_own_are_mixed_as_they_are():
         assert spec(RelabelSpec, source=source).label_mix(AugmentSpec()) == "none"
     mixed = spec(RelabelSpec, mix_hard_labels=True)
     assert mixed.label_mix(cutmix) == "hard"
+    fkd = spec(RelabelSpec, source="fkd", path="x", mix_hard_labels=True)
+    assert fkd.label_mix(AugmentSpec()) == "hard"
     with pytest.raises(InputError, match="there are no mixed pictures"):
         mixed.label_mix(AugmentSpec(flip=True))
 
