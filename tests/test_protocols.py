@@ -85,7 +85,7 @@ def test_configs_say_how_they_differ_from_the_official_protocol():
     assert job_of("", "imagenet1k").protocol_changes == ""
     assert job_of("", "imagenet1k_resnet18").protocol_changes == ""
     assert job_of("", "digits").protocol_changes == (
-        "augment.diffaug=color_crop_cutout_scale_rotate, train.epochs=200"
+        "augment.diffaug=color_crop_cutout_scale_rotate train.epochs=200"
     )
     # Loss and optimizer are what studies vary; rows name them.
     assert job_of("loss=kl+gift,optimizer=sgd").protocol_changes == ""
@@ -160,7 +160,7 @@ def test_hard_labels_need_no_teacher_and_are_for_small_images():
     options = "protocol=rethinkdc,relabel.source=hard,loss=ce,augment.mix=none"
     job = job_of(options, "imagenet1k_resnet18")
     assert not job.relabel.needs_teacher
-    assert job.protocol_changes == "relabel.source=hard, augment.mix=none"
+    assert job.protocol_changes == "relabel.source=hard augment.mix=none"
 
 
 def test_protocols_of_a_grid_share_what_they_do_not_set():

@@ -97,7 +97,7 @@ def protocol_changes(config: ml_collections.ConfigDict) -> str:
       InputError: as `protocol_fields`.
     """
     found = flattened(config)
-    return ", ".join(
+    return " ".join(
         f"{field}={found[field]}"
         for field, value in protocol_fields(config).items()
         if field not in ("loss.name", "optimizer.name") and found[field] != str(value)
