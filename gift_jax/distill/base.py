@@ -108,6 +108,11 @@ def chosen(distiller: Any, constants: Constants) -> Constants:
     return constants._replace(**given)  # type: ignore[attr-defined]
 
 
+def of_size(image_size: int, table: Sequence[tuple[int, Constants]]) -> Constants:
+    """The constants for images of a side, of a table by the largest side."""
+    return next(constants for largest, constants in table if image_size <= largest)
+
+
 def distilled_dataset(
     distiller: Any, data: RealDataset, images: Sequence[np.ndarray], *, seed: int
 ) -> DistilledDataset:

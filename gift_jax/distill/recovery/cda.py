@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from gift_jax import registry
+from gift_jax.distill.base import of_size
 from gift_jax.distill.recovery import sre2l
 from gift_jax.runtime.errors import InputError
 
@@ -28,7 +29,7 @@ _CONSTANTS = (
 
 def constants(image_size: int) -> sre2l.Constants:
     """Those for datasets of this image size."""
-    return sre2l.constants(image_size, _CONSTANTS)
+    return of_size(image_size, _CONSTANTS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,16 +19,15 @@ import numpy as np
 import optax
 
 from gift_jax.data.info import DatasetInfo
-from gift_jax.data.preprocess import Normalization
 from gift_jax.data.real import RealDataset
-from gift_jax.distill import base as distill_base
+from gift_jax.distill.base import of_size
 from gift_jax.distill.rded import Rded
-from gift_jax.distill.recovery import gvbsm, loop, real_statistics, views
+from gift_jax.distill.recovery import gvbsm, loop, views
 from gift_jax.distill.recovery.gvbsm import Averages
 from gift_jax.distill.recovery.real_statistics import RealLayer
 from gift_jax.distill.recovery.statistics import Moments
 from gift_jax.distill.unfinished import Unfinished
-from gift_jax.teachers import FlaxTeacher, ensemble
+from gift_jax.teachers import FlaxTeacher
 
 _EMA = 0.99  # of images over iterations, `--ema_alpha` on CIFAR
 _TEMPERATURE = 4.0  # of the flatness term
@@ -68,7 +67,7 @@ _CONSTANTS = (
 
 def constants(image_size: int) -> Constants:
     """Those for datasets of this image size."""
-    return next(of for largest, of in _CONSTANTS if image_size <= largest)
+    return of_size(image_size, _CONSTANTS)
 
 
 class Memory(NamedTuple):
@@ -120,32 +119,21 @@ class Edc(gvbsm.Gvbsm):
         """What makes the images to start from."""
         return Rded(self.ipc, factor=constants(info.image_size).factor)
 
-    def method(
-        self,
-        teacher: FlaxTeacher,
-        normalization: Normalization,
-        info: DatasetInfo,
-        real: Sequence[Sequence[RealLayer]] = (),
-    ) -> loop.Method:
-        """As `constants` and the options say; the teachers take turns."""
-        chosen = distill_base.chosen(self, constants(info.image_size))
-        teachers = ensemble.members(teacher)
-        side = real_statistics.patch_side(info.image_size)
-        return loop.Method(
-            [
-                objective(member, chosen, number, self.flatness_weight, side)
-                for number, member in enumerate(teachers)
-            ],
-            [(t.variables, layers) for t, layers in zip(teachers, real, strict=True)],
-            normalization,
-            chosen.iterations,
-            chosen.learning_rate,
-            chosen.batch_size,
-            by_class=True,
-            memory=lambda images: Memory(
-                images, gvbsm.first_averages(teachers, images, side)
-            ),
-        )
+    def constants(self, image_size: int) -> Constants:
+        """Those of EDC."""
+        return constants(image_size)
+
+    def objective(
+        self, teacher: FlaxTeacher, chosen: Constants, number: int, side: int
+    ) -> loop.Objective:
+        """That of EDC."""
+        return objective(teacher, chosen, number, self.flatness_weight, side)
+
+    def memory(
+        self, teachers: Sequence[FlaxTeacher], side: int, images: jax.Array
+    ) -> Memory:
+        """The images, and zeros."""
+        return Memory(images, gvbsm.first_averages(teachers, images, side))
 
 
 def objective(
@@ -192,13 +180,10 @@ def objective(
             calm, _ = gvbsm.looked_at(teacher, variables, averaged)
             found["flatness"] = flatness_weight * flatness(logits, calm)
         kept = jax.lax.stop_gradient(images)
+        others = memory.averages
         return found, Memory(
             _EMA * memory.images + (1 - _EMA) * kept,
-            [
-                *memory.averages[:number],
-                averages,
-                *memory.averages[number + 1 :],
-            ],
+            [*others[:number], averages, *others[number + 1 :]],
         )
 
     return terms

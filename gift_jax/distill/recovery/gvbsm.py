@@ -79,7 +79,7 @@ _CONSTANTS = (
 
 def constants(image_size: int) -> Constants:
     """Those for datasets of this image size."""
-    return next(of for largest, of in _CONSTANTS if image_size <= largest)
+    return distill_base.of_size(image_size, _CONSTANTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,12 +114,12 @@ class Gvbsm(base.Recovery):
         real: Sequence[Sequence[RealLayer]] = (),
     ) -> loop.Method:
         """As `constants` and the options say; the teachers take turns."""
-        chosen = distill_base.chosen(self, constants(info.image_size))
+        chosen = distill_base.chosen(self, self.constants(info.image_size))
         teachers = ensemble.members(teacher)
         side = real_statistics.patch_side(info.image_size)
         return loop.Method(
             [
-                objective(member, chosen, number, self.ipc, side)
+                self.objective(member, chosen, number, side)
                 for number, member in enumerate(teachers)
             ],
             [(t.variables, layers) for t, layers in zip(teachers, real, strict=True)],
@@ -128,8 +128,24 @@ class Gvbsm(base.Recovery):
             chosen.learning_rate,
             chosen.batch_size,
             by_class=True,
-            memory=lambda images: first_averages(teachers, images, side),
+            memory=functools.partial(self.memory, teachers, side),
         )
+
+    def constants(self, image_size: int) -> Any:
+        """The official ones of the method."""
+        return constants(image_size)
+
+    def objective(
+        self, teacher: FlaxTeacher, chosen: Any, number: int, side: int
+    ) -> loop.Objective:
+        """What is minimised with teacher `number`, by patches of `side` pixels."""
+        return objective(teacher, chosen, number, self.ipc, side)
+
+    def memory(
+        self, teachers: Sequence[FlaxTeacher], side: int, images: jax.Array
+    ) -> Any:
+        """What the first iteration finds, of the normalised images of a batch."""
+        return first_averages(teachers, images, side)
 
 
 def objective(

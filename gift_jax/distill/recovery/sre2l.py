@@ -21,6 +21,7 @@ import optax
 from gift_jax.data.info import DatasetInfo
 from gift_jax.data.preprocess import Normalization
 from gift_jax.distill.base import chosen as chosen_constants
+from gift_jax.distill.base import of_size
 from gift_jax.distill.recovery import base, loop, statistics, views
 from gift_jax.distill.recovery.real_statistics import RealLayer
 from gift_jax.models.variables import Variables
@@ -56,11 +57,9 @@ _CONSTANTS = (
 )
 
 
-def constants(
-    image_size: int, table: Sequence[tuple[int, Constants]] = _CONSTANTS
-) -> Constants:
-    """Those for datasets of this image size, of a table by the largest image."""
-    return next(of for largest, of in table if image_size <= largest)
+def constants(image_size: int) -> Constants:
+    """Those for datasets of this image size."""
+    return of_size(image_size, _CONSTANTS)
 
 
 @dataclasses.dataclass(frozen=True)
