@@ -93,6 +93,11 @@ class JobSpec:
                 f"distilled.name is {self.distilled.name!r}, which needs gradients of "
                 f"a network of this project, but teacher.name is {self.teacher.name!r}"
             )
+        if self.distilled.needs_gradients and self.teacher.transform_views:
+            raise InputError(
+                f"distilled.name is {self.distilled.name!r}, which recovers images as its "
+                "network sees them, but teacher.transform_views is set: leave it out"
+            )
         self.relabel.label_mix(self.augment)
         if self.relabel.hard_epochs >= self.train.epochs:
             raise InputError(

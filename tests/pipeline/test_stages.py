@@ -153,6 +153,7 @@ def test_what_a_stopped_distiller_kept_is_there_until_it_is_done(tmp_path, monke
     [
         ({"teacher.name": "my:teacher"}, "needs gradients .*'my:teacher'"),
         ({"teacher.name": "conv1", "teacher.norm": "none"}, "has none: give it batch"),
+        ({"teacher.crop": 8, "teacher.transform_views": True}, "as its network sees"),
     ],
 )
 def test_teachers_without_gradients_or_statistics_are_refused_before_work(
