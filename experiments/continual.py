@@ -20,10 +20,11 @@ from gift_jax import main
 
 
 def study(config: ml_collections.ConfigDict) -> None:
-    """Two losses, five orders, three students each, five steps."""
+    """Two losses, two optimizers, five orders, three students each, five steps."""
     config.distilled.name = "random"
     config.distilled.ipc = 20
     config.loss.name = "kl-t_squared=True+gift"
+    config.optimizer.name = "adamw+muon"
     config.train.seeds = (0, 1, 2)
     config.train.evaluators = "accuracy+task_accuracy"
     config.continual.steps = 5

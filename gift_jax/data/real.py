@@ -18,6 +18,8 @@ from gift_jax.runtime.errors import InputError
 _SAMPLES = 32
 # Images held at a time while channel statistics are measured.
 _CHUNK = 512
+# Of the train split, for the one number that is fitted on them.
+_CALIBRATION_IMAGES = 5000
 _TEST_SPLITS = {"tfds": "test", "folder": "val"}
 
 
@@ -53,6 +55,18 @@ class RealDataset:
         splits = (self.train, self.test, self.validation)
         info = dataclasses.replace(self.info, name="")
         return fingerprint.of(*(s.fingerprint for s in splits if s is not None), info)
+
+    @functools.cached_property
+    def calibration(self) -> ImageSplit:
+        """Train images to fit a temperature of the softmax on, 5,000 at most.
+
+        Those that are held out, or else some of the train split, always the same:
+        students are trained on the distilled images only.
+        """
+        if self.validation is not None:
+            return self.validation
+        order = np.random.default_rng(0).permutation(len(self.train))
+        return self.train.subset(np.sort(order[:_CALIBRATION_IMAGES]))
 
     def of_classes(self, classes: tuple[int, ...]) -> "RealDataset":
         """The dataset with some of its classes only, whose places are their labels."""

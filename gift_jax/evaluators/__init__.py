@@ -10,6 +10,7 @@ from gift_jax.data.image_split import ImageSplit
 from gift_jax.data.preprocess import Preprocess
 from gift_jax.evaluators.accuracy import Accuracy, AccuracyEvaluator
 from gift_jax.evaluators.base import Evaluator, checked, on_first_outputs
+from gift_jax.evaluators.diagnostics import DiagnosticsEvaluator
 from gift_jax.evaluators.tasks import TaskAccuracyEvaluator
 from gift_jax.runtime.errors import InputError
 
@@ -20,21 +21,34 @@ __all__ = [
     "Evaluator",
     "make_evaluator",
     "on_first_outputs",
+    "wanted",
 ]
 
 #: Every evaluator by name, called as `AccuracyEvaluator`.
 EVALUATORS: Mapping[str, Callable[..., Evaluator]] = MappingProxyType(
-    {"accuracy": AccuracyEvaluator, "task_accuracy": TaskAccuracyEvaluator}
+    {
+        "accuracy": AccuracyEvaluator,
+        "task_accuracy": TaskAccuracyEvaluator,
+        "diagnostics": DiagnosticsEvaluator,
+    }
 )
 
 
+def wanted(name: str, context: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a context an evaluator has an argument for.
+
+    Args:
+      name: As of `make_evaluator`.
+      context: By name: `teacher` and `held_out` as of `DiagnosticsEvaluator`,
+        `classes_per_step` as of `TaskAccuracyEvaluator`.
+    """
+    factory = registry.find("evaluator", name, EVALUATORS)
+    takes = inspect.signature(factory).parameters
+    return {key: value for key, value in context.items() if key in takes}
+
+
 def make_evaluator(
-    name: str,
-    split: ImageSplit,
-    transform: Preprocess,
-    *,
-    context: Mapping[str, Any] = MappingProxyType({}),
-    **options: Any,
+    name: str, split: ImageSplit, transform: Preprocess, **options: Any
 ) -> Evaluator:
     """The evaluator of that name for one split.
 
@@ -42,16 +56,13 @@ def make_evaluator(
       name: A key of `EVALUATORS`, or "package.module:attribute".
       split: Images and labels.
       transform: From pixels to network inputs.
-      context: What else there is, by name: those get it who have an argument of that
-        name.
-      **options: devices, batch_size and workers, see `AccuracyEvaluator`.
+      **options: What is `wanted`, and devices, batch_size and workers, see
+        `AccuracyEvaluator`.
 
     Raises:
       InputError: there is none of that name, or it is no evaluator.
     """
     factory = registry.find("evaluator", name, EVALUATORS)
-    takes = inspect.signature(factory).parameters
-    options |= {key: value for key, value in context.items() if key in takes}
     if not registry.is_outside(name):
         return factory(split, transform, **options)
     call = f"factory(split, transform, {', '.join(f'{o}=...' for o in options)})"

@@ -29,7 +29,7 @@ _RESNETS = {
     "resnet101": partial(ResNet, stage_sizes=(3, 4, 23, 3), bottleneck=True),
 }
 
-_VIT = partial(VisionTransformer, depth=12, patch_size=16)
+_VIT = partial(VisionTransformer, depth=12)
 
 #: Every model by name: its class with the arguments that the name stands for.
 MODELS: Mapping[str, partial[Any]] = MappingProxyType(
@@ -56,8 +56,9 @@ MODELS: Mapping[str, partial[Any]] = MappingProxyType(
             for suffix in ("", "_bn")
             for depth in CONVOLUTIONS
         },
-        "vit_t_16": partial(_VIT, width=192, heads=3),
-        "vit_s_16": partial(_VIT, width=384, heads=6),
+        "vit_t_4": partial(_VIT, width=192, heads=3, patch_size=4),
+        "vit_t_16": partial(_VIT, width=192, heads=3, patch_size=16),
+        "vit_s_16": partial(_VIT, width=384, heads=6, patch_size=16),
     }
 )
 

@@ -42,6 +42,8 @@ class LabelledDataset:
       data: The distilled images.
       view_images: Makes the images of a view.
       soft_labels: Logits of every view.
+      teacher: Labels whole images, as it is evaluated; None where the soft labels were
+        published.
       num_classes: Of the soft labels, which a student has outputs for.
       fingerprint: Stands for all of it.
       columns: What rows of results say about it.
@@ -52,6 +54,7 @@ class LabelledDataset:
     data: views.TrainData
     view_images: views.ViewImages
     soft_labels: SoftLabels
+    teacher: Teacher | None
     num_classes: int
     fingerprint: str
     columns: dict[str, Any]
@@ -164,6 +167,7 @@ def make_soft_labels(
         data=data,
         view_images=view_images,
         soft_labels=labels,
+        teacher=teacher.evaluated if teacher else None,
         num_classes=dataset.metadata.num_classes,
         fingerprint=trained_on,
         columns={

@@ -75,7 +75,11 @@ class Job:
         return dataclasses.replace(self, spec=spec)
 
     def evaluator(
-        self, name: str, transform: preprocess.Preprocess, split: str = "test"
+        self,
+        name: str,
+        transform: preprocess.Preprocess,
+        split: str = "test",
+        teacher: Teacher | None = None,
     ) -> evaluators.Evaluator:
         """What measures something on a split under some preprocessing.
 
@@ -83,14 +87,23 @@ class Job:
           name: Of an evaluator.
           transform: From pixels to network inputs.
           split: "test" or "validation".
+          teacher: To compare with.
         """
         images = self.data.test if split == "test" else self.data.validation
         if images is None:
             raise AssertionError("tuning holds images out of the train split")
         batch_size = self.spec.train.eval_batch_size
         continual, classes = self.spec.continual, self.data.info.num_classes
-        context = {"classes_per_step": continual and classes // continual.step}
-        key = (name, transform, split, batch_size)
+        context = evaluators.wanted(
+            name,
+            {
+                "classes_per_step": continual and classes // continual.step,
+                "teacher": teacher,
+                "held_out": self.data.calibration,
+            },
+        )
+        of_teacher = teacher.fingerprint if teacher and "teacher" in context else None
+        key = (name, transform, split, batch_size, of_teacher)
         if key not in self._evaluators:
             self._evaluators[key] = evaluators.make_evaluator(
                 name,
@@ -99,7 +112,7 @@ class Job:
                 devices=hosts.devices(self.devices),
                 batch_size=batch_size,
                 workers=self.spec.dataset.workers,
-                context=context,
+                **context,
             )
         return self._evaluators[key]
 

@@ -19,6 +19,7 @@ from gift_jax.runtime import hosts, progress
 from gift_jax.runtime.checksums import fingerprint
 from gift_jax.specs import StudentSpec
 from gift_jax.streams import Purpose, stream_key
+from gift_jax.teachers import TeacherOfClasses
 from gift_jax.train import batches, checkpoint, step
 from gift_jax.train.fit import Fitted, Record, fit_together
 
@@ -114,12 +115,15 @@ class Run:
     @property
     def evaluators(self) -> list[evaluators.Evaluator]:
         """What is measured of it, on its outputs for the classes of the real images."""
+        measured, teacher = self.job.data.info.num_classes, self.labelled.teacher
+        has_more = self.labelled.num_classes > measured
+        if has_more and teacher is not None:
+            teacher = TeacherOfClasses(teacher, tuple(range(measured)))
         found = [
-            self.job.evaluator(name, self.labelled.transform, self.split)
+            self.job.evaluator(name, self.labelled.transform, self.split, teacher)
             for name in self.job.spec.train.evaluators
         ]
-        measured = self.job.data.info.num_classes
-        if self.labelled.num_classes == measured:
+        if not has_more:
             return found
         return [evaluators.on_first_outputs(one, measured) for one in found]
 

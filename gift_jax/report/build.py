@@ -16,6 +16,8 @@ from gift_jax.report import (
     figures,
     groups,
     markup,
+    matrix,
+    measurements,
     page,
     plots,
     reading,
@@ -146,10 +148,13 @@ def _tables(
     """Those of runs that are compared with one another."""
     return [
         tables.accuracy_table(compared, losses),
+        matrix.table(matrix.matrices(compared)),
         tables.tuning_table(compared, losses),
         tables.comparison_table(compared, losses),
         tables.t_squared_table(compared, choices),
         tables.gradient_table(compared, losses, curves),
+        measurements.correlations(compared),
+        measurements.table(compared, losses),
     ]
 
 

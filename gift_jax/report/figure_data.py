@@ -82,7 +82,7 @@ def of_curves(
     Args:
       groups: Whose runs.
       curves: By run.
-      *quantities: Of "train", "test" and "gradient", see `Curve`.
+      *quantities: "train", "test", "gradient" of a `Curve`, or what it has measured.
     """
     names = _settings(groups)
     return [
@@ -93,9 +93,15 @@ def of_curves(
             for row in g.rows
             if run_key(row) in curves
             for quantity in quantities
-            for epoch, value in getattr(curves[run_key(row)], quantity).tolist()
+            for epoch, value in _points(curves[run_key(row)], quantity)
         ),
     ]
+
+
+def _points(curve: Curve, quantity: str) -> list[list[float]]:
+    if quantity in ("train", "test", "gradient"):
+        return getattr(curve, quantity).tolist()
+    return [point.tolist() for point in curve.measured.get(quantity, ())]
 
 
 def of_examples(shown: Examples) -> Data:

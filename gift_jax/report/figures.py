@@ -8,7 +8,15 @@ from typing import NamedTuple
 import matplotlib.figure
 
 from gift_jax.pipeline.results import BENCHMARK, OPTIMIZER
-from gift_jax.report import continual, figure_data, lines, plots, style
+from gift_jax.report import (
+    continual,
+    figure_data,
+    lines,
+    matrix,
+    measurements,
+    plots,
+    style,
+)
 from gift_jax.report.examples import Examples
 from gift_jax.report.formatting import heading, setting_text
 from gift_jax.report.groups import DEFAULT, TUNED, Group, distinguishing, is_for
@@ -96,7 +104,19 @@ def make_figures(
             lines.over_setting(over_bytes, lines.OVER_BYTES, losses),
             figure_data.of_runs([g for panel in over_bytes for g in panel]),
         )
-    shown = {g.of(BENCHMARK) for panel in (*over_ipc, *over_bytes) for g in panel}
+    over_networks = matrix.matrices(groups)
+    if over_networks:
+        yield _figure(
+            "cross_architecture",
+            "Across architectures",
+            "Mean accuracy in percent after the last epoch, and below it the drop from "
+            "the diagonal in points: minus that of the network of the images.",
+            matrix.figure(over_networks),
+            matrix.data(over_networks),
+        )
+    cells = [list(m.cells.values()) for m in over_networks]
+    points = (*over_ipc, *over_bytes, *cells)
+    shown = {g.of(BENCHMARK) for panel in points for g in panel}
     benchmarks = collections.defaultdict(list)
     for g in groups:
         benchmarks[g.of(BENCHMARK)].append(g)
@@ -109,6 +129,7 @@ def make_figures(
         if benchmark not in shown or len({g.of(OPTIMIZER) for g in members}) > 1:
             found = [*_accuracies(members, losses), *found]
             found += _over_epochs(members, losses, curves)
+            found += _measurements(members, losses, curves)
         for one in found:
             yield one._replace(name=one.name + suffix, heading=one.heading + where)
     with_grids = [images for images in examples if images.grid is not None]
@@ -204,6 +225,23 @@ def _over_epochs(
             f"m{_RANGE}in a cross.",
             lines.gradient_norms(with_norms, curves, losses),
             figure_data.of_curves(with_norms, curves, "gradient"),
+        )
+
+
+def _measurements(
+    members: Sequence[Group], losses: Sequence[str], curves: lines.Curves
+) -> Iterator[Figure]:
+    """One figure an optimizer."""
+    labels = style.optimizer_labels(members)
+    found = measurements.by_optimizer(_without_repeats(members), curves)
+    for number, (optimizer, some) in enumerate(found.items(), start=1):
+        yield _figure(
+            "measurements" + f"_{number}" * (len(found) > 1),
+            f"Measurements under {' '.join(labels[optimizer].split())}",
+            "On the test split at every evaluation, mean and range over the finished "
+            "runs. docs/theory.md says what they are.",
+            measurements.figure(some, curves, losses),
+            measurements.data(some, curves),
         )
 
 

@@ -39,8 +39,8 @@ def learning_curves(
         row[0].set_ylabel(label)
         for g in (g for g in groups if g.of(OPTIMIZER) == optimizer):
             index, finished = losses.index(g.loss), of_runs(g.finished.values(), curves)
-            _draw_mean(row[0], [c.train for c in finished], index)
-            _draw_mean(row[1], [c.test for c in finished], index)
+            draw_mean(row[0], [c.train for c in finished], index)
+            draw_mean(row[1], [c.test for c in finished], index)
             for curve in of_runs(g.diverged.values(), curves):
                 _draw_diverged(row[0], curve.train, index)
         for axes in row:
@@ -68,7 +68,7 @@ def gradient_norms(
         axes.grid(True)
         for g in (g for g in groups if g.of(OPTIMIZER) == optimizer):
             index = losses.index(g.loss)
-            _draw_mean(
+            draw_mean(
                 axes,
                 [_positive(c) for c in of_runs(g.finished.values(), curves)],
                 index,
@@ -98,8 +98,11 @@ def _add_legend(figure: Figure, groups: Sequence[Group], losses: Sequence[str]) 
     style.add_legend(figure, shown, losses)
 
 
-def _draw_mean(axes: Axes, curves: Sequence[np.ndarray], index: int) -> None:
-    """With some markers, each loss elsewhere: in grey print only they tell."""
+def draw_mean(axes: Axes, curves: Sequence[np.ndarray], index: int) -> None:
+    """The mean and range of runs' curves, in the style of a loss.
+
+    With some markers, each loss elsewhere: in grey print only they tell.
+    """
     epochs, low, mean, high = mean_curve(curves)
     apart = math.ceil(len(epochs) / _MARKERS)
     every = (index % apart, apart) if apart else None

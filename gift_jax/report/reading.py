@@ -1,9 +1,10 @@
 """Reads the runs of work directories: their results and their metrics."""
 
+import collections
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -13,6 +14,10 @@ from gift_jax.runtime.errors import InputError
 from gift_jax.runtime.progress import METRICS_FILE
 
 RunKey = tuple[pathlib.Path, str]
+
+# Of what was evaluated on the test split.
+_TEST = "test_"
+_ACCURACIES = ("test_top1", "test_top5")
 
 
 def read_results(
@@ -75,11 +80,13 @@ class Curve:
       test: (evaluations, 2) float: epochs trained, top-1 on the test split.
       gradient: (epochs, 2) float: epochs trained, mean norm of the gradients of the
         last of them. Empty where none were recorded.
+      measured: By name what else was evaluated, (evaluations, 2) float.
     """
 
     train: np.ndarray
     test: np.ndarray
     gradient: np.ndarray
+    measured: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def run_key(row: Row) -> RunKey:
@@ -104,6 +111,7 @@ def read_curve(workdir: pathlib.Path, run_id: str) -> Curve | None:
         return None
     fields = ("top1", "test_top1", "gradient_norm")
     points: list[list[tuple[float, float]]] = [[], [], []]
+    measured = collections.defaultdict(list)
     for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:
             metrics = json.loads(line)
@@ -114,5 +122,11 @@ def read_curve(workdir: pathlib.Path, run_id: str) -> Curve | None:
         for name, found in zip(fields, points, strict=True):
             if results.is_number(metrics.get(name)):
                 found.append((metrics["epoch"] + 1, metrics[name]))
+        for name in metrics:
+            is_other = name.startswith(_TEST) and name not in _ACCURACIES
+            if is_other and results.is_number(metrics[name]):
+                point = (metrics["epoch"] + 1, metrics[name])
+                measured[name.removeprefix(_TEST)].append(point)
     train, test, gradient = (np.array(p, float).reshape(-1, 2) for p in points)
-    return Curve(train * [1, 100], test, gradient) if len(train) else None
+    others = {name: np.array(p, float) for name, p in measured.items()}
+    return Curve(train * [1, 100], test, gradient, others) if len(train) else None

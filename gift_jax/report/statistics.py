@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,41 @@ def summarize(values: Iterable[float]) -> Summary:
         return Summary(n, mean, sd)
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
     return Summary(n, mean, sd, quantile * sd / math.sqrt(n))
+
+
+@dataclasses.dataclass(frozen=True)
+class Correlation:
+    """A rank correlation over pairs.
+
+    Attributes:
+      n: How many pairs there are.
+      value: Spearman's; None where one side does not vary.
+      interval: 95%; None for fewer than four pairs, or where the order is the same.
+    """
+
+    n: int
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+def rank_correlation(pairs: Sequence[tuple[float, float]]) -> Correlation:
+    """Spearman's rank correlation.
+
+    Its interval is that of Bonett and Wright (Psychometrika 65, 2000): Fisher's
+    transform, with the variance (1 + r^2 / 2) / (n - 3).
+    """
+    n = len(pairs)
+    array = np.asarray(pairs, np.float64).reshape(n, 2)
+    if n < 2 or not np.ptp(array, axis=0).all():
+        return Correlation(n)
+    value = float(stats.spearmanr(*array.T).statistic)
+    if n < 4 or abs(value) > 1 - 1e-12:
+        return Correlation(n, value)
+    width = stats.norm.ppf((1 + CONFIDENCE) / 2) * math.sqrt(
+        (1 + value**2 / 2) / (n - 3)
+    )
+    low, high = (math.tanh(math.atanh(value) + sign * width) for sign in (-1, 1))
+    return Correlation(n, value, (low, high))
 
 
 def pair(group: Mapping[int, Row], other: Mapping[int, Row]) -> Summary:

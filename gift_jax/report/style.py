@@ -61,9 +61,15 @@ def new_figure(height: float) -> Figure:
 
 
 def new_panels(
-    count: int, *, columns: int, row: float, margin: float, sharex: bool = False
+    count: int,
+    *,
+    columns: int,
+    row: float,
+    margin: float,
+    sharex: bool = False,
+    sharey: bool = True,
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of panels that share the axis of values; heights are in inches.
+    """A figure of panels; heights are in inches.
 
     Returns:
       The figure, and (rows, columns) axes; those that are left over are off.
@@ -71,7 +77,7 @@ def new_panels(
     columns = min(count, columns)
     rows = math.ceil(count / columns)
     figure = new_figure(margin + row * rows)
-    grid = figure.subplots(rows, columns, sharex=sharex, sharey=True, squeeze=False)
+    grid = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False)
     for axes in grid.flat[count:]:
         axes.set_axis_off()
     return figure, grid

@@ -17,11 +17,16 @@ def jobs_of(name, config):
     return specs.expand(config)
 
 
+def job_settings(job):
+    made = (job.teacher, job.distilled, job.augment, job.relabel)
+    return (*made, job.continual, job.train)
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_is_a_grid_of_settings_that_differ(name):
     jobs = jobs_of(name, digits.get_config())
     seen = [
-        repr((job.teacher, job.distilled, job.augment, job.relabel, job.train, *setup))
+        repr((*job_settings(job), *setup))
         for job in jobs
         for setup in job.setups
     ]

@@ -58,6 +58,8 @@ PARAMETERS = {
     "vgg13_bn": (1000, 224, 133_053_736),
     "vgg16_bn": (1000, 224, 138_365_992),
     "vgg19_bn": (1000, 224, 143_678_248),
+    # As many as below but for embedding, places and head: that of DeiT-Ti on CIFAR.
+    "vit_t_4": (10, 32, 5_362_762),
     "vit_t_16": (1000, 224, 5_717_416),
     "vit_s_16": (1000, 224, 22_050_664),
 }

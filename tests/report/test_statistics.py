@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -89,3 +90,35 @@ def test_seeds_are_paired_by_number_and_not_by_order():
     assert difference.mean == pytest.approx(
         sum(g - k for g, k in zip(GIFT, KL, strict=True)) / 4
     )
+
+
+def test_rank_correlations_by_hand():
+    found = statistics.rank_correlation([(1, 10), (2, 30), (3, 20), (4, 40), (5, 50)])
+    assert found.n == 5
+    assert found.value == pytest.approx(1 - 6 * 2 / (5 * 24))
+    # Bonett and Wright: 0.9, variance (1 + 0.405) / 2.
+    half = 1.959964 * math.sqrt(1.405 / 2)
+    expected = [math.tanh(math.atanh(0.9) + sign * half) for sign in (-1, 1)]
+    assert found.interval == pytest.approx(expected, abs=1e-5)
+
+
+def test_rank_correlations_without_an_interval_or_a_value():
+    assert (
+        statistics.rank_correlation([(1, 1), (2, 2), (3, 3), (4, 9)]).interval is None
+    )
+    assert statistics.rank_correlation([(1, 2), (2, 1), (3, 3)]).interval is None
+    assert statistics.rank_correlation([(1, 2), (2, 2), (3, 2)]).value is None
+    assert statistics.rank_correlation([]).value is None
+
+
+def test_intervals_of_rank_correlations_cover_what_they_say():
+    """Normal pairs of correlation 0.6, whose rank correlation is known."""
+    rng = np.random.default_rng(0)
+    true = 6 / math.pi * math.asin(0.6 / 2)
+    hits = 0
+    for _ in range(400):
+        x = rng.normal(size=40)
+        y = 0.6 * x + 0.8 * rng.normal(size=40)
+        found = statistics.rank_correlation(list(zip(x, y, strict=True)))
+        hits += found.interval[0] < true < found.interval[1]
+    assert 0.92 < hits / 400 < 0.98
