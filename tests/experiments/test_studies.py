@@ -25,11 +25,7 @@ def job_settings(job):
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_is_a_grid_of_settings_that_differ(name):
     jobs = jobs_of(name, digits.get_config())
-    seen = [
-        repr((*job_settings(job), *setup))
-        for job in jobs
-        for setup in job.setups
-    ]
+    seen = [repr((*job_settings(job), *setup)) for job in jobs for setup in job.setups]
     assert len(set(seen)) == len(seen) > 1
     assert all(len(setup) >= 3 for job in jobs for setup in job.setups)
 
