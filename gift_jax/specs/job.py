@@ -95,8 +95,8 @@ class JobSpec:
             )
         if self.distilled.needs_gradients and self.teacher.transform_views:
             raise InputError(
-                f"distilled.name is {self.distilled.name!r}, which recovers images as its "
-                "network sees them, but teacher.transform_views is set: leave it out"
+                f"distilled.name is {self.distilled.name!r}, which recovers images as "
+                "its network sees them: leave teacher.transform_views out"
             )
         self.relabel.label_mix(self.augment)
         if self.relabel.hard_epochs >= self.train.epochs:
