@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,50 +79,12 @@ def make_soft_labels(
         teacher = None
     codec = codecs.get_codec(spec.format)
     data, normalization = train_data(dataset, job.spec.seed)
-    recipe: dict[str, Any] = {"distilled": dataset.fingerprint, "source": spec.source}
-    name = distilled.name
     label_mix = spec.label_mix(job.spec.augment)
     augmented = views.AugmentedViews(job.spec.augment, normalization, label_mix)
     view_images: views.ViewImages = augmented
-    of_views: dict[str, Any] = {}
     if spec.source == "fkd":
-        recipe["path"] = file_fingerprint(pathlib.Path(spec.path))
         view_images = views.ReplayedViews(normalization, label_mix)
-    else:
-        of_views = {
-            "augment": job.spec.augment.recipe,
-            "seed": job.spec.seed,
-            "views": job.spec.views,
-        }
-    number = f"_v{job.spec.views}" if teacher is not None or spec.views else ""
-    form = ""
-    if teacher is not None:
-        recipe["teacher"] = teacher.teacher.fingerprint
-        name = f"{job.spec.distilled.name}_ipc{dataset.ipc}_{teacher.teacher.name}"
-        if codec != codecs.FLOAT16:
-            recipe["format"] = codec.name
-            form += f"_{codec.name}"
-    if spec.source != "store":
-        form += f"_{spec.source}"
-    product = Product(
-        job.workdir
-        / "soft_labels"
-        / job.spec.tagged(
-            name + ("" if spec.source == "fixed" else number) + form,
-            "distilled",
-            "soft_labels",
-        ),
-        recipe | (_ONE_VIEW if spec.source == "fixed" else of_views),
-    )
-    name = job.spec.tagged(name + number + form, "distilled", "soft_labels")
-    # What students do with hard labels changes no soft ones.
-    of_training = recipe | of_views
-    if label_mix != "none":
-        of_training["label_mix"] = label_mix
-    if spec.hard_epochs:
-        loss = dataclasses.asdict(spec.loss_of_hard_epochs)
-        of_training |= {"hard_epochs": spec.hard_epochs, "hard_loss": loss}
-    trained_on = fingerprint(of_training)
+    named = _named(job, distilled, teacher)
     columns: dict[str, Any] = {
         "distill": job.spec.distilled.name,
         "ipc": dataset.ipc,
@@ -146,7 +108,9 @@ def make_soft_labels(
             ),
             "label_format": codec.name,
         }
-        labels = _labels_by(teacher.teacher, job, product, dataset, data, augmented)
+        labels = _labels_by(
+            teacher.teacher, job, named.product, dataset, data, augmented
+        )
     elif spec.source == "fkd":
         labels = _fkd_labels(pathlib.Path(spec.path), dataset)
     elif spec.source == "hard":
@@ -154,7 +118,7 @@ def make_soft_labels(
     else:
         labels = FixedSoftLabels(_own_soft_labels(dataset), job.spec.views)
     if isinstance(labels, store.SoftLabelStore):
-        columns["soft_labels_dir"] = product.directory.name
+        columns["soft_labels_dir"] = named.product.directory.name
         columns["soft_label_bytes"] = labels.total_bytes
         if spec.source == "fixed":
             labels = FixedSoftLabels(labels.read(0), job.spec.views)
@@ -162,20 +126,79 @@ def make_soft_labels(
     if spec.hard_epochs:
         labels = SoftHardSoft(labels, job.spec.train.epochs, spec.hard_epochs)
     return LabelledDataset(
-        name=name + spec.label.removeprefix(spec.source).replace("-", "_"),
+        name=named.name,
         transform=dataset.preprocess,
         data=data,
         view_images=view_images,
         soft_labels=labels,
         teacher=teacher.evaluated if teacher else None,
         num_classes=dataset.metadata.num_classes,
-        fingerprint=trained_on,
+        fingerprint=named.trained_on,
         columns={
             **columns,
             "views": views_of_images,
             "soft_labels": spec.label,
-            "trained_on": trained_on,
+            "trained_on": named.trained_on,
         },
+    )
+
+
+class _Named(NamedTuple):
+    """How soft labels, and what is trained on them, are called and told apart.
+
+    Attributes:
+      product: Of labels that are stored.
+      name: In names of runs.
+      trained_on: Fingerprint of all that students are trained on.
+    """
+
+    product: Product
+    name: str
+    trained_on: str
+
+
+def _named(job: Job, distilled: JobDistilled, teacher: JobTeacher | None) -> _Named:
+    spec, dataset = job.spec.relabel, distilled.dataset
+    recipe: dict[str, Any] = {"distilled": dataset.fingerprint, "source": spec.source}
+    name, form = distilled.name, ""
+    number = f"_v{job.spec.views}" if teacher is not None or spec.views else ""
+    if teacher is not None:
+        recipe["teacher"] = teacher.teacher.fingerprint
+        name = f"{job.spec.distilled.name}_ipc{dataset.ipc}_{teacher.teacher.name}"
+        codec = codecs.get_codec(spec.format)
+        if codec != codecs.FLOAT16:
+            recipe["format"] = codec.name
+            form = f"_{codec.name}"
+    if spec.source != "store":
+        form += f"_{spec.source}"
+    of_views: dict[str, Any] = {
+        "augment": job.spec.augment.recipe,
+        "seed": job.spec.seed,
+        "views": job.spec.views,
+    }
+    if spec.source == "fkd":
+        of_views = {"path": file_fingerprint(pathlib.Path(spec.path))}
+    of_labels = recipe | of_views
+    stored = name + number + form
+    if spec.source == "fixed":  # one product, whatever the views
+        of_labels, stored = recipe | _ONE_VIEW, name + form
+    # What students do with hard labels changes no soft ones.
+    of_training = recipe | of_views
+    label_mix = spec.label_mix(job.spec.augment)
+    if label_mix != "none":
+        of_training["label_mix"] = label_mix
+    if spec.hard_epochs:
+        loss = dataclasses.asdict(spec.loss_of_hard_epochs)
+        of_training |= {"hard_epochs": spec.hard_epochs, "hard_loss": loss}
+
+    def tagged(text: str) -> str:
+        return job.spec.tagged(text, "distilled", "soft_labels")
+
+    of_hard = spec.label.removeprefix(spec.source).replace("-", "_")
+    return _Named(
+        Product(job.workdir / "soft_labels" / tagged(stored), of_labels),
+        tagged(name + number + form) + of_hard,
+        fingerprint(of_training),
     )
 
 
