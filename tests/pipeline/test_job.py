@@ -362,7 +362,7 @@ def test_ipc_larger_than_the_class_leaves_nothing_behind(finished, tmp_path):
     [
         ("loss__name", "gfit", "did you mean 'gift'"),
         ("optimizer__name", "adamv", "did you mean 'adam"),
-        ("relabel__source", "disk", "store, online, dataset, fkd"),
+        ("relabel__source", "disk", "store, online, fixed, dataset, fkd, hard"),
         ("train__epochs", 0, r"train\.epochs is 0"),
         ("train__seeds", (), r"train\.seeds is \(\)"),
         ("train__seeds", ("a",), r"train\.seeds is \('a',\)"),
