@@ -80,7 +80,7 @@ setup(
             "mypy>=1.15",
             "pyarrow>=15",
             "pytest>=8",
-            "pytest-xdist>=3.6",
+            "pytest-xdist>=3.7",
             "setuptools>=70.1",
         ],
         # PyTorch is not needed to read its files, only for torchvision's weights and

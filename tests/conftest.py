@@ -28,6 +28,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
 
 
+# Files of minutes, which are begun first: the last one runs alone.
+_LONGEST = ("test_notebooks", "test_main", "test_hosts", "test_doors", "test_readers")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not any(name in item.nodeid for name in _LONGEST))
+
+
 @pytest.fixture(scope="module")
 def one_device():
     """Jobs see one of the virtual devices, as most compilations are of one."""

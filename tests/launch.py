@@ -86,7 +86,7 @@ class Processes:
             process.kill()
             process.wait()
 
-    def wait(self, timeout: float = 240) -> list[int]:
+    def wait(self, timeout: float = 600) -> list[int]:
         """Waits for all of them; their exit codes."""
         deadline = time.monotonic() + timeout
         for process in self.processes:

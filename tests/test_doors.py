@@ -127,7 +127,8 @@ def test_one_of_everything(mine):
         f"--config={ROOT}/configs/digits.py:ipc=2,epochs=3",
         "--config.teacher.name=mine:brightness",
         "--config.distilled.name=mine:First-skip=1",
-        "--config.student.name=mine:Net-width=8+conv1",
+        "--config.student.name=mine:Net-width=8+conv1-width=4",
+        "--config.augment.diffaug=flip",
         "--config.loss.name=mine:margin-temperature=3.0+gift",
         "--config.optimizer.name=mine:slow_sgd-momentum=0.7",
         "--config.train.evaluators=accuracy+mine:length",
@@ -145,21 +146,17 @@ def test_one_of_everything(mine):
     assert len({row["run_id"] for row in rows}) == 4
 
 
-def test_a_reader(mine):
+def test_a_reader(mine, one_device):
     import numpy as np
 
     images = np.random.default_rng(0).uniform(size=(20, 8, 8, 1)).astype(np.float32)
     np.save(mine / "images.npy", images)
-    (row,) = command(
-        mine,
-        f"--config={ROOT}/configs/digits.py:ipc=2,epochs=2,loss=gift,student=conv1",
-        "--config.distilled.path=images.npy",
-        "--config.distilled.source=mine:read",
-        "--config.distilled.name=theirs",
-        "--config.teacher.name=mine:brightness",
-        "--config.teacher.min_accuracy=0",
-        "--workdir=w",
-    )
+    config = small("teacher.name", "mine:brightness")
+    config.distilled.path = "images.npy"
+    config.distilled.source = "mine:read"
+    config.distilled.name = "theirs"
+    config.distilled.ipc = 2
+    (row,) = job.run_job(config, mine / "w")
     assert (row["distill"], row["ipc"], row["status"]) == ("theirs", 2, "finished")
 
 

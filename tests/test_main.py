@@ -1,5 +1,6 @@
 """The command as users type it."""
 
+import functools
 import json
 import os
 import pathlib
@@ -11,6 +12,10 @@ import orbax.checkpoint as ocp
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+# Each is a process that imports JAX.
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 def run_main(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -89,10 +94,10 @@ def test_three_devices_and_64_bits_train_in_float32(tmp_path):
             ("--config.loss.nam=kl",),
             "'nam' of the config in --config.loss.nam=kl (did you mean 'name'?)",
         ),
-        (("--config.los.name=kl",), "'los' of the config in --config.los.name=kl"),
+        slow(("--config.los.name=kl",), "'los' of the config in --config.los.name=kl"),
         (("--config.train.epochs=many",), "config.train.epochs=many"),
-        (("--wrkdir=x",), "workdir"),
-        (("stray",), "unexpected arguments: stray"),
+        slow(("--wrkdir=x",), "workdir"),
+        slow(("stray",), "unexpected arguments: stray"),
     ],
 )
 def test_wrong_arguments_are_one_message(tmp_path, arguments, message):
@@ -106,8 +111,8 @@ def test_wrong_arguments_are_one_message(tmp_path, arguments, message):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("configs/digit.py", "configs/digit.py"),
-        ("configs/digits.py:distil=rded", "did you mean 'distill'"),
+        slow("configs/digit.py", "configs/digit.py"),
+        slow("configs/digits.py:distil=rded", "did you mean 'distill'"),
         ("configs/digits.py:ipc=ten", "ipc=ten must be of type int"),
     ],
 )

@@ -193,7 +193,7 @@ def test_indices_are_read_in_their_order(folder, workers):
     assert [*loader.read_indices(split, [], workers=workers)] == []
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_no_more_is_read_ahead_than_is_promised(workers, tmp_path):
     """Of 100 batches few are read while the first is used; closing stops the rest."""
 

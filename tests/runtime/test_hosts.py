@@ -227,7 +227,11 @@ def start_unlike(workdir, logs, first, second):
             "  config.seed: 0 on process 0, 1 on 1\n"
             "  config.train.epochs: '30' on process 0, '31' on 1",
         ),
-        (["--num_processes=3"], "  number of processes: 2 on process 0, 3 on 1"),
+        pytest.param(
+            ["--num_processes=3"],
+            "  number of processes: 2 on process 0, 3 on 1",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_hosts_do_not_have_in_common_is_named(tmp_path, second, message):

@@ -90,7 +90,10 @@ def expected_logits(teacher, data, view):
     return teacher.model.apply(teacher.variables, (pixels - 0.1) / 0.7, train=False)
 
 
-@pytest.mark.parametrize(("num_devices", "batch_size"), [(1, 64), (2, 8), (8, 8)])
+@pytest.mark.parametrize(
+    ("num_devices", "batch_size"),
+    [(1, 64), pytest.param(2, 8, marks=pytest.mark.slow), (8, 8)],
+)
 def test_stored_logits_are_the_teachers_on_the_regenerated_view(
     teacher, data, tmp_path, num_devices, batch_size
 ):
@@ -117,7 +120,9 @@ def plain(teacher):
     return CallableTeacher("plain", answer, (SIDE, SIDE, 1), NUM_CLASSES)
 
 
-@pytest.mark.parametrize(("num_devices", "batch_size"), [(1, 64), (2, 8)])
+@pytest.mark.parametrize(
+    ("num_devices", "batch_size"), [pytest.param(1, 64, marks=pytest.mark.slow), (2, 8)]
+)
 def test_any_other_teacher_is_given_the_pixels_of_the_views(
     teacher, data, tmp_path, num_devices, batch_size
 ):

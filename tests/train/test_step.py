@@ -196,7 +196,7 @@ def test_dropout_is_drawn_anew_in_every_step():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_devices", [2, 8])
+@pytest.mark.parametrize("num_devices", [pytest.param(2, marks=pytest.mark.slow), 8])
 def test_any_number_of_devices_drops_the_same(num_devices):
     state, losses_seen = train_dropped()
     other, other_losses = train_dropped(num_devices)
