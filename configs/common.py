@@ -124,8 +124,8 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     # label that some losses add stays that of the first image (G-VBSM, EDC; the
     # official evaluator mixes nothing), or is mixed with the partner's.
     config.relabel.mix_hard_labels = False
-    # Epochs without soft labels in the middle of the training, and their loss: HALD,
-    # arXiv 2512.15647, has 200 of 300 with "ce-smoothing=0.8".
+    # Epochs without soft labels in the middle of the training, and their loss. Defaults
+    # of HALD's code (arXiv 2512.15647): 200 of 300, with "ce-smoothing=0.8".
     config.relabel.hard_epochs = 0
     config.relabel.hard_loss = "ce"
 
