@@ -46,10 +46,11 @@ def render(script: pathlib.Path, out: pathlib.Path) -> None:
             cell.outputs = [out for out in cell.outputs if _is_shown(out)]
     page, pictures = _to_markdown(notebook, script.stem)
     versions = f"JAX {jax.__version__} and Python {platform.python_version()}"
+    load = f"load average {os.getloadavg()[2]:.0f}"  # other work makes it slower
     (out / f"{script.stem}.md").write_text(
         f"{page.strip()}\n\n---\n\nRun from top to bottom in {seconds:.0f} s, with a "
         f"peak of {peak:.2f} GiB of memory, on {os.cpu_count()} cores of an "
-        f"{platform.machine()} CPU with {versions} "
+        f"{platform.machine()} CPU ({load}) with {versions} "
         f"(`python docs/render_notebooks.py {script.stem}`).\n"
     )
     for name, png in pictures.items():

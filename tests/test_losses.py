@@ -534,7 +534,8 @@ def test_half_precision_is_computed_in_float32(name, dtype):
     values, gradients = of_every_loss(student, teacher, labels)[name]
     expected_values, expected_gradients = of_every_loss(*in_float32)[name]
     assert values.dtype == jnp.float32
-    np.testing.assert_array_equal(values, expected_values)
+    # XLA may fuse the two differently; float16 itself is exact to 5e-4 only.
+    np.testing.assert_allclose(values, expected_values, rtol=1e-5)
     assert gradients.dtype == dtype
     np.testing.assert_array_equal(gradients, expected_gradients.astype(dtype))
 
