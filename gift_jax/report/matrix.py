@@ -169,7 +169,9 @@ def _draw(axes: Axes, matrix: Matrix, low: float, high: float) -> None:
             )  # fmt: skip
     axes.imshow(shown, cmap="Blues", vmin=low - 0.1, vmax=high + 0.1, aspect="auto")
     short = [name.partition("-")[0] for name in matrix.students]
-    axes.set_xticks(range(len(short)), short)
+    axes.set_xticks(
+        range(len(short)), [n.replace("_modified", "\nmodified") for n in short]
+    )
     axes.set_yticks(
         range(len(matrix.teachers)), [t.partition("-")[0] for t in matrix.teachers]
     )
