@@ -61,7 +61,8 @@ def table(groups: Sequence[Group], losses: Sequence[str]) -> Table | None:
 def _text(summary: Summary) -> str:
     if summary.mean is None:
         return ABSENT
-    return f"{summary.mean:.4g}" + (f" ± {summary.sd:.2g}" if summary.n > 1 else "")
+    text = f"{summary.mean:.4g}" + (f" ± {summary.sd:.2g}" if summary.n > 1 else "")
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def correlations(groups: Sequence[Group]) -> Table | None:
