@@ -117,7 +117,9 @@ class Edc(gvbsm.Gvbsm):
 
     def first(self, info: DatasetInfo) -> Rded:
         """What makes the images to start from."""
-        return Rded(self.ipc, factor=constants(info.image_size).factor)
+        factor = constants(info.image_size).factor
+        images = max(Rded.images_per_class, self.ipc * factor**2)
+        return Rded(self.ipc, factor=factor, images_per_class=images)
 
     def constants(self, image_size: int) -> Constants:
         """Those of EDC."""

@@ -1,5 +1,7 @@
 """EDC: its constants, its terms against NumPy, and what it begins with."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +29,13 @@ def test_constants_of_the_official_scripts():
     assert edc.constants(32) == (2000, 0.05, 0.01, 100, 0.8, 0.08, 1)
     assert edc.constants(64) == (2000, 0.05, 0.01, 100, 0.8, 0.5, 1)
     assert edc.constants(224) == (1000, 0.05, 0.1, 80, 0.8, 0.5, 2)
+
+
+def test_it_begins_with_as_many_crops_as_there_are_images():
+    assert Edc(10).first(networks.INFO) == Rded(10)
+    assert Edc(400).first(networks.INFO) == Rded(400, images_per_class=400)
+    large = dataclasses.replace(networks.INFO, image_size=224)
+    assert Edc(50).first(large) == Rded(50, factor=2)
 
 
 def reference_flatness(logits, averaged):
