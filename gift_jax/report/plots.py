@@ -5,6 +5,7 @@ colours.
 """
 
 import itertools
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ from gift_jax.report.groups import Group
 
 _INK = "#222222"
 _CLASSES_SHOWN = 5
+_TITLE_WIDTH = 26  # characters over a third of the page
 _HARD_LABEL, _OTHER = "#D55E00", "#8a8a8a"
 
 
@@ -144,7 +146,7 @@ def side_by_side(shown: Sequence[Examples]) -> Figure:
     for axes, examples in zip(panels.flat, shown, strict=False):
         assert examples.grid is not None
         _picture(axes, examples.grid / 255)
-        axes.set_title(examples.name, fontsize=7)
+        axes.set_title(textwrap.fill(examples.name, _TITLE_WIDTH), fontsize=7)
     return figure
 
 
