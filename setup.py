@@ -45,30 +45,32 @@ setup(
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",
         "Operating System :: POSIX",
-        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Typing :: Typed",
     ],
     python_requires=">=3.11",
-    # The minimum versions are the oldest that the tests were run with.
+    # The oldest and the newest that were tried: docs/versions.md.
     install_requires=[
-        "absl-py>=2.3",
+        "absl-py>=1.4",
         "array_record>=0.8.1",  # reads TFDS without TensorFlow
-        "flax>=0.12.8",
-        "grain>=0.2.18",  # reads large test splits ahead
-        "jax>=0.10.2",
+        "flax>=0.10.7",
+        "grain>=0.2.12",  # reads large test splits ahead
+        "jax>=0.6.2",
         "matplotlib>=3.10",
         "ml_collections>=1.1.0",
-        "ml_dtypes>=0.5",
+        "ml_dtypes>=0.5.1",
         "numpy>=2.0",
         "optax>=0.2.8",
-        "orbax-checkpoint>=0.12.8,<1",  # 1.0 moves the names that are used here
+        "orbax-checkpoint>=0.11.19,<1",  # 1.0 moves the names that are used here
         "pillow>=11",
-        "scikit-learn>=1.7",  # the digits
+        "scikit-learn>=1.6",  # the digits
         "scipy>=1.15",
-        "tensorboardX>=2.6.2",
-        "tensorflow-datasets>=4.9.10",
-        "tensorstore>=0.1.80",
+        "tensorboardX>=2.6.2.2",
+        "tensorflow-datasets>=4.9.9",
+        "tensorstore>=0.1.74",
         "tqdm>=4.67",
     ],
     extras_require={
