@@ -8,7 +8,7 @@ import dataclasses
 
 from gift_jax.pipeline.labelling import LabelledDataset, make_soft_labels
 from gift_jax.pipeline.stages import Job, JobDistilled, JobTeacher, make_teacher
-from gift_jax.specs.continual import FUTURE, RETRAINED, class_order
+from gift_jax.specs.continual import RETRAINED
 from gift_jax.teachers import TeacherOfClasses
 
 
@@ -37,18 +37,15 @@ def label_step(
     continual = job.spec.continual
     assert continual is not None
     num_classes = job.data.info.num_classes
-    seen = continual.seen(num_classes)
+    seen, outputs = continual.seen(num_classes), continual.outputs(num_classes)
     if continual.teacher == RETRAINED:
-        outputs, teacher = seen, make_teacher(of_step)
-    else:
-        is_future = continual.teacher == FUTURE
-        outputs = class_order(continual.order, num_classes) if is_future else seen
-        if teacher is not None:
-            teacher = JobTeacher(
-                TeacherOfClasses(teacher.teacher, outputs),
-                TeacherOfClasses(teacher.evaluated, outputs),
-                teacher.top1,
-            )
+        teacher = make_teacher(of_step)
+    elif teacher is not None:
+        teacher = JobTeacher(
+            TeacherOfClasses(teacher.teacher, outputs),
+            TeacherOfClasses(teacher.evaluated, outputs),
+            teacher.top1,
+        )
     some = JobDistilled(distilled.name, distilled.dataset.of_classes(seen, outputs))
     labelled = make_soft_labels(of_step, some, teacher)
     columns = {**labelled.columns, **continual.columns}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from ml_collections.config_dict import ConfigDict
 
 from gift_jax import registry, specs
@@ -210,16 +211,30 @@ def _setups(jobs: list[Job]) -> list[Setup]:
             check = getattr(job.spec.distilled.distiller, "check_network", None)
             if check is not None:
                 check(network, job.data.info)
-        if job.spec.continual is not None:
-            job.spec.continual.classes_per_step(job.data.info.num_classes)
+        num_classes, continual_spec = job.data.info.num_classes, job.spec.continual
+        if continual_spec is not None:
+            num_classes = len(continual_spec.outputs(num_classes))
         for name in filter(registry.is_outside, job.spec.train.evaluators):
             job.evaluator(name, job.data.info.normalization)
         for students in job.spec.setups:
             students[0].network.build(job.data.info)
+            _check_loss(students[0], num_classes)
             setup = Setup(job, students)
             key = repr((setup.upstream, job.spec.train, job.spec.tuning, students))
             found.setdefault(key, setup)
     return list(found.values())
+
+
+def _check_loss(student: StudentSpec, num_classes: int) -> None:
+    """Raises InputError where a loss is none for so few classes."""
+    logits = jax.ShapeDtypeStruct((2, num_classes), np.float32)
+    labels = jax.ShapeDtypeStruct((2,), np.int32)
+    try:
+        jax.eval_shape(student.loss.build(), logits, logits, labels)
+    except ValueError as error:
+        raise InputError(
+            f"loss.name is {student.loss.label!r}, for {num_classes} classes: {error}"
+        ) from error
 
 
 def _labelled(job: Job) -> tuple[Job, LabelledDataset]:

@@ -92,6 +92,12 @@ class ContinualSpec:
         count = self.step * self.classes_per_step(num_classes)
         return class_order(self.order, num_classes)[:count]
 
+    def outputs(self, num_classes: int) -> tuple[int, ...]:
+        """The classes that soft labels and students have, in the order of arrival."""
+        if self.teacher == FUTURE:
+            return class_order(self.order, num_classes)
+        return self.seen(num_classes)
+
     @property
     def label(self) -> str:
         """For names of products."""

@@ -225,3 +225,16 @@ def test_held_out_images_are_restricted_too():
     some = digits.of_classes((1, 2))
     assert len(some.validation) == np.isin(digits.validation.labels, (1, 2)).sum()
     assert len(some.train) + len(some.validation) == len(some.with_held_out)
+
+
+def test_images_to_calibrate_on_are_held_out_or_some_of_the_train_split(monkeypatch):
+    held_out = real.load_dataset("digits", validation_images=300)
+    assert held_out.calibration is held_out.validation
+    monkeypatch.setattr(real, "_CALIBRATION_IMAGES", 50)
+    whole = real.load_dataset("digits")
+    assert len(whole.calibration) == 50
+    train = {image.tobytes() for image in whole.train.all_images()}
+    some = [image.tobytes() for image in whole.calibration.images(range(50))]
+    assert train.issuperset(some) and len(set(some)) == 50
+    again = real.load_dataset("digits").calibration
+    assert again.fingerprint == whole.calibration.fingerprint
