@@ -268,7 +268,7 @@ def figure(found: Sequence[Curve]) -> Figure:
             index = losses.index(str(curve.settings["loss"]))
             summaries = [summarize(column) for column in _by_step(curve)]
             reached = [(s.mean or 0) + (s.half_width or 0) for s in summaries]
-            top = max(top, *reached)
+            top = max([top, *reached])
             shift = 0.06 * (index - (len(losses) - 1) / 2)
             axes.errorbar(
                 np.arange(1, len(summaries) + 1) + shift,

@@ -85,6 +85,8 @@ def test_there_is_a_report_of_them(tmp_path, with_others):
         for r in student([90.0 - order, 75.0, 73.0], tasks=TASKS, order=order,
                          teacher=teacher)
     ]  # fmt: skip
+    # Of one loss no student has come to its last step yet.
+    found += student([80.0, 70.0, 60.0], loss="kl")[:2]
     # Runs of the same settings and seed in two orders are no doublets.
     for r in found:
         r |= {"run_id": f"{r['run_id']}", "trained_on": "a"}
@@ -94,5 +96,5 @@ def test_there_is_a_report_of_them(tmp_path, with_others):
     assert {"continual.csv", "continual_steps.tex", "continual.png"} <= files
     assert ("accuracy.csv" in files) == with_others
     text = (tmp_path / "report" / "report.md").read_text()
-    assert f"{12 + with_others} runs" in text
+    assert f"{14 + with_others} runs" in text
     assert "12.50" in text
