@@ -126,14 +126,30 @@ def code_fingerprint(name: str) -> str | None:
     """16 hexadecimal digits that stand for the user's own code behind a name.
 
     Results depend on it, so it is part of recipes. It is that of the whole source
-    file. None stands for what is part of the project.
+    file, or in a notebook of what is named alone. None stands for what is part of the
+    project.
     """
     if not is_outside(name):
         return None
     module = importlib.import_module(name.partition(":")[0])
     file = getattr(module, "__file__", None)
-    source = pathlib.Path(file).read_bytes() if file else repr(module).encode()
+    source = pathlib.Path(file).read_bytes() if file else _source(name).encode()
     return hashlib.sha256(source).hexdigest()[:16]
+
+
+def _source(name: str) -> str:
+    """The source of what is named in a module without a file."""
+    found = _imported("code", name)
+    # Python before 3.13 has no source of a notebook's classes, but of their methods.
+    parts = vars(found).values() if inspect.isclass(found) else [found]
+    return "".join(filter(None, map(_source_of, parts))) or repr(found)
+
+
+def _source_of(part: Any) -> str | None:
+    try:
+        return inspect.getsource(part)
+    except (OSError, TypeError):  # of C, or no code at all
+        return None
 
 
 def names(text: str) -> list[str]:

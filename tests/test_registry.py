@@ -1,8 +1,10 @@
 """Names, and what the user wrote, found by `gift_jax.registry`."""
 
+import linecache
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -158,3 +160,35 @@ def test_keyword_defaults_leave_out_what_has_none():
 
     assert registry.keyword_defaults(Module) == {"width": 8, "depth": 2}
     assert registry.keyword_defaults(Module, without=["depth"]) == {"width": 8}
+
+
+CELL = """
+def margin(student_logits, teacher_logits, labels):
+    return {} * student_logits.sum(-1)
+
+class Net:
+    width = 3
+    def call(self):
+        return {}
+"""
+
+
+def run_cell(number, monkeypatch):
+    """Defines what a notebook's cell does, which IPython keeps the lines of."""
+    notebook, source = types.ModuleType("notebook"), CELL.format(number, number)
+    lines = source.splitlines(keepends=True)
+    monkeypatch.setitem(linecache.cache, f"<{number}>", (1, None, lines, f"<{number}>"))
+    monkeypatch.setitem(sys.modules, "notebook", notebook)
+    exec(compile(source, f"<{number}>", "exec"), vars(notebook))
+
+
+@pytest.mark.parametrize("name", ["notebook:margin", "notebook:Net"])
+def test_the_fingerprint_of_a_notebook_s_code_is_that_of_what_is_named(
+    monkeypatch, name
+):
+    run_cell(1, monkeypatch)
+    before = registry.code_fingerprint(name)
+    run_cell(2, monkeypatch)
+    assert registry.code_fingerprint(name) != before
+    run_cell(1, monkeypatch)
+    assert registry.code_fingerprint(name) == before

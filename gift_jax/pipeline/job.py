@@ -8,6 +8,7 @@ from ml_collections.config_dict import ConfigDict
 from gift_jax.pipeline import processes
 from gift_jax.pipeline.grid import Grid, Shard
 from gift_jax.runtime import devices, progress
+from gift_jax.specs import options
 
 # Seconds of training; a process takes ten to start and to load what was compiled.
 _WORTH_A_START = 60.0
@@ -53,6 +54,9 @@ def _train_in_processes(
     # Whoever splits a grid has a process for every part already.
     wanted = grid.processes or (1 if shard.count > 1 else processes.cores())
     if processes.count(wanted, grid.units, devices.local()) == 1:
+        return
+    # What a notebook or a script defines, no other process can import.
+    if any("__main__:" in value for value in options.flattened(config).values()):
         return
     units = grid.unfinished()
     if not grid.processes and units and _seconds_left(grid, units) < _WORTH_A_START:

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from gift_jax.pipeline import processes, results
+from gift_jax.configs import common
+from gift_jax.pipeline import job, processes, results
+from gift_jax.pipeline.grid import Shard
 from gift_jax.runtime import preemption
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -128,3 +130,15 @@ def cpus(number):
 )
 def test_how_many(wanted, units, devices, expected):
     assert processes.count(wanted, range(units), devices) == expected
+
+
+def test_what_a_notebook_defines_is_trained_in_it(tmp_path, one_device):
+    def unfinished():
+        raise AssertionError("looked for what other processes could train")
+
+    grid = SimpleNamespace(processes=2, units=range(8), unfinished=unfinished)
+    config = common.get_config()
+    with pytest.raises(AssertionError, match="other processes"):
+        job._train_in_processes(grid, config, tmp_path, Shard())
+    config.loss.name = "gift+__main__:margin"
+    job._train_in_processes(grid, config, tmp_path, Shard())
