@@ -29,7 +29,11 @@ jax.config.update("jax_legacy_prng_key", "error")
 
 
 # Files of minutes, which are begun first: the last one runs alone.
-_LONGEST = ("test_notebooks", "test_main", "test_hosts", "test_doors", "test_readers")
+_LONGEST = (
+    "test_notebooks", "test_hosts", "test_processes", "test_small_studies",
+    "test_continual", "fuzz/test_readers", "tests/test_main", "test_first_quarter",
+    "plan/test_stages", "test_doors",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

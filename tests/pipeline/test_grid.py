@@ -198,6 +198,7 @@ def check_nothing_is_lost_or_run_twice(directory, finished, rows):
     assert measured(finished[-1].values()) == measured(rows)
 
 
+@pytest.mark.slow
 def test_a_grid_that_is_killed_goes_on_where_it_was(whole, tmp_path):
     _, rows, _ = whole
     finished = killed_at_random_moments(tmp_path, kills=1, seed=0)

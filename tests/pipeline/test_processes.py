@@ -68,8 +68,13 @@ def test_rows_are_those_of_one_process(one_by_one, tmp_path):
     assert len(rows) == 8 and rows == one_by_one
     lines = (tmp_path / results.RESULTS_FILE).read_text().splitlines()
     assert len(lines) == len(rows)
-    # A second start finds all, and starts no process.
-    assert "at once" not in trained(tmp_path, 2)[1]
+
+
+@pytest.mark.slow
+def test_a_second_start_finds_all_and_starts_no_process(one_by_one, tmp_path):
+    trained(tmp_path, 1)
+    rows, said = trained(tmp_path, 2)
+    assert rows == one_by_one and "at once" not in said
 
 
 @pytest.mark.slow
@@ -103,6 +108,7 @@ def workers_of(directory):
     return found
 
 
+@pytest.mark.slow
 def test_what_a_process_meets_is_one_message(one_by_one, tmp_path):
     del one_by_one  # what it has compiled serves here, too
     # The students' evaluator fails in whoever trains.

@@ -138,7 +138,12 @@ def test_teachers_take_turns_in_recoveries():
 
 
 @pytest.mark.parametrize(
-    ("name", "ipc", "each"), [("dm", 2, 1), ("dc", 1, 1), ("dc", 2, 10)]
+    ("name", "ipc", "each"),
+    [
+        ("dm", 2, 1),
+        ("dc", 1, 1),
+        pytest.param("dc", 2, 10, marks=pytest.mark.slow),
+    ],
 )
 def test_matching_takes_real_batches_through_new_networks(name, ipc, each, monkeypatch):
     config = cifar10.get_config(f"distill={name},ipc={ipc},student.width=16")

@@ -94,6 +94,7 @@ def test_an_iteration():
 
 
 @pytest.mark.usefixtures("one_device")
+@pytest.mark.slow
 def test_a_stopped_recovery_goes_on_exactly(tmp_path):
     pair = ensemble.average("two", [networks.teacher(), networks.teacher(seed=1)])
     real = [random_statistics(member) for member in ensemble.members(pair)]
