@@ -1,8 +1,7 @@
 """Top-1 and top-5 accuracy over a test split, every image counted exactly once."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -11,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gift_jax.data import image_split, preprocess
-from gift_jax.evaluators.batches import SplitBatches
-from gift_jax.runtime import hosts
-from gift_jax.runtime.devices import AXIS, replicate
+from gift_jax.evaluators.answers import SplitAnswers
+from gift_jax.runtime.devices import AXIS
 from gift_jax.teachers import FlaxTeacher, Teacher
 from gift_jax.train.step import TrainState
 
@@ -49,28 +47,6 @@ def ranks(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.sum(~behind, axis=1, dtype=jnp.int32)
 
 
-def eval_step(
-    variables: Variables,
-    images: jax.Array,
-    labels: jax.Array,
-    *,
-    model: nn.Module,
-    transform: preprocess.Preprocess,
-) -> Counts:
-    """Counts the hits of a network, see `count_hits`.
-
-    Args:
-      variables: Of the model.
-      images: (B, H, W, C) uint8.
-      labels: (B,) int32, -1 for padding.
-      model: Applied as `model.apply(variables, inputs, train=False)`.
-      transform: From pixels to its inputs.
-    """
-    inputs = transform.apply(images.astype(jnp.float32) / 255)
-    logits = jnp.asarray(model.apply(variables, inputs, train=False))
-    return count_hits(logits, labels)
-
-
 def count_hits(logits: jax.Array, labels: jax.Array) -> Counts:
     """Counts hits in one device's share of a batch, summed over all devices.
 
@@ -92,20 +68,6 @@ def count_hits(logits: jax.Array, labels: jax.Array) -> Counts:
         "count": jnp.sum(real_image),
     }
     return jax.lax.psum(counts, AXIS)
-
-
-@functools.lru_cache(maxsize=64)
-def _mapped_eval_step(
-    model: nn.Module, transform: preprocess.Preprocess, devices: tuple[jax.Device, ...]
-) -> Any:
-    mapped = jax.pmap(
-        functools.partial(eval_step, model=model, transform=transform),
-        axis_name=AXIS,
-        in_axes=(None, 0, 0),
-        out_axes=None,
-        devices=devices,
-    )
-    return hosts.compiled_together(mapped)
 
 
 def evaluate(
@@ -157,7 +119,7 @@ class AccuracyEvaluator:
     Args:
       split: Test images and labels.
       transform: From pixels to network inputs.
-      devices: As of `SplitBatches`, and so are the others.
+      devices: As of `SplitAnswers`, and so are the others.
       batch_size: Images in a batch over all devices.
       workers: Processes to read images with.
     """
@@ -171,10 +133,13 @@ class AccuracyEvaluator:
         batch_size: int = 512,
         workers: int | None = None,
     ) -> None:
-        self._transform = transform
-        self._devices = tuple(devices)
-        self._batches = SplitBatches(
-            split, devices=devices, batch_size=batch_size, workers=workers
+        self._answers = SplitAnswers(
+            split,
+            transform,
+            count_hits,
+            devices=devices,
+            batch_size=batch_size,
+            workers=workers,
         )
 
     def __call__(self, model: nn.Module, state: TrainState) -> dict[str, float]:
@@ -192,46 +157,23 @@ class AccuracyEvaluator:
         Returns:
           Accuracies over the whole split.
         """
-        return self._measure_network(model, self._transform, variables)
+        return self._measure(self._answers.of_model(model, variables))
 
     def measure_teacher(self, teacher: Teacher) -> Accuracy:
         """Accuracies of a teacher with its own preprocessing, as `measure`."""
-        if isinstance(teacher, FlaxTeacher):
-            return self._measure_network(
-                teacher.model, teacher.preprocess, teacher.variables
-            )
-        count = jax.pmap(
-            count_hits, axis_name=AXIS, out_axes=None, devices=self._devices
-        )
+        return self._measure(self._answers.of_teacher(teacher))
 
-        def ask(images: Any, labels: Any) -> Counts:
-            pixels = np.asarray(images).reshape(-1, *images.shape[2:])
-            logits = np.asarray(teacher.logits(pixels.astype(np.float32) / 255))
-            return count(logits.reshape(*labels.shape, -1), labels)
-
-        return self._measure(ask)
-
-    def _measure_network(
-        self, model: nn.Module, transform: preprocess.Preprocess, variables: Variables
-    ) -> Accuracy:
-        mapped = _mapped_eval_step(model, transform, self._devices)
-        replicated = replicate(variables, self._devices)
-        return self._measure(functools.partial(mapped, replicated))
-
-    def _measure(self, count: Callable[[Any, Any], Counts]) -> Accuracy:
+    def _measure(self, answers: Iterable[Counts]) -> Accuracy:
         total = {"top1": 0, "top5": 0, "count": 0}
-        for images, labels in self._batches:
-            counts = jax.device_get(count(images, labels))
+        for counts in answers:
             total = {name: total[name] + int(counts[name]) for name in total}
-        if total["count"] != len(self._batches):
+        num_images = len(self._answers.batches)
+        if total["count"] != num_images:
             raise AssertionError(
-                f"counted {total['count']} of {len(self._batches)} test images"
+                f"counted {total['count']} of {num_images} test images"
             )
         return Accuracy(
             top1=100 * total["top1"] / total["count"],
             top5=100 * total["top5"] / total["count"],
             count=total["count"],
         )
-
-
-EVALUATOR = AccuracyEvaluator

@@ -17,7 +17,8 @@ from gift_jax.distill.matching import dc
 from gift_jax.distill.matching.base import Matching
 from gift_jax.distill.recovery import loop, real_statistics
 from gift_jax.distill.recovery.base import Recovery
-from gift_jax.evaluators.accuracy import eval_step
+from gift_jax.evaluators.accuracy import count_hits
+from gift_jax.evaluators.answers import answer
 from gift_jax.evaluators.batches import RESIDENT_BYTES
 from gift_jax.plan.cost_model import Machine, Stage
 from gift_jax.runtime.devices import padded_batches
@@ -371,7 +372,9 @@ class Workload:
         model, transform = network.build(self.info), self.info.normalization
         return Stage(
             name,
-            functools.partial(eval_step, model=model, transform=transform),
+            functools.partial(
+                answer, model=model, transform=transform, reduce=count_hits
+            ),
             (
                 variable_shapes(model, self.info.image_shape),
                 _Shape((per_device, *self.info.image_shape), jnp.uint8),

@@ -1,0 +1,129 @@
+"""What networks and teachers answer to the images of a split, reduced over devices."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gift_jax.data import image_split, preprocess
+from gift_jax.evaluators.batches import SplitBatches
+from gift_jax.runtime import hosts
+from gift_jax.runtime.devices import AXIS, replicate
+from gift_jax.teachers import FlaxTeacher, Teacher
+
+# Of a device's share of a batch: logits (B, C) float and labels (B,) int32, -1 for
+# padding, to what is the same on all devices, under a mapped axis named "batch".
+Reduce = Callable[[jax.Array, jax.Array], Any]
+
+
+def answer(
+    variables: Any,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    model: nn.Module,
+    transform: preprocess.Preprocess,
+    reduce: Reduce,
+) -> Any:
+    """What a network answers to one device's share of a batch, reduced.
+
+    Args:
+      variables: Of the model.
+      images: (B, H, W, C) uint8.
+      labels: (B,) int32, -1 for padding.
+      model: Applied as `model.apply(variables, inputs, train=False)`.
+      transform: From pixels to its inputs.
+      reduce: See `Reduce`.
+    """
+    inputs = transform.apply(images.astype(jnp.float32) / 255)
+    return reduce(jnp.asarray(model.apply(variables, inputs, train=False)), labels)
+
+
+@functools.lru_cache(maxsize=128)
+def _mapped(
+    model: nn.Module,
+    transform: preprocess.Preprocess,
+    reduce: Reduce,
+    devices: tuple[jax.Device, ...],
+) -> Callable:
+    mapped = jax.pmap(
+        functools.partial(answer, model=model, transform=transform, reduce=reduce),
+        axis_name=AXIS,
+        in_axes=(None, 0, 0),
+        out_axes=None,
+        devices=devices,
+    )
+    return hosts.compiled_together(mapped)
+
+
+class SplitAnswers:
+    """Asks networks about one split; all hosts ask together and get the same.
+
+    Args:
+      split: Images and labels.
+      transform: From pixels to a student's inputs.
+      reduce: See `Reduce`; a function of a module, as what is compiled for it is kept.
+      devices: As of `SplitBatches`, and so are the others.
+      batch_size: Images in a batch over all devices.
+      workers: Processes to read images with.
+
+    Attributes:
+      batches: Of the split.
+    """
+
+    def __init__(
+        self,
+        split: image_split.ImageSplit,
+        transform: preprocess.Preprocess,
+        reduce: Reduce,
+        *,
+        devices: Sequence[jax.Device],
+        batch_size: int = 512,
+        workers: int | None = None,
+    ) -> None:
+        self._transform = transform
+        self._reduce = reduce
+        self._devices = tuple(devices)
+        self.batches = SplitBatches(
+            split, devices=devices, batch_size=batch_size, workers=workers
+        )
+
+    def of_model(self, model: nn.Module, variables: Any) -> Iterator[Any]:
+        """Those of a student to every batch, on the host.
+
+        Args:
+          model: Applied as `model.apply(variables, inputs, train=False)`.
+          variables: Its parameters and batch statistics.
+        """
+        return self._of_network(model, variables, self._transform)
+
+    def of_teacher(self, teacher: Teacher) -> Iterator[Any]:
+        """Those of a teacher with its own preprocessing, as `of_model`."""
+        if isinstance(teacher, FlaxTeacher):
+            return self._of_network(
+                teacher.model, teacher.variables, teacher.preprocess
+            )
+        reduce = jax.pmap(
+            self._reduce, axis_name=AXIS, out_axes=None, devices=self._devices
+        )
+
+        def ask(images: Any, labels: Any) -> Any:
+            pixels = np.asarray(images).reshape(-1, *images.shape[2:])
+            logits = np.asarray(teacher.logits(pixels.astype(np.float32) / 255))
+            return reduce(logits.reshape(*labels.shape, -1), labels)
+
+        return self._to_batches(ask)
+
+    def _of_network(
+        self, model: nn.Module, variables: Any, transform: preprocess.Preprocess
+    ) -> Iterator[Any]:
+        mapped = _mapped(model, transform, self._reduce, self._devices)
+        replicated = replicate(variables, self._devices)
+        return self._to_batches(functools.partial(mapped, replicated))
+
+    def _to_batches(self, ask: Callable[[Any, Any], Any]) -> Iterator[Any]:
+        return (jax.device_get(ask(*batch)) for batch in self.batches)
