@@ -22,7 +22,7 @@ from gift_jax.data.info import DatasetInfo
 from gift_jax.data.real import RealDataset
 from gift_jax.distill.base import of_size
 from gift_jax.distill.rded import Rded
-from gift_jax.distill.recovery import gvbsm, loop, views
+from gift_jax.distill.recovery import gvbsm, loop, statistics, views
 from gift_jax.distill.recovery.gvbsm import Averages
 from gift_jax.distill.recovery.real_statistics import RealLayer
 from gift_jax.distill.recovery.statistics import Moments
@@ -163,7 +163,7 @@ def objective(
     ) -> tuple[dict[str, jax.Array], Memory]:
         variables, real = given
         seen = view(task.key, images, chosen.min_area)
-        logits, layers = gvbsm.looked_at(teacher, variables, seen)
+        logits, layers = statistics.logits_and_layers(teacher.model, variables, seen)
         loss, averages = gvbsm.statistics_loss(
             layers,
             [
@@ -179,7 +179,7 @@ def objective(
         found = {"ce": ce.mean(), "statistics": chosen.statistics_weight * loss}
         if flatness_weight:
             averaged = view(task.key, memory.images, chosen.min_area)
-            calm, _ = gvbsm.looked_at(teacher, variables, averaged)
+            calm, _ = statistics.logits_and_layers(teacher.model, variables, averaged)
             found["flatness"] = flatness_weight * flatness(logits, calm)
         kept = jax.lax.stop_gradient(images)
         others = memory.averages

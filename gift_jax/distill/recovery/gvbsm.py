@@ -170,7 +170,7 @@ def objective(
         variables, real = given
         view_key, drop_key = jax.random.split(task.key)
         seen = view(view_key, images, chosen.padding)
-        logits, layers = looked_at(teacher, variables, seen)
+        logits, layers = statistics.logits_and_layers(teacher.model, variables, seen)
         loss, averages = statistics_loss(
             layers,
             [[expected(layer, of)] for layer, of in zip(layers, real, strict=True)],
@@ -200,15 +200,6 @@ def view(key: jax.Array, images: jax.Array, padding: int) -> jax.Array:
     return views.roll(roll_key, views.flip(flip_key, images), *_ROLL)
 
 
-def looked_at(
-    teacher: FlaxTeacher, variables: Variables, images: jax.Array
-) -> tuple[jax.Array, list[Layer]]:
-    """Logits of normalised images, and what the layers are fed."""
-    return statistics.with_layers(
-        lambda: jnp.asarray(teacher.model.apply(variables, images, train=False))
-    )
-
-
 def expected(layer: Layer, real: RealLayer) -> tuple[Moments, ...]:
     """Those of a batch norm's training; of a convolution the real images'."""
     return real.of_batches if layer.running is None else (layer.running,)
@@ -222,7 +213,7 @@ def first_averages(
     def averages(
         teacher: FlaxTeacher, variables: Variables, images: jax.Array
     ) -> Averages:
-        layers = looked_at(teacher, variables, images)[1]
+        _, layers = statistics.logits_and_layers(teacher.model, variables, images)
         return [real_statistics.batch_moments(layer, side) for layer in layers]
 
     shapes = [

@@ -135,9 +135,7 @@ def _part(
     """What a batch adds to the statistics."""
     side = patch_side(info.image_size)
     inputs = teacher.preprocess.apply(augmented(batch.images, batch.numbers))
-    _, layers = statistics.with_layers(
-        lambda: teacher.model.apply(variables, inputs, train=False)
-    )
+    _, layers = statistics.logits_and_layers(teacher.model, variables, inputs)
 
     def of_classes(found: jax.Array) -> jax.Array:
         zeros = jnp.zeros((info.num_classes, *found.shape[1:]))

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from gift_jax.data.info import DatasetInfo
@@ -162,8 +161,6 @@ def look(
     Returns:
       Scalars: "ce", the mean cross-entropy, and "bn", weighted.
     """
-    logits, layers = statistics.with_layers(
-        lambda: jnp.asarray(teacher.model.apply(variables, images, train=False))
-    )
+    logits, layers = statistics.logits_and_layers(teacher.model, variables, images)
     ce = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     return {"ce": ce, "bn": bn_weight * statistics.batch_norm_loss(layers)}

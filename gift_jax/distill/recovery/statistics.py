@@ -78,6 +78,13 @@ def with_layers(apply: Callable[[], Any]) -> tuple[Any, list[Layer]]:
         return apply(), found
 
 
+def logits_and_layers(
+    model: nn.Module, variables: Variables, images: jax.Array
+) -> tuple[jax.Array, list[Layer]]:
+    """Logits of normalised images, and what the layers of the network are fed."""
+    return with_layers(lambda: jnp.asarray(model.apply(variables, images, train=False)))
+
+
 def moments(features: jax.Array, *, of_images: bool = False) -> Moments:
     """Over all axes but the last of (B, ..., C), and of images but the first."""
     axes = tuple(range(int(of_images), features.ndim - 1))
@@ -164,10 +171,7 @@ def check_network(
     shape = info.image_shape
 
     def layers(variables: Variables, images: jax.Array) -> list[Any]:
-        def apply() -> Any:
-            return model.apply(variables, images, train=False)
-
-        found = with_layers(apply)[1]
+        found = logits_and_layers(model, variables, images)[1]
         return found if convolutions else [layer.running for layer in found]
 
     images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)

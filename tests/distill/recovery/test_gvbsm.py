@@ -93,7 +93,9 @@ def case():
     @jax.jit
     def graded(images, kept):
         def loss(images):
-            _, layers = gvbsm.looked_at(teacher, teacher.variables, images)
+            _, layers = statistics.logits_and_layers(
+                teacher.model, teacher.variables, images
+            )
             targets = [
                 [gvbsm.expected(layer, of)]
                 for layer, of in zip(layers, real, strict=True)
