@@ -175,6 +175,31 @@ class Product:
             with self._directory(resumable):
                 yield self.directory
 
+    def make_on_primary(
+        self,
+        make: Callable[[pathlib.Path], Mapping[str, Any]],
+        *,
+        resumable: bool = False,
+    ) -> None:
+        """Has the primary host make the product if it is absent; the others wait.
+
+        Args:
+          make: Writes into the directory, and returns what `finish` records.
+          resumable: As in `making`.
+
+        Raises:
+          PreemptedError: on all hosts, where the primary was asked to stop.
+          WorkdirError: as in `making_if_absent`.
+        """
+        with self.making_if_absent(resumable=resumable) as directory:
+            if directory is None:
+                return
+            if hosts.is_primary():
+                with contextlib.suppress(preemption.PreemptedError):
+                    self.finish(**make(directory))
+            if not self.is_finished():
+                raise preemption.PreemptedError
+
     def _is_whole(self, is_whole: Callable[[], bool]) -> bool:
         return hosts.broadcast(hosts.is_primary() and self._lies_there() and is_whole())
 

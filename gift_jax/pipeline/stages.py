@@ -374,21 +374,20 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
     options: dict[str, Any] = {"teacher": teacher, "seed": job.spec.seed}
     if spec.needs_statistics and not product.is_finished():
         options["real"] = _real_statistics(job, teacher)
-    with product.making_if_absent(resumable=resumable) as directory:
-        if directory is not None:
-            if hosts.is_primary():
-                with contextlib.suppress(preemption.PreemptedError):
-                    dataset = _new_distilled(job, options, directory / _UNFINISHED)
-                    _check_belongs(dataset, job.data, spec.ipc)
-                    distilled_lib.save_distilled(dataset, directory)
-                    product.finish(
-                        images=len(dataset),
-                        ipc=dataset.ipc,
-                        fingerprint=dataset.fingerprint,
-                    )
-                    shutil.rmtree(directory / _UNFINISHED, ignore_errors=True)
-            if not product.is_finished():
-                raise preemption.PreemptedError
+
+    def make(directory: pathlib.Path) -> dict[str, Any]:
+        made = _new_distilled(job, options, directory / _UNFINISHED)
+        _check_belongs(made, job.data, spec.ipc)
+        distilled_lib.save_distilled(made, directory)
+        return {
+            "images": len(made),
+            "ipc": made.ipc,
+            "fingerprint": made.fingerprint,
+        }
+
+    product.make_on_primary(make, resumable=resumable)
+    if hosts.is_primary():
+        shutil.rmtree(product.directory / _UNFINISHED, ignore_errors=True)
     dataset = distilled_lib.load_distilled(product.directory)
     product.checked_record(dataset.fingerprint)
     return JobDistilled(product.directory.name, dataset)

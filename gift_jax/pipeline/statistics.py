@@ -1,6 +1,6 @@
 """Statistics of a network on the train split, as a product."""
 
-import contextlib
+import pathlib
 
 import jax
 import numpy as np
@@ -9,7 +9,7 @@ from gift_jax.data.real import RealDataset
 from gift_jax.distill.recovery import real_statistics
 from gift_jax.distill.recovery.real_statistics import RealLayer
 from gift_jax.pipeline.products import Product
-from gift_jax.runtime import hosts, preemption
+from gift_jax.runtime import preemption
 from gift_jax.runtime.progress import ProgressBar
 from gift_jax.teachers import FlaxTeacher
 from gift_jax.teachers.base import fingerprint
@@ -31,16 +31,14 @@ def make_statistics(
       PreemptedError: the job was asked to stop.
       WorkdirError: what is found is damaged.
     """
-    with product.making_if_absent() as directory:
-        if directory is not None:
-            if hosts.is_primary():
-                with contextlib.suppress(preemption.PreemptedError):
-                    leaves = jax.tree.leaves(_measured(teacher, data))
-                    arrays = {str(number): leaf for number, leaf in enumerate(leaves)}
-                    np.savez(directory / _FILE, **arrays)
-                    product.finish(fingerprint=fingerprint(leaves))
-            if not product.is_finished():
-                raise preemption.PreemptedError
+
+    def make(directory: pathlib.Path) -> dict[str, str]:
+        leaves = jax.tree.leaves(_measured(teacher, data))
+        arrays = {str(number): leaf for number, leaf in enumerate(leaves)}
+        np.savez(directory / _FILE, **arrays)
+        return {"fingerprint": fingerprint(leaves)}
+
+    product.make_on_primary(make)
     shapes, structure = jax.tree.flatten(real_statistics.shapes(teacher, data.info))
     with np.load(product.directory / _FILE) as file:
         leaves = [file[str(number)] for number in range(len(shapes))]
