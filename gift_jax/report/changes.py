@@ -118,7 +118,7 @@ def _row(change: Change, settings: Sequence[str]) -> list[Cell | str]:
     if difference.mean is not None:
         means = formatting.signed_text(difference.mean)
     if difference.interval is not None:
-        interval = f"[{', '.join(map(formatting.signed_text, difference.interval))}]"
+        interval = formatting.signed_interval_text(difference.interval)
     return [
         *(formatting.setting_text(change.new, name) for name in settings),
         change.new.loss,

@@ -16,6 +16,7 @@ from gift_jax.report import style
 from gift_jax.report.formatting import (
     ABSENT,
     heading,
+    signed_interval_text,
     signed_text,
     summary_text,
     value_text,
@@ -134,12 +135,9 @@ def _by_order(
 def _interval_text(summary: Summary, signed: bool = False) -> str:
     if summary.interval is None:
         return ABSENT
-    low, high = summary.interval
-    return (
-        f"[{signed_text(low)}, {signed_text(high)}]"
-        if signed
-        else f"[{low:.2f}, {high:.2f}]"
-    )
+    if signed:
+        return signed_interval_text(summary.interval)
+    return "[{:.2f}, {:.2f}]".format(*summary.interval)
 
 
 def _telling(found: Sequence[Curve]) -> list[str]:

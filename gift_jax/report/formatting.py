@@ -61,6 +61,15 @@ def signed_text(value: float) -> str:
     return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
+def signed_interval_text(interval: tuple[float, float]) -> str:
+    """An interval of differences, its ends with their signs.
+
+    >>> signed_interval_text((0.5, 2.0))
+    '[+0.50, +2.00]'
+    """
+    return f"[{', '.join(map(signed_text, interval))}]"
+
+
 def summary_text(summary: Summary) -> str:
     """Mean and standard deviation of accuracies."""
     if summary.mean is None:

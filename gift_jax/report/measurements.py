@@ -9,7 +9,13 @@ from matplotlib.figure import Figure
 
 from gift_jax.pipeline.results import OPTIMIZER, is_number
 from gift_jax.report import figure_data, lines, style
-from gift_jax.report.formatting import ABSENT, heading, setting_text, signed_text
+from gift_jax.report.formatting import (
+    ABSENT,
+    heading,
+    setting_text,
+    signed_interval_text,
+    signed_text,
+)
 from gift_jax.report.groups import TUNED, Group, distinguishing, sort
 from gift_jax.report.markup import Table
 from gift_jax.report.reading import Curve, RunKey
@@ -107,7 +113,7 @@ def _correlation(groups: Sequence[Group], name: str) -> str:
         return ABSENT
     text = signed_text(found.value)
     if found.interval is not None:
-        text += f" [{', '.join(map(signed_text, found.interval))}]"
+        text += f" {signed_interval_text(found.interval)}"
     return f"{text}, n = {found.n}"
 
 

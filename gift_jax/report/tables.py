@@ -12,6 +12,7 @@ from gift_jax.report.formatting import (
     ABSENT,
     heading,
     setting_text,
+    signed_interval_text,
     signed_text,
     summary_text,
     value_text,
@@ -47,7 +48,7 @@ def _difference(summary: Summary, verdict: int) -> list[Cell | str]:
         return [ABSENT] * 3
     interval = "none (n = 1)" if summary.n == 1 else "none (no spread)"
     if summary.interval:
-        interval = f"[{', '.join(map(signed_text, summary.interval))}]"
+        interval = signed_interval_text(summary.interval)
     return [Cell(signed_text(summary.mean), verdict), interval, str(summary.n)]
 
 
