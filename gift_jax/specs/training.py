@@ -70,7 +70,7 @@ class RelabelSpec:
                 f"relabel.hard_loss is {self.hard_loss!r}, but there are no epochs for "
                 "it: set relabel.hard_epochs"
             )
-        if self.loss_of_hard_epochs.needs_soft_labels:
+        if self.hard_epochs and self.loss_of_hard_epochs.needs_soft_labels:
             raise InputError(
                 f"relabel.hard_loss is {self.hard_loss!r}, which needs soft labels: "
                 "expected one that does not, such as 'ce-smoothing=0.8'"
