@@ -102,9 +102,9 @@ def length(split, transform, *, devices, batch_size, workers):
 def mine(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    return tmp_path
+    yield tmp_path
+    sys.modules.pop("mine", None)
 
 
 def command(directory, *arguments):

@@ -97,13 +97,14 @@ class CallableTeacher:
         function = self.function
         while isinstance(function, functools.partial):
             function = function.func
-        own_module = getattr(function, "__module__", type(function).__module__)
+        modules = {str(getattr(function, "__module__", type(function).__module__))}
+        module, _, attribute = self.name.partition(":")
+        if attribute:
+            modules.add(module)
         weights = getattr(self.function, "fingerprint", None)
         return base.fingerprint(
             {
-                "code": base.code_fingerprints(
-                    {self.name.partition(":")[0], str(own_module)}
-                ),
+                "code": base.code_fingerprints(modules),
                 "weights": weights if isinstance(weights, str) else self._probe(),
             }
         )

@@ -122,12 +122,16 @@ def other():
 @pytest.fixture
 def write(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
+    written = []
 
     def write(name, text=_MODULE, **values):
         (tmp_path / f"{name}.py").write_text(text.format(**{"last": 1, **values}))
-        monkeypatch.delitem(sys.modules, name, raising=False)
+        sys.modules.pop(name, None)
+        written.append(name)
 
-    return write
+    yield write
+    for name in written:
+        sys.modules.pop(name, None)
 
 
 def test_a_function_of_a_module_is_a_teacher(write):
@@ -169,6 +173,12 @@ def test_the_fingerprint_is_that_of_code_and_weights_and_not_of_the_name(write):
     assert fingerprint("teacher_two") == first  # the same file under another name
     assert fingerprint("teacher_three", text=_MODULE + "\n") != first
     assert fingerprint("teacher_four", last=1.01) != first
+
+
+def test_a_name_for_messages_that_is_also_a_modules_does_not_count(write):
+    write("other")
+    __import__("other")
+    assert make(answer, name="other").fingerprint == make(answer).fingerprint
 
 
 @pytest.mark.parametrize("index", [(0, 0), (7, 2), (15, 4)])
