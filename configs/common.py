@@ -39,9 +39,10 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     config.protocol = "gift"
 
     config.dataset = ml_collections.ConfigDict()
-    # A name of gift_jax/data/info.py, "tfds:NAME" or "folder:PATH".
+    # A name of gift_jax/data/info.py, "tfds:NAME", "folder:PATH" or "npz:PATH".
     config.dataset.name = dataset
-    # Where it lies; empty stands for $TFDS_DATA_DIR or ~/tensorflow_datasets.
+    # Where it lies; empty stands for $TFDS_DATA_DIR or ~/tensorflow_datasets. May be an
+    # npz of its splits, see gift_jax/data/archive.py.
     config.dataset.data_dir = ""
     # Side in pixels, for sets whose images come in many sizes.
     config.dataset.image_size = config_dict.placeholder(int)

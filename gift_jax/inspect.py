@@ -16,10 +16,11 @@ import numpy as np
 
 from gift_jax.data import preprocess, real
 from gift_jax.distilled import preview, readers
-from gift_jax.distilled.dataset import DistilledDataset, as_uint8, read_npz
+from gift_jax.distilled.dataset import DistilledDataset, as_uint8
 from gift_jax.distilled.readers import arrays, frepo, torch_arrays
 from gift_jax.runtime import errors
 from gift_jax.runtime.errors import InputError
+from gift_jax.runtime.npz import read_npz
 from gift_jax.soft_labels import fkd
 from gift_jax.torch_io import torch_files
 

@@ -84,6 +84,10 @@ class ImageSplit:
         """16 hexadecimal digits for all images, in order, with their labels."""
         return self._source.fingerprint
 
+    def encoded(self) -> Sequence[sources.Record]:
+        """All images as they are stored."""
+        return self._source.records(range(len(self)))
+
     def labels_of(self, indices: Indices) -> np.ndarray:
         """Classes of some images, without decoding them or reading any other.
 

@@ -133,6 +133,6 @@ def dataset_info(name: str) -> DatasetInfo:
             given,
             DATASETS,
             or_else=", or 'tfds:NAME' for another TFDS image classification set, or "
-            "'folder:PATH' for class folders",
+            "'folder:PATH' for class folders or 'npz:PATH' for arrays",
         )
     return DATASETS[name]

@@ -6,10 +6,11 @@ Opening reads no image of a dataset that `info.DATASETS` lists.
 import dataclasses
 import functools
 import os
+import pathlib
 
 import numpy as np
 
-from gift_jax.data import fingerprint, preprocess, sources, tfds_source
+from gift_jax.data import archive, fingerprint, preprocess, sources, tfds_source
 from gift_jax.data import info as info_lib
 from gift_jax.data.image_split import ImageSplit, open_image
 from gift_jax.runtime.errors import InputError
@@ -20,7 +21,7 @@ _SAMPLES = 32
 _CHUNK = 512
 # Of the train split, for the one number that is fitted on them.
 _CALIBRATION_IMAGES = 5000
-_TEST_SPLITS = {"tfds": "test", "folder": "val"}
+_TEST_SPLITS = {"tfds": "test", "folder": "val", "npz": "test"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,10 +102,11 @@ def load_dataset(
     Args:
       name: A name in `info.DATASETS`; "tfds:NAME" for any TFDS image
         classification set, of which the size, channels and channel statistics
-        are measured on the train split; or "folder:PATH" for class folders in
-        PATH/train and PATH/val, likewise.
+        are measured on the train split; or, likewise, "folder:PATH" for class folders
+        in PATH/train and PATH/val and "npz:PATH" for an `archive.Archive`.
       data_dir: Where TFDS keeps its datasets; by default $TFDS_DATA_DIR, or else
-        ~/tensorflow_datasets. For "tiny_imagenet" the unpacked archive.
+        ~/tensorflow_datasets. For "tiny_imagenet" the unpacked archive. For any name
+        in `info.DATASETS` it may be an npz of its splits, too.
       image_size: Side to bring images to. Needed where images come in many
         sizes, without effect where they have it already, and an error for a
         named dataset of another fixed size.
@@ -129,6 +131,8 @@ def load_dataset(
         collection = tfds_source.Tfds(location, data_dir)
     elif location and kind == "folder":
         collection = sources.Folders(location)
+    elif location and kind == "npz":
+        collection = archive.Archive(pathlib.Path(location).expanduser())
     else:
         known = info_lib.dataset_info(name)
         collection = _open_known(known, data_dir)
@@ -187,7 +191,9 @@ def _open_known(
     info: info_lib.DatasetInfo, data_dir: str | os.PathLike | None
 ) -> sources.Collection:
     collection: sources.Collection
-    if info.tfds_name:
+    if str(data_dir).endswith(".npz"):
+        collection = archive.Archive(pathlib.Path(str(data_dir)).expanduser())
+    elif info.tfds_name:
         collection = tfds_source.Tfds(info.tfds_name, data_dir)
     elif info.name == "digits":
         collection = sources.Digits()

@@ -62,7 +62,7 @@ class RecordList:
     """A source whose images are files or arrays.
 
     Attributes:
-      images: N paths, or an (N, h, w, C) uint8 array.
+      images: N paths, or an (N, h, w, C) uint8 or (N,) bytes array.
       classes: (N,) integer classes.
     """
 

@@ -6,7 +6,6 @@ import io
 import json
 import math
 import pathlib
-import sys
 import typing
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -17,8 +16,8 @@ import numpy as np
 from gift_jax.data import fingerprint, preprocess
 from gift_jax.distilled import preview
 from gift_jax.distilled import value_space as value_space_lib
-from gift_jax.runtime import unpacking
 from gift_jax.runtime.errors import InputError
+from gift_jax.runtime.npz import read_npz
 
 ARRAYS_FILE = "distilled.npz"
 METADATA_FILE = "distilled.json"
@@ -417,54 +416,3 @@ def as_uint8(images: np.ndarray) -> np.ndarray | None:
     pixels = np.rint(images * 255).astype(np.uint8)
     exact = np.array_equal(from_uint8(pixels), images)
     return pixels if exact else None
-
-
-def read_npz(
-    path: pathlib.Path, *, max_bytes: int | None = None
-) -> dict[str, np.ndarray]:
-    """All arrays of an npz file, read-only; pickled objects are refused.
-
-    Args:
-      path: The file.
-      max_bytes: How much it may unpack to, if not a usual multiple of its size.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      TooLargeError: it announces more than it may unpack to.
-      InputError: the file is a directory, damaged, not an npz, or holds pickled
-        objects.
-    """
-    if path.is_dir():
-        raise InputError(f"{path} is a directory, expected an npz file")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist, or is no file")
-    try:
-        with path.open("rb") as file, unpacking.open_zip(file, max_bytes) as archive:
-            return {
-                name.removesuffix(".npy"): _array(unpacking.read_member(archive, name))
-                for name in archive.namelist()
-            }
-    except unpacking.TooLargeError as error:
-        raise unpacking.TooLargeError(f"{path} {error}") from None
-    except Exception as error:  # damaged bytes raise a dozen different types
-        raise InputError(
-            f"{path} is not a readable npz file ({error}); it may be truncated or hold "
-            "pickled objects: copy or download it again"
-        ) from error
-
-
-def _array(data: bytes) -> np.ndarray:
-    """The array of an .npy file, which must be as long as its header says."""
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }[version]
-    shape, in_fortran_order, dtype = read_header(stream)
-    array = np.frombuffer(data, dtype, offset=stream.tell())
-    if dtype.kind == "U" and array.size:
-        codes = array.view(np.dtype(np.uint32).newbyteorder(dtype.byteorder))
-        if codes.max() > sys.maxunicode:
-            raise InputError("text of what are no characters")
-    return array.reshape(shape, order="F" if in_fortran_order else "C")

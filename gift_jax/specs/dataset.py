@@ -11,7 +11,7 @@ class DatasetSpec:
     """Which real images, see `data.real.load_dataset`.
 
     Attributes:
-      name: A name of data/info.py, "tfds:NAME" or "folder:PATH".
+      name: A name of data/info.py, "tfds:NAME", "folder:PATH" or "npz:PATH".
       data_dir: Where it lies; "" stands for $TFDS_DATA_DIR or its default.
       image_size: Side in pixels; None stands for that of the dataset.
       mean: Channel means; () stands for those known of the dataset.

@@ -162,7 +162,7 @@ def flattened(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, 
 
 def names_own_code(config: ml_collections.ConfigDict) -> bool:
     """Whether a field is, or has in it, a "module:attribute" of the user's own."""
-    # Those of the dataset, "tfds:NAME" and "folder:PATH", are no code.
+    # Those of the dataset, such as "tfds:NAME" and "folder:PATH", are no code.
     return any(
         re.search(r"\w:[A-Za-z_]", value)
         for name, value in flattened(config).items()

@@ -14,11 +14,12 @@ import numpy as np
 from gift_jax.data import info as info_lib
 from gift_jax.data import preprocess
 from gift_jax.distilled import zca
-from gift_jax.distilled.dataset import DistilledDataset, read_npz
+from gift_jax.distilled.dataset import DistilledDataset
 from gift_jax.distilled.readers import arrays
 from gift_jax.distilled.readers.request import Request
 from gift_jax.distilled.value_space import STANDARDISED, WHITENED
 from gift_jax.runtime.errors import InputError
+from gift_jax.runtime.npz import read_npz
 
 LOOKS_LIKE = (
     "a Flax checkpoint file with `params.x_proto` and `params.y_proto`, or .npz "

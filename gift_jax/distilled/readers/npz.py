@@ -7,10 +7,11 @@ minus 1 / C or learnt: https://github.com/google-research/google-research/tree/m
 import pathlib
 
 from gift_jax.distilled import zca
-from gift_jax.distilled.dataset import DistilledDataset, read_npz
+from gift_jax.distilled.dataset import DistilledDataset
 from gift_jax.distilled.readers import arrays, frepo, native, rfad
 from gift_jax.distilled.readers.request import Request
 from gift_jax.runtime.errors import InputError
+from gift_jax.runtime.npz import read_npz
 
 LOOKS_LIKE = (
     ".npz with `images`, `labels` (N,) integers, and if known `soft_labels` "

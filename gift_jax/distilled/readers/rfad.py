@@ -6,10 +6,11 @@ The labels are one-hot minus 1 / C. MNIST and Fashion-MNIST are standardised onl
 import pathlib
 
 from gift_jax.distilled import zca
-from gift_jax.distilled.dataset import DistilledDataset, read_npz
+from gift_jax.distilled.dataset import DistilledDataset
 from gift_jax.distilled.readers import arrays
 from gift_jax.distilled.readers.request import Request
 from gift_jax.distilled.value_space import STANDARDISED, WHITENED
+from gift_jax.runtime.npz import read_npz
 
 LOOKS_LIKE = ".npz with `images` (N, C, H, W), `labels` (N, classes) and `k` or `jit`"
 _OWN_KEYS = {"k", "jit", "valid_loss"}

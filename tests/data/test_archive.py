@@ -1,0 +1,122 @@
+"""Real images in one npz: MedMNIST's form, and what `write` makes of other datasets."""
+
+import numpy as np
+import pytest
+
+from gift_jax.data import archive, real
+from gift_jax.runtime.errors import InputError
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (6, 5, 5, 3), np.uint8)
+
+
+def medmnist(**changes):
+    """Arrays as MedMNIST stores them: labels in a column, a split more."""
+    arrays = {
+        **{f"{split}_images": PIXELS for split in ("train", "val")},
+        **{f"{s}_labels": np.arange(6)[:, None] % 3 for s in ("train", "val", "test")},
+        "test_images": PIXELS[::-1],
+    }
+    arrays |= changes
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "made.npz"
+
+
+def test_a_file_as_medmnist_publishes_them(path):
+    np.savez_compressed(path, **medmnist())
+    data = real.load_dataset(f"npz:{path}")
+    assert (data.info.num_classes, data.info.image_shape) == (3, (5, 5, 3))
+    assert data.class_names == ("0", "1", "2")
+    np.testing.assert_array_equal(data.train.all_images(), PIXELS)
+    np.testing.assert_array_equal(data.test.all_images(), PIXELS[::-1])
+    assert data.test.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    np.testing.assert_allclose(
+        data.info.normalization.mean, PIXELS.mean((0, 1, 2)) / 255
+    )
+    val = real.load_dataset(f"npz:{path}", test_split="val")
+    np.testing.assert_array_equal(val.test.all_images(), PIXELS)
+
+
+def test_grey_images_need_no_channel(path):
+    grey = {f"{s}_images": PIXELS[..., 0] for s in ("train", "val", "test")}
+    np.savez(path, **medmnist(**grey))
+    data = real.load_dataset(f"npz:{path}")
+    np.testing.assert_array_equal(data.train.all_images(), PIXELS[..., :1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_images": PIXELS / 255}, "dtype float64, expected .* uint8"),
+        ({"train_images": PIXELS[..., :2]}, r"shape \(6, 5, 5, 2\)"),
+        ({"train_images": PIXELS[:5]}, "5 images and 6 labels in the split 'train'"),
+        ({"train_labels": np.eye(6, dtype=int)}, "one class an image"),
+        ({"train_labels": np.ones(6)}, "dtype float64, expected .* integers"),
+        ({"test_images": None}, "no split 'test'; splits: train, val"),
+        ({"train_labels": np.full(6, -1)}, r"labels .* range over \[-1, -1\]"),
+        ({"classes": np.array(["a", "b"])}, r"range over \[0, 2\], expected \[0, 1\]"),
+    ],
+)
+def test_other_arrays_are_refused(path, changes, message):
+    np.savez(path, **medmnist(**changes))
+    with pytest.raises(InputError, match=message):
+        _ = real.load_dataset(f"npz:{path}").train.labels
+
+
+def test_other_files_are_refused(path):
+    with pytest.raises(FileNotFoundError, match=r"made\.npz does not exist"):
+        real.load_dataset(f"npz:{path}")
+    np.savez(path, images=PIXELS, labels=np.arange(6))
+    with pytest.raises(InputError, match="holds images, labels, expected arrays such"):
+        real.load_dataset(f"npz:{path}")
+
+
+def splits_of(data):
+    return {"train": data.train, "test": data.test}
+
+
+@pytest.mark.parametrize("kind", ["digits", "folders"])
+def test_what_is_written_is_the_dataset(path, kind, folders):
+    if kind == "digits":
+        data = real.load_dataset("digits")
+        archive.write(path, splits_of(data), data.class_names)
+        again = real.load_dataset("digits", data_dir=path)
+    else:  # encoded images, which stay as they are
+        data = real.load_dataset(f"folder:{folders}", image_size=6)
+        archive.write(path, splits_of(data), data.class_names)
+        again = real.load_dataset(f"npz:{path}", image_size=6)
+    assert again.class_names == data.class_names
+    assert again.info.normalization == data.info.normalization
+    for name, split in splits_of(data).items():
+        other = splits_of(again)[name]
+        np.testing.assert_array_equal(split.labels, other.labels)
+        np.testing.assert_array_equal(split.all_images(), other.all_images())
+
+
+class Fake:
+    """A split whose images are stored in a form of choice."""
+
+    labels = np.array([0, 1])
+
+    def __init__(self, *records):
+        self._records = records
+
+    def encoded(self):
+        return self._records
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ((b"abc\0", b"defg"), "ends with zeros"),
+        ((PIXELS[0], PIXELS[1, :4]), "have shapes"),
+    ],
+)
+def test_what_an_array_cannot_hold_is_refused(path, records, message):
+    with pytest.raises(InputError, match=message):
+        archive.write(path, {"test": Fake(*records)})
+    assert not list(path.parent.iterdir())
