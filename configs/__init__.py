@@ -5,8 +5,18 @@ The folder is installed as `gift_jax.configs`.
 
 import pathlib
 import re
+import sys
+from collections.abc import Sequence
 
-from absl import flags
+from absl import app, flags
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """The flags parser of commands that print no usage: a mistake is one line."""
+    try:
+        return app.parse_flags_with_usage([with_path(argument) for argument in argv])
+    except flags.Error as error:
+        sys.exit(f"error: {error}")
 
 
 def with_path(argument: str) -> str:

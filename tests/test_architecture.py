@@ -24,7 +24,7 @@ FLOORS = (
     ("distill",),
     ("specs",),
     ("pipeline",),
-    ("plan", "report"),
+    ("plan", "report", "pack"),
     ("main", "inspect"),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -14,7 +14,7 @@ from ml_collections.config_dict import ConfigDict
 from gift_jax import registry, specs
 from gift_jax.pipeline import continual, products, results, tuning
 from gift_jax.pipeline.labelling import LabelledDataset, check_storage, make_soft_labels
-from gift_jax.pipeline.stages import Job, make_distilled, make_teacher
+from gift_jax.pipeline.stages import Job, make_distilled_and_teacher
 from gift_jax.pipeline.students import UnfinishedError, run_students
 from gift_jax.runtime import devices
 from gift_jax.runtime.errors import InputError
@@ -239,10 +239,7 @@ def _check_loss(student: StudentSpec, num_classes: int) -> None:
 
 def _labelled(job: Job) -> tuple[Job, LabelledDataset]:
     """Makes, or finds, all that comes before training."""
-    # What is wrong with published images is found before a teacher is trained.
-    published = make_distilled(job, None) if job.spec.distilled.path else None
-    teacher = make_teacher(job) if job.spec.needs_teacher else None
-    distilled = published or make_distilled(job, teacher.teacher if teacher else None)
+    distilled, teacher = make_distilled_and_teacher(job)
     if job.spec.continual is None:
         return job, make_soft_labels(job, distilled, teacher)
     of_step = continual.step_job(job)

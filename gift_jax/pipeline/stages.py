@@ -343,6 +343,18 @@ class JobDistilled(NamedTuple):
     dataset: DistilledDataset
 
 
+def make_distilled_and_teacher(job: Job) -> tuple["JobDistilled", JobTeacher | None]:
+    """What students and their labels are made of; no teacher where none is needed.
+
+    Raises: as `make_distilled` and `make_teacher`.
+    """
+    # What is wrong with published images is found before a teacher is trained.
+    published = make_distilled(job, None) if job.spec.distilled.path else None
+    teacher = make_teacher(job) if job.spec.needs_teacher else None
+    distilled = published or make_distilled(job, teacher.teacher if teacher else None)
+    return distilled, teacher
+
+
 def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
     """Makes or reads a distilled dataset, or loads it from the work directory.
 

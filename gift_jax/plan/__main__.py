@@ -80,12 +80,5 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
-    try:
-        return app.parse_flags_with_usage([configs.with_path(a) for a in argv])
-    except flags.Error as error:
-        sys.exit(f"error: {error}")
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    app.run(main, flags_parser=configs.parse_flags)

@@ -1,0 +1,110 @@
+"""A pack: teacher, distilled dataset, test split, and the flags to use them."""
+
+import dataclasses
+import pathlib
+
+from ml_collections.config_dict import ConfigDict
+
+from gift_jax.data import archive, info
+from gift_jax.data.preprocess import Normalization, Preprocess
+from gift_jax.distilled import DistilledDataset, save_distilled
+from gift_jax.pipeline.grid import Grid, Shard
+from gift_jax.pipeline.stages import Job, make_distilled_and_teacher
+from gift_jax.runtime import atomic
+from gift_jax.runtime.errors import InputError
+from gift_jax.teachers import FlaxTeacher, Teacher
+from gift_jax.torch_io import save_torch, torch_import
+
+FLAGS_FILE = "config.flags"
+
+
+def pack(config: ConfigDict, workdir: pathlib.Path, out: pathlib.Path) -> None:
+    """Makes what a config's students are trained on, and writes it to a folder.
+
+    Args:
+      config: Of one teacher and one distilled dataset; see configs/common.py.
+      workdir: Where these are made, or found.
+      out: The folder; appears when it is whole. The paths in its flags are relative to
+        the folder that holds it.
+
+    Raises:
+      FileExistsError: there is something at `out`.
+      InputError: there are several teachers or distilled datasets, the teacher's
+        weights are not here, or what is wrong with the config.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} exists already; delete it or choose another")
+    setups = Grid(config, workdir, Shard()).setups
+    if len({(s.job.spec.teacher, s.job.spec.distilled) for s in setups}) > 1:
+        raise InputError(
+            "the config asks for several teachers or distilled datasets: name one of "
+            "each, and make a pack for every other"
+        )
+    job = setups[0].job
+    distilled, teacher = make_distilled_and_teacher(job)
+    name = job.data.info.name
+    is_known = name in info.DATASETS
+    real = f"{out.name}/real.npz"
+    values = {
+        "dataset.name": name if is_known else f"npz:{real}",
+        "dataset.data_dir": real if is_known else "",
+        "dataset.image_size": job.data.info.image_size,
+        **_statistics("dataset", job.data.info.normalization),
+        "distilled.name": job.spec.distilled.name,
+        "distilled.ipc": job.spec.distilled.ipc,
+        "distilled.path": f"{out.name}/distilled",
+        # One is left to be the train split, which no student sees.
+        "tuning.validation_images": len(job.data.calibration) - 1,
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.replacing(out) as folder:
+        folder.mkdir()
+        _write_real(job, folder / "real.npz")
+        save_distilled(
+            _named(distilled.dataset, str(values["dataset.name"])), folder / "distilled"
+        )
+        if teacher is not None:
+            values |= _write_teacher(teacher.teacher, job, folder / "teacher.pth")
+            values["teacher.checkpoint"] = f"{out.name}/teacher.pth"
+        lines = [f"--config.{field}={value}\n" for field, value in values.items()]
+        (folder / FLAGS_FILE).write_text("".join(lines))
+
+
+def _write_real(job: Job, path: pathlib.Path) -> None:
+    data, name = job.data, job.data.info.name
+    train, test = "train", "test"
+    if name in info.DATASETS:
+        known = info.dataset_info(name)
+        train, test = known.train_split, known.test_split
+    splits = {train: data.calibration, test: data.test}
+    archive.write(path, splits, data.class_names)
+
+
+def _named(dataset: DistilledDataset, name: str) -> DistilledDataset:
+    metadata = dataclasses.replace(dataset.metadata, dataset=name)
+    return dataclasses.replace(dataset, metadata=metadata)
+
+
+def _write_teacher(teacher: Teacher, job: Job, path: pathlib.Path) -> dict[str, object]:
+    """Writes a PyTorch state dict; the fields that it is read by."""
+    network = job.spec.teacher.network
+    if not isinstance(teacher, FlaxTeacher) or network is None or job.spec.teacher.also:
+        raise InputError(
+            f"the teacher {job.spec.teacher.label} is not one network of this project, "
+            "whose weights could be packed: train on the labels that it made here"
+        )
+    state = torch_import.export_torch(
+        teacher.variables,
+        model=network.name,
+        num_classes=job.data.info.num_classes,
+        image_size=job.spec.teacher.transform.side(job.data.info.image_size),
+        **dict(network.options),
+    )
+    save_torch(path, {"model": state})
+    return {"teacher.name": network.label, **_statistics("teacher", teacher.preprocess)}
+
+
+def _statistics(section: str, transform: Preprocess) -> dict[str, object]:
+    if not isinstance(transform, Normalization):
+        raise InputError(f"{section} images pass {transform}, which no flag can say")
+    return {f"{section}.mean": transform.mean, f"{section}.std": transform.std}
