@@ -62,6 +62,8 @@ def test_gift_in_ten_minutes(executed, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+# Its steps are those of the first quarter of an hour, which is always run.
+@pytest.mark.slow
 @pytest.mark.parametrize("executed", ["bring_your_own"], indirect=True)
 def test_bring_your_own(executed, tmp_path):
     said, shown = executed

@@ -141,7 +141,7 @@ def test_teachers_take_turns_in_recoveries():
     ("name", "ipc", "each"),
     [
         ("dm", 2, 1),
-        ("dc", 1, 1),
+        pytest.param("dc", 1, 1, marks=pytest.mark.slow),
         pytest.param("dc", 2, 10, marks=pytest.mark.slow),
     ],
 )

@@ -58,7 +58,7 @@ sizes = st.integers(1, 4)
 pairs = st.tuples(st.integers(0, 3), st.integers(0, 3))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     batch=st.integers(1, 3),
     height=st.integers(4, 9),
