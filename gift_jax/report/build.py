@@ -21,6 +21,7 @@ from gift_jax.report import (
     page,
     plots,
     reading,
+    regret,
     scores,
     tables,
 )
@@ -148,6 +149,7 @@ def _tables(
     """Those of runs that are compared with one another."""
     return [
         tables.accuracy_table(compared, losses),
+        regret.table(compared),
         matrix.table(matrix.matrices(compared)),
         tables.tuning_table(compared, losses),
         tables.comparison_table(compared, losses),

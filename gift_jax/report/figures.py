@@ -15,6 +15,7 @@ from gift_jax.report import (
     matrix,
     measurements,
     plots,
+    regret,
     style,
 )
 from gift_jax.report.examples import Examples
@@ -103,6 +104,16 @@ def make_figures(
             f"{_CROSSES}",
             lines.over_setting(over_bytes, lines.OVER_BYTES, losses),
             figure_data.of_runs([g for panel in over_bytes for g in panel]),
+        )
+    if regret.regrets(groups):
+        yield _figure(
+            "regret",
+            "Regret",
+            "A point a condition: how far a loss stays behind the best loss there. The "
+            "line ends at the largest, the bar is the mean; grey is within "
+            f"{regret.CLOSE:g} points. Linear to 2, then logarithmic.",
+            regret.figure(groups, losses),
+            regret.data(groups),
         )
     over_networks = matrix.matrices(groups)
     if over_networks:

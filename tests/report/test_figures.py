@@ -36,7 +36,7 @@ def test_groups_that_are_points_have_no_figures_of_their_own():
         for ipc in (1, 10)
         for r in rows(loss, KL, ipc=ipc, trained_on=f"a{ipc}")
     ]
-    assert names(make(over_ipc)) == ["ipc"]
+    assert names(make(over_ipc)) == ["ipc", "regret"]
     over_bytes = [
         r
         for views in (1, 40)
@@ -44,7 +44,9 @@ def test_groups_that_are_points_have_no_figures_of_their_own():
     ]
     assert names(make(over_bytes)) == ["soft_label_bytes"]
     two_optimizers = over_ipc + rows("kl", KL, ipc=1, trained_on="a1", optimizer="sgd")
-    assert names(make(two_optimizers)) == ["ipc", "accuracy_1", "differences_1"]
+    assert names(make(two_optimizers)) == [
+        *("ipc", "regret", "accuracy_1", "differences_1")
+    ]
 
 
 def test_benchmarks_are_numbered_and_named_by_what_tells_them_apart():
