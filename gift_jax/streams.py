@@ -17,6 +17,7 @@ class Purpose(enum.IntEnum):
     STUDENT_ORDER = 6
     STUDENT_DROPOUT = 7
     DISTILLATION = 8
+    EXPERT = 9
 
 
 def stream_key(seed: int, purpose: Purpose) -> jax.Array:

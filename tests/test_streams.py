@@ -31,4 +31,5 @@ def test_keys_are_those_of_earlier_versions():
         3769635031,
         2040308410,
         1113194697,
+        2270913636,
     ]

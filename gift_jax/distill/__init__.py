@@ -6,6 +6,7 @@ from typing import Any
 
 from gift_jax import registry
 from gift_jax.distill.base import NEEDS, Distiller
+from gift_jax.distill.matching.datm import Datm
 from gift_jax.distill.matching.dc import Dc
 from gift_jax.distill.matching.dm import Dm
 from gift_jax.distill.random import Random
@@ -19,6 +20,7 @@ from gift_jax.runtime.errors import InputError
 __all__ = [
     "DISTILLERS",
     "Cda",
+    "Datm",
     "Dc",
     "Distiller",
     "Dm",
@@ -41,6 +43,7 @@ DISTILLERS: Mapping[str, Callable[..., Distiller]] = MappingProxyType(
         "edc": Edc,
         "dm": Dm,
         "dc": Dc,
+        "datm": Datm,
     }
 )
 

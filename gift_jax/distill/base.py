@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
+from gift_jax.data.preprocess import Preprocess
 from gift_jax.data.real import RealDataset
 from gift_jax.distilled import DistilledDataset, Metadata
 from gift_jax.runtime.errors import InputError
@@ -16,9 +17,10 @@ Constants = TypeVar("Constants", bound=tuple)
 
 # What a distiller can need. With "teacher_gradients" it needs a teacher that can be
 # differentiated: a network of this project. With "teacher_statistics" its `make` takes
-# `real`: of every network of the teacher what `recovery.real_statistics` measures.
+# `real`: of every network of the teacher what `recovery.real_statistics` measures. With
+# "experts" it takes `experts`, the trajectories of its `experts_for(data, seed)`.
 NEEDS = frozenset(
-    {"teacher", "teacher_gradients", "teacher_statistics", "train_images"}
+    {"teacher", "teacher_gradients", "teacher_statistics", "train_images", "experts"}
 )
 
 
@@ -114,7 +116,14 @@ def of_size(image_size: int, table: Sequence[tuple[int, Constants]]) -> Constant
 
 
 def distilled_dataset(
-    distiller: Any, data: RealDataset, images: Sequence[np.ndarray], *, seed: int
+    distiller: Any,
+    data: RealDataset,
+    images: Sequence[np.ndarray],
+    *,
+    seed: int,
+    preprocess: Preprocess | None = None,
+    soft_labels: np.ndarray | None = None,
+    learning_rate: float | None = None,
 ) -> DistilledDataset:
     """The dataset of images that were made class by class.
 
@@ -123,6 +132,9 @@ def distilled_dataset(
       data: The real dataset.
       images: (ipc, S, S, C) uint8 for every class, or all in one; or float32 pixels.
       seed: What they were made with.
+      preprocess: As of `DistilledDataset`; None stands for the dataset's.
+      soft_labels: Learnt with the images, as of `DistilledDataset`.
+      learning_rate: Learnt with the images.
     """
     info, method = data.info, type(distiller).__name__.lower()
     options = {**dataclasses.asdict(distiller), "seed": seed}
@@ -131,11 +143,13 @@ def distilled_dataset(
     return DistilledDataset(
         images=pixels if pixels.dtype == np.float32 else pixels / np.float32(255),
         labels=np.repeat(np.arange(info.num_classes), distiller.ipc),
-        preprocess=info.normalization,
+        preprocess=preprocess or info.normalization,
+        soft_labels=soft_labels,
         metadata=Metadata(
             dataset=info.name,
             num_classes=info.num_classes,
             method=method,
             source=f"{method}: {settings}, split {info.train_split}",
+            learning_rate=learning_rate,
         ),
     )

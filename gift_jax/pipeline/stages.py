@@ -16,6 +16,7 @@ import jax
 from gift_jax import distilled as distilled_lib
 from gift_jax import evaluators, registry
 from gift_jax.data import preprocess, real
+from gift_jax.distill.matching.experts import Experts, Trajectory, fingerprint_of
 from gift_jax.distill.recovery.base import recoverable
 from gift_jax.distill.recovery.real_statistics import RealLayer
 from gift_jax.distilled import DistilledDataset, read_distilled
@@ -24,6 +25,7 @@ from gift_jax.models.variables import check_shapes
 from gift_jax.pipeline.products import Product, file_fingerprint
 from gift_jax.pipeline.statistics import make_statistics
 from gift_jax.runtime import hosts, preemption, progress
+from gift_jax.runtime.checksums import fingerprint
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import JobSpec
 from gift_jax.specs.teacher import TORCHVISION, TeacherSpec
@@ -386,6 +388,8 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
     options: dict[str, Any] = {"teacher": teacher, "seed": job.spec.seed}
     if spec.needs_statistics and not product.is_finished():
         options["real"] = _real_statistics(job, teacher)
+    if spec.needs_experts and not product.is_finished():
+        options["experts"] = _experts(job)
 
     def make(directory: pathlib.Path) -> dict[str, Any]:
         made = _new_distilled(job, options, directory / _UNFINISHED)
@@ -417,6 +421,25 @@ def _real_statistics(job: Job, teacher: Teacher | None) -> list[list[RealLayer]]
         product = Product(job.workdir / "statistics" / name, recipe)
         named = dataclasses.replace(member, name=spec.label)
         found.append(make_statistics(product, named, job.data))
+    return found
+
+
+def _experts(job: Job) -> list[Trajectory]:
+    """Trajectories of the distiller's experts, which others may have left there.
+
+    Whatever distiller asks for the same finds them: the name has the fingerprint of
+    their recipe.
+    """
+    distiller: Any = job.spec.distilled.distiller
+    experts: Experts = distiller.experts_for(job.data, job.spec.seed)
+    recipe = {"dataset": job.dataset_recipe(), "experts": experts.recipe}
+    product = Product(job.workdir / "experts" / fingerprint(recipe), recipe)
+    with product.making_if_absent(resumable=True) as directory:
+        if directory is not None:
+            made = experts.train(job.data, directory, devices=job.devices)
+            product.finish(fingerprint=fingerprint_of(made))
+    found = experts.open(job.data.info, product.directory)
+    product.checked_record(fingerprint_of(found))
     return found
 
 

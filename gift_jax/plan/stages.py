@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from gift_jax import distill, losses, registry
 from gift_jax.data import info as info_lib
 from gift_jax.distill import rded
-from gift_jax.distill.matching import dc
+from gift_jax.distill.matching import datm, dc
 from gift_jax.distill.matching.base import Matching
 from gift_jax.distill.recovery import loop, real_statistics
 from gift_jax.distill.recovery.base import Recovery
@@ -182,7 +182,10 @@ class Workload:
         spec = self.spec
         if spec.needs_teacher and spec.teacher.network is None:
             yield f"the teacher {spec.teacher.name}: its test, and all that it labels"
-        known = (distill.Random, distill.Rded, Recovery, Matching, type(None))
+        known = (
+            *(distill.Random, distill.Rded, Recovery, Matching, distill.Datm),
+            type(None),
+        )
         if not isinstance(spec.distilled.distiller, known):
             yield f"the distiller {spec.distilled.name}"
         for name in spec.train.evaluators:
@@ -194,6 +197,8 @@ class Workload:
         teacher, distiller = self.spec.teacher, self.spec.distilled.distiller
         if isinstance(distiller, Matching):
             yield from self._matching(distiller)
+        if isinstance(distiller, distill.Datm):
+            yield from self._trajectory_matching(distiller)
         if not teacher.network:
             return
         if self.spec.distilled.needs_statistics:
@@ -347,6 +352,45 @@ class Workload:
                 steps=steps * (spec.loops[1] - 1),
                 per_device=classes * spec.ipc,
             )
+
+    def _trajectory_matching(self, spec: distill.Datm) -> Iterator[Stage]:
+        """The experts, and on one device all steps on the images, there and back."""
+        info, constants = self.info, spec.constants(self.info)
+        experts = spec.experts_of(info, self.spec.seed)
+        name, options = experts.network_options(info)
+        network = NetworkSpec(name, "float32", tuple(sorted(options.items())))
+        training = experts.training
+        every = dataclasses.replace(training, epochs=experts.count * training.epochs)
+        loss = losses.get_loss("ce")
+        yield self._training("training of experts (datm)", network, every, loss)
+        num_images, weights = self.distilled_images, experts.size(info)
+        learnt = datm.Learnt(
+            _Shape((num_images, *info.image_shape), jnp.float32),
+            _Shape((num_images, info.num_classes), jnp.float32),
+            _Shape((), jnp.float32),
+        )
+        state = jax.eval_shape(
+            lambda learnt: datm.State(learnt, spec.optimizer(info).init(learnt)), learnt
+        )
+        step = spec.make_step(info)
+        yield Stage(
+            "matching (datm)",
+            lambda state, start, target, key, batches: step(
+                state, datm.Part(start, target, batches, key)
+            ),
+            (
+                state,
+                *[_Shape((weights,), jnp.float32)] * 2,
+                jax.eval_shape(jax.random.key, 0),
+                # XLA counts a loop's body once, so this is an iteration of one step.
+                _Shape((1, constants.batch_size), jnp.int32),
+            ),
+            steps=spec.iterations * constants.syn_steps,
+            per_device=constants.batch_size,
+            devices=1,
+            dtype="float32",
+            machine=self.machine,
+        )
 
     def _relabelling(self, network: Network) -> Stage:
         """The teacher on all views; the last batch of every chunk is padded."""

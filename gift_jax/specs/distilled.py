@@ -96,6 +96,12 @@ class DistilledSpec:
         return "teacher_statistics" in needs
 
     @property
+    def needs_experts(self) -> bool:
+        """Whether trajectories of networks on real images are given to it."""
+        needs = self.distiller.needs if self.distiller else frozenset()
+        return "experts" in needs
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """What images that are made here depend on, besides data and teacher."""
         assert self.distiller is not None

@@ -10,7 +10,7 @@ import pathlib
 import shutil
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import orbax.checkpoint as ocp
@@ -28,6 +28,23 @@ _EVALUATED = "evaluation_variables"
 
 # A state, and the progress it was saved with.
 Restored = tuple[TrainState, dict[str, Any]]
+
+
+class StateStore(Protocol):
+    """Where a training is saved and found again: what `fit` asks of `Checkpoints`."""
+
+    def save(
+        self,
+        steps: int,
+        state: TrainState,
+        progress: Mapping[str, Any],
+        *,
+        top1: float | None = None,
+    ) -> None:
+        """Saves a state."""
+
+    def restore_latest(self, state: TrainState) -> Restored | None:
+        """The latest state and the progress it was saved with, if there is one."""
 
 
 class Checkpoints:

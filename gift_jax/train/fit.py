@@ -21,7 +21,7 @@ from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import views
 from gift_jax.soft_labels.base import SoftLabels
 from gift_jax.train.batches import devices_for, steps_per_epoch
-from gift_jax.train.checkpoint import Checkpoints
+from gift_jax.train.checkpoint import StateStore
 from gift_jax.train.epochs import (
     Data,
     EpochMetrics,
@@ -103,7 +103,7 @@ def fit(
     batch_size: int,
     order_key: jax.Array,
     devices: Sequence[jax.Device] | None = None,
-    checkpoints: Checkpoints | None = None,
+    checkpoints: StateStore | None = None,
     save_every: int | None = None,
     evaluators: Sequence[Evaluator] = (),
     evaluate_every: int | None = None,
@@ -125,7 +125,7 @@ def fit(
       order_key: Typed key of the order of images.
       devices: Of all hosts, see `hosts.devices`; None stands for as many as the batch
         divides over.
-      checkpoints: Where the training is saved and found again.
+      checkpoints: Where the training is saved and found again, such as `Checkpoints`.
       save_every: Epochs between checkpoints, besides one at every evaluation and one
         at the end.
       evaluators: Called after every `evaluate_every` epochs and after the last.
@@ -198,7 +198,7 @@ def fit_together(
     soft_labels: SoftLabels | None = None,
     *,
     order_keys: Sequence[jax.Array],
-    checkpoints: Sequence[Checkpoints | None] | None = None,
+    checkpoints: Sequence[StateStore | None] | None = None,
     **options: Any,
 ) -> list[Fitted]:
     """Trains several students of one shape, those that stand equally far at once.
@@ -242,7 +242,7 @@ class _Student:
     index: int
     state: TrainState
     order_key: jax.Array
-    checkpoints: Checkpoints | None
+    checkpoints: StateStore | None
     record: Record = Record()
 
     def restore(self) -> None:

@@ -186,6 +186,16 @@ WITHOUT_EFFECT = {
             "curriculum": "step",
             "milestone": 0.5,
             "width": 5,
+            "experts": 3,
+            "epochs": 200,
+            "lr_teacher": 0.5,
+            "zca": False,
+            "start_epochs": (0, 1, 2),
+            "expansion_end": 7,
+            "expert_epochs": 3,
+            "syn_steps": 7,
+            "lr_y": 0.5,
+            "lr_lr": 0.5,
         }.items()
         if name in registry.keyword_defaults(distill.DISTILLERS[distiller])
     },

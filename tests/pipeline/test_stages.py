@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import shutil
 from typing import ClassVar
+from unittest import mock
 
 import jax
 import numpy as np
@@ -11,9 +13,13 @@ import pytest
 from gift_jax import distill, models, specs
 from gift_jax.configs import common
 from gift_jax.data import real
+from gift_jax.distill.matching import dm
+from gift_jax.distill.matching import experts as experts_lib
+from gift_jax.distill.matching.experts import Experts
 from gift_jax.distilled import DistilledDataset, Metadata
 from gift_jax.pipeline import stages, statistics
 from gift_jax.pipeline.job import run_job
+from gift_jax.pipeline.products import WorkdirError
 from gift_jax.runtime import preemption
 from gift_jax.runtime.errors import InputError
 from gift_jax.teachers import ensemble
@@ -103,6 +109,41 @@ def test_teachers_share_their_statistics_among_distillers(tmp_path, monkeypatch)
     ]
     names = {p.name for p in (tmp_path / "statistics").iterdir() if p.is_dir()}
     assert names == {"conv1-width=4", "conv1-width=3"}
+
+
+def test_every_ipc_has_the_same_experts(tmp_path, monkeypatch):
+    model = models.create_model(
+        "conv1", num_classes=10, image_size=8, width=8, norm="instance"
+    )
+    monkeypatch.setattr(Experts, "network", lambda self, info: model)
+    monkeypatch.setattr(dm, "augment", lambda key, images, **_: images)
+    config = common.get_config("digits")
+    config.distilled.name = "datm"
+    options = {"experts": 1, "epochs": 15, "start_epochs": (0, 1, 1), "lr_teacher": 2.0}
+    config.distilled.datm.update(iterations=1, syn_steps=1, zca=False, **options)
+    config.variants = ("ipc=1", "ipc=2")
+    digits = real.load_dataset("digits")
+    jobs = [
+        stages.Job(spec, tmp_path, digits, tuple(jax.devices()[:1]))
+        for spec in specs.expand(config)
+    ]
+    stop = mock.Mock(side_effect=preemption.PreemptedError)
+    with monkeypatch.context() as patch:
+        patch.setattr(experts_lib, "fit", stop)
+        with pytest.raises(preemption.PreemptedError):
+            stages.make_distilled(jobs[0], None)
+    (kept,) = (p for p in (tmp_path / "experts").iterdir() if p.is_dir())
+    assert (kept / "expert_000.f32").exists()  # of the first row
+    made = [stages.make_distilled(jobs[0], None)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Experts, "train", None)
+        made.append(stages.make_distilled(jobs[1], None))
+    assert [m.dataset.ipc for m in made] == [1, 2]
+    with (kept / "expert_000.f32").open("r+b") as file:
+        file.write(b"damaged")
+    shutil.rmtree(tmp_path / "distilled")
+    with pytest.raises(WorkdirError, match="is damaged"):
+        stages.make_distilled(jobs[1], None)
 
 
 def test_a_distilled_dataset_is_not_named_by_another_ipc(tmp_path, monkeypatch):

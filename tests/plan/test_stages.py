@@ -167,6 +167,24 @@ def test_matching_takes_real_batches_through_new_networks(name, ipc, each, monke
         assert stages(config)["matching (dc)"].flops == step.flops
 
 
+def test_trajectory_matching_takes_experts_and_all_steps_of_all_iterations():
+    config = cifar10.get_config("distill=datm,ipc=2,student.width=16")
+    config.distilled.datm.update(width=16, iterations=30, experts=3, epochs=25)
+    planned = work(config)
+    assert not list(planned.left_out())
+    found = {stage.name: stage for stage in planned.stages()}
+    training = found["training of experts (datm)"]
+    assert (training.steps, training.images) == (3 * 25 * 196, 256)
+    step = found["matching (datm)"]  # 80 steps on all images, those of IPC 10's recipe
+    assert (step.steps, step.images, step.devices) == (30 * 80, 20, 1)
+    forward = found["tests of conv3-width=16"]
+    ratio = step.flops / step.images / (forward.flops / forward.images)
+    assert 8 < ratio < 16  # there and back is 3, once more, and the way back of that
+    config.distilled.datm.syn_steps = 7
+    changed = stages(config)["matching (datm)"]
+    assert (changed.steps, changed.flops) == (30 * 7, step.flops)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [

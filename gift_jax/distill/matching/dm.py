@@ -62,18 +62,21 @@ class Dm(base.Matching):
         return step
 
 
-def augment(key: jax.Array, images: jax.Array) -> jax.Array:
-    """One of the six operations, with the same parameters for all images (DSA).
+def augment(key: jax.Array, images: jax.Array, *, alike: bool = True) -> jax.Array:
+    """One of the six operations for all images (DSA).
 
     Args:
       key: Typed key; the same gives the same operation.
       images: (..., S, S, C) float32, normalised.
+      alike: With the same parameters for all of them, too.
     """
     flat = images.reshape(-1, *images.shape[-3:])
+    keys = key if alike else jax.random.split(key, len(flat))
 
     def by(name: str) -> Callable[[jax.Array], jax.Array]:
         spec = AugmentSpec(diffaug=name)
-        return jax.vmap(lambda image: augment_image(key, image, spec))
+        one = lambda key, image: augment_image(key, image, spec)  # noqa: E731
+        return lambda images: jax.vmap(one, (None if alike else 0, 0))(keys, images)
 
     choice = jax.random.randint(key, (), 0, len(DIFFAUG_OPERATIONS))
     augmented = jax.lax.switch(choice, [by(name) for name in DIFFAUG_OPERATIONS], flat)

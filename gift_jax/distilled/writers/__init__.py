@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from gift_jax import registry
 from gift_jax.distilled.dataset import DistilledDataset
-from gift_jax.distilled.writers import folders, gift, npz, parquet
+from gift_jax.distilled.writers import datm, folders, gift, npz, parquet
 from gift_jax.runtime import atomic
 
 Writer = Callable[[DistilledDataset, pathlib.Path], None]
@@ -20,6 +20,7 @@ WRITERS: dict[str, Writer] = {
     "folders_jpg": folders.write_jpg,
     "parquet": parquet.write,
     "npz": npz.write,
+    "datm": datm.write,
 }
 
 
@@ -33,15 +34,16 @@ def write_distilled(
 
     Args:
       dataset: What to write.
-      path: The file, or the directory for class folders.
+      path: The file, or the directory for class folders and "datm".
       format: A name in `WRITERS`: "gift" (data.pt), "folders" (RDED's, as png),
-        "folders_jpg" (the same as JPEG of quality 75), "parquet" or "npz".
+        "folders_jpg" (the same as JPEG of quality 75), "parquet", "npz" or "datm"
+        (its three .pt files).
 
     Raises:
       FileExistsError: there is something at the path.
       ImportError: "parquet" without pyarrow.
-      InputError: an unknown format, whitened images in one of 8 bits, or un-whitened
-        pixels too far outside of [0, 1].
+      InputError: an unknown format, whitened images in one of 8 bits, un-whitened
+        pixels too far outside of [0, 1], or "datm" without soft labels.
     """
     if format not in WRITERS:
         raise registry.unknown_name("format", format, WRITERS)

@@ -1,0 +1,503 @@
+"""DATM: training on the images moves weights as the experts' training moved them.
+
+Reference: Guo et al., "Towards Lossless Dataset Distillation via Difficulty-Aligned
+Trajectory Matching", ICLR 2024, https://arxiv.org/abs/2310.05773; `distill/DATM.py`,
+`configs/*/ConvIN` and `utils/cfg.py` of https://github.com/NUS-HPC-AI-Lab/DATM. Three
+things differ, besides those of `experts`: the images after the last iteration are
+returned, there the ones of the best test accuracy on the way; experts are drawn, there
+they come in turn; and CIFAR-100 at IPC 50 begins, as all others do, with images that
+are classified correctly.
+"""
+
+import dataclasses
+import functools
+import itertools
+import pathlib
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gift_jax import streams
+from gift_jax.data.info import DatasetInfo
+from gift_jax.data.preprocess import Preprocess, Whitening
+from gift_jax.data.real import RealDataset
+from gift_jax.distill import base
+from gift_jax.distill.matching import dm
+from gift_jax.distill.matching import experts as experts_lib
+from gift_jax.distill.matching.base import class_members
+from gift_jax.distill.matching.experts import Experts, Trajectory
+from gift_jax.distill.unfinished import Unfinished
+from gift_jax.distilled import DistilledDataset
+from gift_jax.runtime.errors import InputError
+from gift_jax.teachers import Teacher
+
+_MOMENTUM = 0.5  # of images and learning rate; `DATM.py`
+_LABEL_MOMENTUM = 0.9  # `Momentum_y`
+_BATCH = 256  # of the choice of images, `DATM.py`
+
+
+class Constants(NamedTuple):
+    """What the official configs set by dataset and IPC; options have these names.
+
+    Attributes:
+      start_epochs: `min_start_epoch`, `current_max_start_epoch`, `max_start_epoch`:
+        a start lies in [lower, upper), and upper rises from the second to the third.
+      expansion_end: Iteration at which it has risen, `expansion_end_epoch`.
+      learning_rate: Of the images, `lr_img`.
+      lr_y: Of the labels.
+      syn_steps: Steps on the images in one iteration.
+      batch_size: Images in a step, `batch_syn`.
+      expert_epochs: From the start of a trajectory's part to its end.
+      lr_lr: Of the learning rate.
+      threshold: Of the loss, above which nothing is learnt.
+    """
+
+    start_epochs: tuple[int, ...]
+    expansion_end: int
+    learning_rate: float
+    lr_y: float
+    syn_steps: int = 80
+    batch_size: int = 1000
+    expert_epochs: int = 2
+    lr_lr: float = 1e-5
+    threshold: float = 1.0
+
+
+# By IPC, of `configs/{CIFAR-10,CIFAR-100,TinyImageNet}/ConvIN/IPC*.yaml`. Where
+# `Sequential_Generation` is off, upper is the maximum from the beginning.
+_CIFAR10 = {
+    1: Constants((0, 4, 4), 1, 100.0, 5.0, lr_lr=1e-7, threshold=1.1),
+    10: Constants((0, 10, 20), 1000, 100.0, 2.0),
+    50: Constants((0, 20, 40), 2000, 1000.0, 2.0),
+    500: Constants((40, 60, 60), 1, 50.0, 10.0, syn_steps=40),
+    1000: Constants((40, 60, 60), 1, 50.0, 10.0, syn_steps=100),
+}
+_CIFAR100 = {
+    1: Constants((0, 10, 20), 1000, 1000.0, 10.0, syn_steps=40, expert_epochs=3),
+    10: Constants((0, 30, 50), 2000, 1000.0, 10.0),
+    50: Constants((20, 70, 70), 1, 1000.0, 10.0),
+    100: Constants((30, 70, 70), 1, 50.0, 10.0),
+}
+_TINY = {
+    1: Constants((0, 15, 20), 2000, 1e4, 10.0, syn_steps=40, lr_lr=1e-4),
+    10: Constants(
+        (10, 50, 50), 1, 100.0, 10.0, syn_steps=40, batch_size=500, lr_lr=1e-4
+    ),
+    50: Constants((40, 70, 70), 1, 100.0, 10.0, syn_steps=20, lr_lr=1e-4),
+}
+
+
+class Learnt(NamedTuple):
+    """What is distilled.
+
+    Attributes:
+      images: (N, S, S, C) float32 network inputs.
+      labels: (N, num_classes) float32 logits.
+      rate: Learning rate of training on them, a scalar.
+    """
+
+    images: Any
+    labels: Any
+    rate: Any
+
+
+class State(NamedTuple):
+    """What is distilled, and the state of its optimizer."""
+
+    learnt: Learnt
+    optimizer: Any
+
+
+class Part(NamedTuple):
+    """A part of a trajectory, and how it is to be followed.
+
+    Attributes:
+      start: (P,) float32, weights of an expert.
+      target: (P,) float32, its weights some epochs later.
+      batches: (steps, B) int32 images of each step.
+      key: Typed key of the augmentation.
+    """
+
+    start: Any
+    target: Any
+    batches: Any
+    key: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Datm:
+    """Matches trajectories; images, soft labels and a learning rate are learnt.
+
+    Zero, or (), stands for the official value of dataset and IPC, see `Constants`.
+
+    Attributes:
+      ipc: Images per class, at least 1; they begin as real images.
+      iterations: Parts of trajectories that are matched; 10,000 in all configs.
+      experts: Networks that are trained on the real images; 100 in the README.
+      epochs: Of each of them; 100 in the README.
+      lr_teacher: Learning rate of their plain SGD in batches of 256, and the one that
+        the images begin with; 0.01 in README and configs.
+      width: Of the ConvNet.
+      zca: Whether images are whitened.
+      start_epochs: Lower bound, first and last upper bound of the epoch that a part
+        begins at.
+      expansion_end: See `Constants`, as all that follow.
+      expert_epochs: Likewise.
+      syn_steps: Likewise.
+      batch_size: Likewise.
+      learning_rate: Likewise.
+      lr_y: Likewise.
+      lr_lr: Likewise.
+
+    Raises:
+      InputError: an option is negative, or none of its kind.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"train_images", "experts"})
+    resumable: ClassVar[bool] = True
+
+    ipc: int
+    iterations: int = 10_000
+    experts: int = 100
+    epochs: int = 100
+    lr_teacher: float = 0.01
+    width: int = 128
+    zca: bool = True
+    start_epochs: tuple[int, ...] = ()
+    expansion_end: int = 0
+    expert_epochs: int = 0
+    syn_steps: int = 0
+    batch_size: int = 0
+    learning_rate: float = 0.0
+    lr_y: float = 0.0
+    lr_lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        whole = ("ipc", "iterations", "experts", "epochs", "width")
+        base.check_options(self, positive=whole)
+        bounds = self.start_epochs
+        if bounds and not (
+            len(bounds) == 3
+            and all(type(bound) is int for bound in bounds)
+            and 0 <= bounds[0] < bounds[1] <= bounds[2]
+        ):
+            raise InputError(
+                f"Datm: start_epochs is {bounds!r}, expected three whole numbers: the "
+                "lower bound, the first and the last upper bound, which is exclusive"
+            )
+
+    def constants(self, info: DatasetInfo) -> Constants:
+        """The official ones, or the next larger IPC's, with the options in place.
+
+        Raises:
+          InputError: parts of trajectories would end after the experts' last epoch.
+        """
+        of_ipc = _TINY if info.image_size > 32 else _CIFAR10
+        if info.image_size <= 32 and info.num_classes > 10:
+            of_ipc = _CIFAR100
+        official = next(
+            (of_ipc[ipc] for ipc in of_ipc if self.ipc <= ipc), of_ipc[max(of_ipc)]
+        )
+        found = base.chosen(self, official)
+        last = found.start_epochs[-1] - 1
+        if last + found.expert_epochs > self.epochs:
+            raise InputError(
+                f"Datm: parts of trajectories begin up to epoch {last} and are of "
+                f"{found.expert_epochs} epochs, but experts are trained for "
+                f"{self.epochs}: set epochs to at least {last + found.expert_epochs}, "
+                f"or start_epochs, which is {found.start_epochs}, to earlier ones"
+            )
+        size = min(found.batch_size, self.ipc * info.num_classes)
+        return found._replace(batch_size=size)
+
+    def experts_of(self, info: DatasetInfo, seed: int) -> Experts:
+        """What is trained before. Raises InputError as `constants`."""
+        self.constants(info)
+        return Experts.create(
+            self.experts,
+            self.epochs,
+            learning_rate=self.lr_teacher,
+            width=self.width,
+            zca=self.zca,
+            seed=seed,
+        )
+
+    def experts_for(self, data: RealDataset, seed: int) -> Experts:
+        """What is trained before, after all checks that need no training.
+
+        Raises:
+          InputError: a class has fewer than `ipc` images, or as `constants`.
+        """
+        class_members(data, self.ipc)
+        return self.experts_of(data.info, seed)
+
+    def make(
+        self,
+        data: RealDataset,
+        *,
+        teacher: Teacher | None = None,
+        seed: int,
+        on_progress: base.OnProgress | None = None,
+        directory: pathlib.Path | None = None,
+        experts: Sequence[Trajectory] | None = None,
+    ) -> DistilledDataset:
+        """Makes the images, see `base.Distiller`; progress is that of iterations.
+
+        Args:
+          data: The real dataset.
+          teacher: Not needed.
+          seed: Of everything random.
+          on_progress: Told of iterations.
+          directory: Where a distillation that was stopped is found.
+          experts: Of `experts_for`; trained here by default.
+
+        Returns:
+          num_classes * ipc images, class by class, with the learnt soft labels and
+          learning rate: whitened ones, or else float pixels as they were learnt.
+
+        Raises:
+          InputError: a class has fewer than `ipc` images, or fewer that an expert
+            classifies correctly; or as `constants`.
+        """
+        of_experts = self.experts_for(data, seed)
+        with tempfile.TemporaryDirectory() as scratch:
+            if experts is None:
+                place = directory or pathlib.Path(scratch)
+                experts = of_experts.train(data, place / "experts")
+            preprocess = of_experts.preprocess(data)
+            learnt = self._match(
+                data, preprocess, experts, seed, on_progress, Unfinished(directory)
+            )
+        images = np.asarray(learnt.images)
+        is_whitened = isinstance(preprocess, Whitening)
+        return base.distilled_dataset(
+            self,
+            data,
+            [images if is_whitened else preprocess.invert(images)],
+            seed=seed,
+            preprocess=preprocess,
+            soft_labels=np.asarray(learnt.labels),
+            learning_rate=float(learnt.rate),
+        )
+
+    def _match(
+        self,
+        data: RealDataset,
+        preprocess: Preprocess,
+        experts: Sequence[Trajectory],
+        seed: int,
+        on_progress: base.OnProgress | None,
+        unfinished: Unfinished,
+    ) -> Learnt:
+        constants = self.constants(data.info)
+        key = streams.stream_key(seed, streams.Purpose.DISTILLATION)
+        start = jax.device_get(self.start(data, preprocess, experts, seed))
+        step = jax.jit(self.make_step(data.info), donate_argnums=0)
+
+        def advance(state: State, done: int) -> tuple[State, Any, int]:
+            expert, epoch, batches = self.draw(data.info, seed, done)
+            part = Part(
+                experts[expert][epoch],
+                experts[expert][epoch + constants.expert_epochs],
+                batches,
+                jax.random.fold_in(key, done),
+            )
+            state, loss = step(state, part)
+            rate = jax.device_get(state.learnt.rate)
+            return state, {"loss": jax.device_get(loss), "rate": rate}, done + 1
+
+        def report(done: int, terms: Any) -> None:
+            if on_progress is not None:
+                on_progress(done, self.iterations, **terms)
+
+        return unfinished.run("images", start, self.iterations, advance, report).learnt
+
+    def start(
+        self,
+        data: RealDataset,
+        preprocess: Preprocess,
+        experts: Sequence[Trajectory],
+        seed: int,
+    ) -> State:
+        """Real images that an expert classifies correctly, with labels by all of them.
+
+        The label of an image is the mean of the logits of all experts, at their last
+        epoch, that classify it correctly.
+        """
+        pixels, info = data.train.all_images(), data.info
+        model = self.experts_of(info, seed).network(info)
+        unflatten = experts_lib.unflatten(model, info)
+        apply = jax.jit(lambda w, x: model.apply(unflatten(w), x, train=False))
+
+        def logits(expert: int, indices: np.ndarray) -> np.ndarray:
+            inputs = experts_lib.network_inputs(preprocess, pixels[indices])
+            weights, batches = experts[expert][-1], range(0, len(inputs), _BATCH)
+            found = [apply(weights, _filled(inputs[s : s + _BATCH])) for s in batches]
+            return np.concatenate(found)[: len(inputs)]
+
+        chosen = np.concatenate(
+            [
+                self._correct(logits, np.random.default_rng([seed, label]), label, of)
+                for label, of in enumerate(class_members(data, self.ipc))
+            ]
+        )
+        of_experts = np.stack([logits(e, chosen) for e in range(len(experts))])
+        labels = np.repeat(np.arange(info.num_classes), self.ipc)
+        correct = (of_experts.argmax(-1) == labels)[..., None]
+        learnt = Learnt(
+            jnp.asarray(experts_lib.network_inputs(preprocess, pixels[chosen])),
+            jnp.asarray((of_experts * correct).sum(0) / correct.sum(0)),
+            jnp.float32(self.lr_teacher),
+        )
+        return State(learnt, self.optimizer(info).init(learnt))
+
+    def _correct(
+        self,
+        logits: Callable[[int, np.ndarray], np.ndarray],
+        rng: np.random.Generator,
+        label: int,
+        of_class: np.ndarray,
+    ) -> list[int]:
+        """Images of a class in a random order, if an expert classifies them correctly.
+
+        As many as `ipc`; where there are fewer, the next expert is asked.
+        """
+        order, found = rng.permutation(of_class), dict[int, None]()
+        starts = range(0, len(order), _BATCH)
+        for expert, start in itertools.product(range(self.experts), starts):
+            batch = order[start : start + _BATCH]
+            found |= dict.fromkeys(batch[logits(expert, batch).argmax(-1) == label])
+            if len(found) >= self.ipc:
+                return list(found)[: self.ipc]
+        raise InputError(
+            f"ipc is {self.ipc}, but of class {label} the experts classify only "
+            f"{len(found)} training images correctly after {self.epochs} epochs: train "
+            "them longer"
+        )
+
+    def draw(
+        self, info: DatasetInfo, seed: int, done: int
+    ) -> tuple[int, int, np.ndarray]:
+        """What one iteration matches.
+
+        Args:
+          info: The real dataset.
+          seed: Of the distillation.
+          done: Iterations before.
+
+        Returns:
+          The expert, the epoch that the part begins at, and (syn_steps, batch_size)
+          int32 images of the steps: every image once, in a random order, before one
+          comes again; of an order the rest that fills no batch is left out.
+        """
+        constants, rng = self.constants(info), np.random.default_rng([seed, done])
+        images, size = self.ipc * info.num_classes, constants.batch_size
+        batches = images // size
+        orders = [
+            rng.permutation(images)[: batches * size].reshape(batches, size)
+            for _ in range(-(-constants.syn_steps // batches))
+        ]
+        lower, upper = constants.start_epochs[0], upper_bound(constants, done)
+        return (
+            int(rng.integers(self.experts)),
+            int(rng.integers(lower, upper)),
+            np.concatenate(orders)[: constants.syn_steps].astype(np.int32),
+        )
+
+    def optimizer(self, info: DatasetInfo) -> optax.GradientTransformation:
+        """Of `Learnt`."""
+        constants = self.constants(info)
+        return optax.partition(
+            {
+                "images": optax.sgd(constants.learning_rate, momentum=_MOMENTUM),
+                "labels": optax.sgd(constants.lr_y, momentum=_LABEL_MOMENTUM),
+                "rate": optax.sgd(constants.lr_lr, momentum=_MOMENTUM),
+            },
+            Learnt("images", "labels", "rate"),
+        )
+
+    def make_step(
+        self, info: DatasetInfo
+    ) -> Callable[[State, Part], tuple[State, jax.Array]]:
+        """`step(state, part)` -> state, loss; it is the same above the threshold."""
+        model = self.experts_of(info, 0).network(info)
+        unflatten = experts_lib.unflatten(model, info)
+        loss = functools.partial(matching_loss, model=model, unflatten=unflatten)
+        optimizer, threshold = self.optimizer(info), self.constants(info).threshold
+
+        def step(state: State, part: Part) -> tuple[State, jax.Array]:
+            value, gradient = jax.value_and_grad(loss)(state.learnt, part)
+            updates, memory = optimizer.update(gradient, state.optimizer)
+            learnt = optax.apply_updates(state.learnt, updates)
+            moved = jax.tree.map(
+                lambda new, old: jnp.where(value <= threshold, new, old),
+                State(learnt, memory),
+                state,
+            )
+            return moved, value
+
+        return step
+
+
+def upper_bound(constants: Constants, done: int) -> int:
+    """Of the epoch that a part begins at, exclusive, after so many iterations."""
+    _, first, last = constants.start_epochs
+    return min(first + int((last - first) * done / constants.expansion_end), last)
+
+
+def matching_loss(
+    learnt: Learnt,
+    part: Part,
+    *,
+    model: nn.Module,
+    unflatten: Callable[[jax.Array], Any],
+) -> jax.Array:
+    """How far training on the images leads from where the expert went.
+
+        |student - target|^2 / |start - target|^2
+
+    Each step is computed anew on the way back, so that of every step its weights alone
+    are kept.
+
+    Args:
+      learnt: What is trained on.
+      part: From where, to where and how.
+      model: The network.
+      unflatten: From (P,) weights to its variables.
+
+    Returns:
+      Scalar: 1 where the student stays at the start, 0 where it meets the target.
+    """
+
+    def cross_entropy(
+        weights: jax.Array, images: jax.Array, labels: jax.Array
+    ) -> jax.Array:
+        logits = jnp.asarray(model.apply(unflatten(weights), images, train=False))
+        return optax.softmax_cross_entropy(logits, jax.nn.softmax(labels)).mean()
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def step(weights: jax.Array, batch: Any) -> tuple[jax.Array, None]:
+        chosen, key = batch
+        images = dm.augment(key, learnt.images[chosen], alike=False)
+        gradient = jax.grad(cross_entropy)(weights, images, learnt.labels[chosen])
+        return weights - learnt.rate * gradient, None
+
+    keys = jax.random.split(part.key, len(part.batches))
+    student, _ = jax.lax.scan(step, part.start, (part.batches, keys))
+    return _squares(student - part.target) / _squares(part.start - part.target)
+
+
+def _squares(difference: jax.Array) -> jax.Array:
+    return jnp.square(difference).sum()
+
+
+def _filled(images: np.ndarray) -> np.ndarray:
+    """As many images as a whole batch has, the first ones again at its end."""
+    return np.resize(images, (_BATCH, *images.shape[1:]))

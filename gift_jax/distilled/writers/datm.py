@@ -1,0 +1,35 @@
+"""Three files as DATM publishes them: https://github.com/NUS-HPC-AI-Lab/DATM."""
+
+import pathlib
+
+import numpy as np
+
+from gift_jax.distilled.dataset import DistilledDataset
+from gift_jax.runtime.errors import InputError
+from gift_jax.torch_io import torch_files
+
+
+def write(dataset: DistilledDataset, path: pathlib.Path) -> None:
+    """Writes images_best.pt, labels_best.pt and, if one was learnt, lr_best.pt.
+
+    Images are NCHW network inputs, whitened or standardised; labels are logits. "best"
+    is what its readers look for.
+
+    Args:
+      dataset: What to write.
+      path: The directory.
+
+    Raises:
+      InputError: there are no soft labels.
+    """
+    if dataset.soft_labels is None:
+        raise InputError("the format 'datm' holds soft labels, and there are none")
+    path.mkdir()
+    arrays = {
+        "images": np.ascontiguousarray(np.moveaxis(dataset.inputs(), -1, 1)),
+        "labels": dataset.soft_labels,
+    }
+    if dataset.metadata.learning_rate is not None:
+        arrays["lr"] = np.array(dataset.metadata.learning_rate, np.float32)
+    for name, array in arrays.items():
+        torch_files.save_torch(path / f"{name}_best.pt", array)

@@ -1,0 +1,35 @@
+"""Tests of `gift_jax.distilled.writers.datm`."""
+
+import dataclasses
+
+import pytest
+
+from gift_jax import distilled
+from gift_jax.distilled import read_distilled
+from gift_jax.runtime.errors import InputError
+from tests.distilled.writers.samples import (
+    TINY_CIFAR,
+    TRAIN_IMAGES,
+    pixel_dataset,
+    whitened_dataset,
+)
+
+
+@pytest.mark.parametrize("rate", [None, 0.015625])
+def test_what_is_written_is_read_as_their_files_are(tmp_path, rate):
+    dataset = whitened_dataset("datm")
+    metadata = dataclasses.replace(dataset.metadata, learning_rate=rate)
+    dataset = dataclasses.replace(dataset, metadata=metadata)
+    distilled.write_distilled(dataset, tmp_path / "cifar10", "datm")
+    read = read_distilled(
+        tmp_path / "cifar10", dataset=TINY_CIFAR, train_images=TRAIN_IMAGES
+    )
+    assert read.fingerprint == dataset.fingerprint
+    assert read.metadata.learning_rate == rate
+    assert (read.metadata.method == "datm") == (rate is not None)
+
+
+def test_soft_labels_are_needed(tmp_path):
+    with pytest.raises(InputError, match="'datm' holds soft labels"):
+        distilled.write_distilled(pixel_dataset(None, None), tmp_path / "x", "datm")
+    assert not list(tmp_path.iterdir())
