@@ -1,0 +1,155 @@
+"""What of `standardized_gift` does what, and what its length's weight may follow.
+
+    python -m experiments.loss_parts --config=configs/digits.py --workdir=DIR
+
+`parts` is the loss with every part of it exchangeable, and a loss of one's own as any:
+`--config.loss.name=experiments.loss_parts:parts-temperature=8.0`. docs/theory.md has
+what came of it.
+"""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from gift_jax import labels as labels_lib
+from gift_jax import main
+
+_PARTS = "experiments.loss_parts:parts"
+VARIANTS = (
+    "",
+    "-gamma=0.0",
+    "-centre=False",
+    *(f"-temperature={t}" for t in (0.5, 1.0, 4.0, 8.0)),
+    "-cosine=True",
+    *(f"-factor={factor}" for factor in ("none", "mean", "teacher")),
+    "-length=both",
+    "-length=both-length_weight=1.0",
+    "-length=both-length_weight=1.0-rule=angle",
+    "-length=both-length_weight=1.0-rule=matched",
+    "-length=radial",
+    "-length=radial-length_weight=1.0",
+    "-length=relative-length_weight=1.0",
+)
+# GIFT, and GIFT with the factor alone.
+GIFT = f"{_PARTS}-centre=False-cosine=True-factor=none"
+GIFT_WITH_FACTOR = f"{_PARTS}-centre=False-cosine=True"
+
+
+def parts(
+    student_logits: jax.Array,
+    teacher_logits: jax.Array,
+    labels: jax.Array,
+    *,
+    gamma: float = 0.1,
+    centre: bool = True,
+    temperature: float = 2.0,
+    cosine: bool = False,
+    factor: str = "length",
+    length: str = "none",
+    length_weight: float = 0.3,
+    rule: str = "constant",
+) -> jax.Array:
+    """`standardized_gift`, whose parts can be exchanged; its own by default.
+
+    Args:
+      student_logits: (B, C) float32.
+      teacher_logits: (B, C) float32.
+      labels: (B,) integer classes.
+      gamma: Weight of the hard label in the refinement; 0 refines nothing.
+      centre: Whether the mean over the classes is taken off first.
+      temperature: Of the divergence of z-scores.
+      cosine: Whether to take the limit of large temperatures instead, 1 - cosine.
+      factor: What the direction's term is multiplied by: the student's "length", its
+        "mean" over the batch, that of the "teacher", or "none".
+      length: What is taught of the length: "none"; "both" is the second term of
+        `standardized_gift`, which pulls along the sphere as well; "radial" across it
+        only; "relative" likewise, to the teacher's lengths in units in which they are
+        the student's on average over the batch.
+      length_weight: Of that term.
+      rule: What the weight follows: "constant"; "angle", times the fourth power of the
+        cosine to the target; "matched", so that the term's gradient is never longer
+        than the direction's at large T.
+
+    Returns:
+      (B,) float32.
+    """
+    refined = labels_lib.refine_labels(teacher_logits, labels, gamma=gamma)
+    if centre:
+        student_logits, teacher_logits, refined = (
+            x - jnp.mean(x, axis=-1, keepdims=True)
+            for x in (student_logits, teacher_logits, refined)
+        )
+    student, target = map(labels_lib.unit_length, (student_logits, refined))
+    ours, theirs = (
+        jnp.linalg.norm(x, axis=-1) for x in (student_logits, teacher_logits)
+    )
+    agreement = jnp.sum(student * target, axis=-1)
+    factors = {
+        "length": ours,
+        "mean": jnp.mean(ours),
+        "teacher": theirs,
+        "none": jnp.ones_like(ours),
+    }
+    direction = 1 - agreement if cosine else _divergence(student, target, temperature)
+    direction *= jax.lax.stop_gradient(factors[factor])
+    if length == "none":
+        return direction
+    squared, unit = {
+        "both": _both(student_logits, target, theirs),
+        "radial": _radial(ours, agreement, theirs),
+        "relative": _radial(ours, agreement, _in_units_of(ours, agreement, theirs)),
+    }[length]
+    sine = jnp.sqrt(jnp.maximum(1 - agreement**2, 1e-12))
+    rules = {
+        "constant": jnp.ones_like(ours),
+        "angle": jnp.maximum(agreement, 0) ** 4,
+        "matched": sine / jnp.hypot(ours / theirs - agreement, sine),
+    }
+    weight = length_weight * jax.lax.stop_gradient(rules[rule])
+    return direction + weight * squared / (2 * unit)
+
+
+def _divergence(student: jax.Array, target: jax.Array, temperature: float) -> jax.Array:
+    """Of unit vectors, on which the temperature of z-scores is T / sqrt(C)."""
+    scaled = temperature / student.shape[-1] ** 0.5
+    log_student, log_target = (
+        jax.nn.log_softmax(x / scaled) for x in (student, target)
+    )
+    kl = optax.losses.kl_divergence_with_log_targets(log_student, log_target)
+    return temperature**2 * kl
+
+
+def _both(
+    student_logits: jax.Array, target: jax.Array, length: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """A squared distance, and the length that it is in units of."""
+    wanted = length[:, None] * target
+    return jnp.sum((student_logits - wanted) ** 2, axis=-1), length
+
+
+def _radial(
+    ours: jax.Array, agreement: jax.Array, length: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    wanted = jax.lax.stop_gradient(agreement) * length
+    return (ours - wanted) ** 2, length
+
+
+def _in_units_of(ours: jax.Array, agreement: jax.Array, theirs: jax.Array) -> jax.Array:
+    """The teacher's lengths, scaled to fit the student's by least squares."""
+    wanted = jnp.maximum(agreement, 0) * theirs
+    scale = jnp.sum(ours * wanted) / (jnp.sum(wanted**2) + 1e-12)
+    return jax.lax.stop_gradient((scale + 1e-12) * theirs)
+
+
+def study(config: ml_collections.ConfigDict) -> None:
+    """One part at a time, four optimizers, three seeds."""
+    config.distilled.name = "rded"
+    losses = [*(_PARTS + variant for variant in VARIANTS), GIFT, GIFT_WITH_FACTOR]
+    config.loss.name = "+".join(losses)
+    config.optimizer.name = "sgd+adamw+lion+muon"
+    config.train.seeds = (0, 1, 2)
+
+
+if __name__ == "__main__":
+    main.run(study)

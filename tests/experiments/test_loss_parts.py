@@ -1,0 +1,107 @@
+"""The parts of a loss are those of the losses that they are taken from."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.loss_parts import parts
+from gift_jax import losses
+
+RNG = np.random.default_rng(0)
+STUDENT = jnp.asarray(RNG.normal(size=(6, 10)), jnp.float32)
+TEACHER = jnp.asarray(5 * RNG.normal(size=(6, 10)) + 1, jnp.float32)
+LABELS = jnp.arange(6) % 10
+
+
+def with_gradient(loss, **options):
+    def total(student):
+        return loss(student, TEACHER, LABELS, **options).sum()
+
+    return loss(STUDENT, TEACHER, LABELS, **options), jax.grad(total)(STUDENT)
+
+
+def centred(rows):
+    return np.asarray(rows - rows.mean(-1, keepdims=True), np.float64)
+
+
+def lengths(rows):
+    return np.linalg.norm(rows, axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("options", "loss", "of_loss"),
+    [
+        ({}, "standardized_gift", {}),
+        ({"gamma": 0.5, "temperature": 1.0}, "standardized_gift", None),
+        ({"length": "both"}, "standardized_gift", {"length_weight": 0.3}),
+        ({"centre": False, "cosine": True, "factor": "none"}, "gift", {}),
+    ],
+)
+def test_they_make_up_the_losses(options, loss, of_loss):
+    expected = losses.get_loss(loss, **(options if of_loss is None else of_loss))
+    for ours, theirs in zip(
+        with_gradient(parts, **options), with_gradient(expected), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-5)
+
+
+def test_the_factor_multiplies_the_value_and_the_gradient():
+    value, gradient = with_gradient(parts, factor="none")
+    expected = {
+        "length": lengths(centred(STUDENT)),
+        "mean": np.full(6, lengths(centred(STUDENT)).mean()),
+        "teacher": lengths(centred(TEACHER)),
+    }
+    for factor, by in expected.items():
+        found, of_found = with_gradient(parts, factor=factor)
+        np.testing.assert_allclose(found, by * value, rtol=1e-5)
+        np.testing.assert_allclose(of_found, by[:, None] * gradient, atol=1e-5)
+
+
+def length_term(**options):
+    """Value and gradient of the second term alone."""
+    whole = with_gradient(parts, length_weight=1.0, **options)
+    alone = with_gradient(parts)
+    return [np.asarray(a - b) for a, b in zip(whole, alone, strict=True)]
+
+
+def test_a_radial_term_moves_the_length_only():
+    _, gradient = length_term(length="radial")
+    unit = centred(STUDENT) / lengths(centred(STUDENT))[:, None]
+    along = (gradient * unit).sum(-1)
+    np.testing.assert_allclose(gradient, along[:, None] * unit, atol=1e-5)
+    _, of_both = length_term(length="both")
+    np.testing.assert_allclose(along, (of_both * unit).sum(-1), atol=1e-5)
+
+
+def test_relative_lengths_do_not_depend_on_the_teachers_scale():
+    def term(scale):
+        loss = parts(STUDENT, scale * TEACHER, LABELS, length="relative")
+        return loss - parts(STUDENT, scale * TEACHER, LABELS)
+
+    np.testing.assert_allclose(term(1.0), term(7.0), rtol=1e-4, atol=1e-6)
+    _, gradient = length_term(length="relative")
+    unit = centred(STUDENT) / lengths(centred(STUDENT))[:, None]
+    np.testing.assert_allclose(
+        gradient, (gradient * unit).sum(-1)[:, None] * unit, atol=1e-5
+    )
+
+
+def test_a_matched_gradient_is_as_long_as_the_sine_of_the_angle():
+    _, gradient = length_term(length="both", rule="matched")
+    refined = losses.labels_lib.refine_labels(TEACHER, LABELS)
+    ours, target = centred(STUDENT), centred(refined)
+    cosine = (ours * target).sum(-1) / lengths(ours) / lengths(target)
+    np.testing.assert_allclose(lengths(gradient), np.sqrt(1 - cosine**2), rtol=1e-4)
+
+
+def test_the_angles_rule_is_the_fourth_power_of_the_cosine():
+    value, gradient = length_term(length="both")
+    found, of_found = length_term(length="both", rule="angle")
+    ratio = found / value
+    np.testing.assert_allclose(of_found, ratio[:, None] * gradient, atol=1e-5)
+    refined = centred(losses.labels_lib.refine_labels(TEACHER, LABELS))
+    cosine = (centred(STUDENT) * refined).sum(-1)
+    cosine /= lengths(centred(STUDENT)) * lengths(refined)
+    np.testing.assert_allclose(ratio, np.maximum(cosine, 0) ** 4, atol=1e-4)
