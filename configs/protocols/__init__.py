@@ -15,6 +15,7 @@ from typing import Any
 
 from gift_jax import registry
 from gift_jax.configs.protocols import (
+    best,
     datm,
     ddranking,
     edc,
@@ -39,6 +40,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "rethinkdc": rethinkdc.fields,
     "ddranking": ddranking.fields,
     "hard_truths": hard_truths.fields,
+    "best": best.fields,
 }
 
 
