@@ -1,9 +1,9 @@
 """No paper's: what trained the published images best here, under the official views.
 
-Muon (https://github.com/KellerJordan/Muon) at its default rate is ahead of AdamW with every loss that was tried, by more than
-any of them is ahead of another, and `standardized_gift` with a little of its second
-term is the best under it where trainings are long. Measured on CIFAR-10
-(docs/results.md); elsewhere it is a guess.
+Muon (https://github.com/KellerJordan/Muon) at its default rate is ahead of AdamW with
+every loss that was tried, by more than any of them is ahead of another, and
+`standardized_gift` with a little of its second term is the best under it where
+trainings are long. Measured on CIFAR-10 (docs/results.md); elsewhere it is a guess.
 """
 
 from typing import Any
