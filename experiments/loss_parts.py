@@ -98,7 +98,7 @@ def parts(
     squared, unit = {
         "both": _both(student_logits, target, theirs),
         "radial": _radial(ours, agreement, theirs),
-        "relative": _radial(ours, agreement, _in_units_of(ours, agreement, theirs)),
+        "relative": _relative(ours, jnp.maximum(agreement, 0), theirs),
     }[length]
     sine = jnp.sqrt(jnp.maximum(1 - agreement**2, 1e-12))
     rules = {
@@ -135,11 +135,13 @@ def _radial(
     return (ours - wanted) ** 2, length
 
 
-def _in_units_of(ours: jax.Array, agreement: jax.Array, theirs: jax.Array) -> jax.Array:
-    """The teacher's lengths, scaled to fit the student's by least squares."""
-    wanted = jnp.maximum(agreement, 0) * theirs
+def _relative(
+    ours: jax.Array, agreement: jax.Array, theirs: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """`_radial` with the teacher's lengths fitted to the student's by least squares."""
+    wanted = agreement * theirs
     scale = jnp.sum(ours * wanted) / (jnp.sum(wanted**2) + 1e-12)
-    return jax.lax.stop_gradient((scale + 1e-12) * theirs)
+    return _radial(ours, agreement, jax.lax.stop_gradient((scale + 1e-12) * theirs))
 
 
 def study(config: ml_collections.ConfigDict) -> None:
