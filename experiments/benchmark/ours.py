@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmark import workers
-from experiments.benchmark.workloads import WORKLOADS, Workload
+from experiments.benchmark import workers, workloads
+from experiments.benchmark.workloads import Workload
 from gift_jax import augment, losses, models, optimizers
 from gift_jax.data import preprocess
 from gift_jax.runtime import allocator
@@ -43,7 +43,7 @@ def make(contender: str, workload: str) -> workers.Run:
     """A contender, ready to run."""
     if contender == "gemm":
         return _gemm()
-    return _training(WORKLOADS[workload], contender)
+    return _training(workloads.find(workload), contender)
 
 
 def _gemm() -> workers.Run:

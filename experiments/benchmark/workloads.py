@@ -58,6 +58,15 @@ WORKLOADS = {
 }
 
 
+def find(name: str) -> Workload:
+    """The workload of that name, or of "NAME, N classes"."""
+    known, _, classes = name.rpartition(", ")
+    if name in WORKLOADS or not classes.endswith(" classes"):
+        return WORKLOADS[name]
+    number = int(classes.removesuffix(" classes"))
+    return dataclasses.replace(WORKLOADS[known], name=name, num_classes=number)
+
+
 def training_flops(workload: Workload) -> int:
     """Useful floating-point operations of one training step of the student.
 

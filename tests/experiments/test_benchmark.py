@@ -115,6 +115,16 @@ def test_a_worker_answers_and_its_end_is_an_error(tmp_path, monkeypatch):
             worker.seconds_per_step("broken", "net")
 
 
+def test_a_workload_is_found_with_other_classes():
+    found = workloads.find(f"{CONVNET.name}, 1000 classes")
+    assert (found.num_classes, found.network) == (1000, CONVNET.network)
+    assert workloads.find(CONVNET.name) is CONVNET
+    more = workloads.training_flops(found) - workloads.training_flops(CONVNET)
+    assert more == 3 * 2 * 50 * 990 * (128 * 4 * 4)
+    with pytest.raises(KeyError):
+        workloads.find("ConvNet-30")
+
+
 @pytest.mark.parametrize("name", list(workloads.WORKLOADS))
 def test_torch_networks_have_the_same_parameters(name):
     pytest.importorskip("torch", reason="PyTorch is not installed")
