@@ -32,7 +32,8 @@ def label_step(
       job: On all classes.
       of_step: From `step_job`.
       distilled: Images of all classes.
-      teacher: Of all classes; None where the labels were published.
+      teacher: Of all classes; None where the labels were published, or are of a
+        teacher that is trained anew.
     """
     continual = job.spec.continual
     assert continual is not None

@@ -352,7 +352,7 @@ def make_distilled_and_teacher(job: Job) -> tuple["JobDistilled", JobTeacher | N
     """
     # What is wrong with published images is found before a teacher is trained.
     published = make_distilled(job, None) if job.spec.distilled.path else None
-    teacher = make_teacher(job) if job.spec.needs_teacher else None
+    teacher = make_teacher(job) if job.spec.needs_teacher_of_all_classes else None
     distilled = published or make_distilled(job, teacher.teacher if teacher else None)
     return distilled, teacher
 

@@ -163,6 +163,12 @@ class JobSpec:
         return self.distilled.needs_teacher or self.relabel.needs_teacher
 
     @property
+    def needs_teacher_of_all_classes(self) -> bool:
+        """The same, but for labels of a teacher that every step trains anew."""
+        of_steps = self.continual is not None and self.continual.teacher == RETRAINED
+        return self.distilled.needs_teacher if of_steps else self.needs_teacher
+
+    @property
     def views(self) -> int:
         """Views of every image with labels; by default one an epoch that has some."""
         return self.relabel.views or self.train.epochs - self.relabel.hard_epochs

@@ -89,3 +89,20 @@ def test_a_grid_has_all_steps_of_all_orders_with_all_teachers():
 def test_what_cannot_be_is_refused(fields, message):
     with pytest.raises(InputError, match=message):
         expand(config(**fields))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "distilled", "expected"),
+    [
+        ("future", "random", True),
+        ("masked", "random", True),
+        ("retrained", "random", False),
+        ("retrained", "rded", True),  # whose images are made with it
+    ],
+)
+def test_a_teacher_of_all_classes_is_trained_where_something_needs_it(
+    teacher, distilled, expected
+):
+    fields = {"continual__teachers": teacher, "distilled__name": distilled}
+    for job in expand(config(**fields)):
+        assert job.needs_teacher and job.needs_teacher_of_all_classes == expected
