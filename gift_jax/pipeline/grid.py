@@ -211,6 +211,9 @@ def _setups(jobs: list[Job]) -> list[Setup]:
             check = getattr(job.spec.distilled.distiller, "check_network", None)
             if check is not None:
                 check(network, job.data.info)
+        if job.spec.distilled.needs_experts:
+            distiller: Any = job.spec.distilled.distiller
+            distiller.experts_for(job.data, job.spec.seed)
         num_classes, continual_spec = job.data.info.num_classes, job.spec.continual
         if continual_spec is not None:
             num_classes = len(continual_spec.outputs(num_classes))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from gift_jax import distill, losses, registry
 from gift_jax.data import info as info_lib
 from gift_jax.distill import rded
-from gift_jax.distill.matching import datm, dc
+from gift_jax.distill.matching import datm, dc, trajectories
 from gift_jax.distill.matching.base import Matching
 from gift_jax.distill.recovery import loop, real_statistics
 from gift_jax.distill.recovery.base import Recovery
@@ -364,7 +364,7 @@ class Workload:
         loss = losses.get_loss("ce")
         yield self._training("training of experts (datm)", network, every, loss)
         num_images, weights = self.distilled_images, experts.size(info)
-        learnt = datm.Learnt(
+        learnt = trajectories.Learnt(
             _Shape((num_images, *info.image_shape), jnp.float32),
             _Shape((num_images, info.num_classes), jnp.float32),
             _Shape((), jnp.float32),
@@ -376,7 +376,7 @@ class Workload:
         yield Stage(
             "matching (datm)",
             lambda state, start, target, key, batches: step(
-                state, datm.Part(start, target, batches, key)
+                state, trajectories.Part(start, target, batches, key)
             ),
             (
                 state,

@@ -10,7 +10,9 @@ import time
 
 import pytest
 
+from gift_jax.configs import digits
 from gift_jax.pipeline import grid, job, results, stages
+from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import relabel
 from gift_jax.train import epochs, step
 from tests.pipeline.test_job import small_config
@@ -100,6 +102,20 @@ def test_shards_are_the_grid_in_parts(whole, tmp_path):
     # Seeds stay together, as they are compared with one another.
     for part in parts:
         assert {row["seed"] for row in part} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("distilled.datm.epochs=20", "begin up to epoch 19 and are of 2 epochs"),
+        ("ipc=200", "ipc is 200, but class 0 of digits has 1"),
+    ],
+)
+def test_what_no_experts_can_be_for_is_said_before_any_work(options, message, tmp_path):
+    config = digits.get_config(f"distill=datm,{options}")
+    with pytest.raises(InputError, match=message):
+        grid.Grid(config, tmp_path, grid.Shard())
+    assert not any(p.is_dir() for p in tmp_path.glob("[!c]*"))
 
 
 @pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "0/0", "a/b", "1/2/3"])

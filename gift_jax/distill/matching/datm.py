@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,10 +27,10 @@ from gift_jax.data.info import DatasetInfo
 from gift_jax.data.preprocess import Preprocess, Whitening
 from gift_jax.data.real import RealDataset
 from gift_jax.distill import base
-from gift_jax.distill.matching import dm
 from gift_jax.distill.matching import experts as experts_lib
 from gift_jax.distill.matching.base import class_members
 from gift_jax.distill.matching.experts import Experts, Trajectory
+from gift_jax.distill.matching.trajectories import Learnt, Part, matching_loss
 from gift_jax.distill.unfinished import Unfinished
 from gift_jax.distilled import DistilledDataset
 from gift_jax.runtime.errors import InputError
@@ -93,41 +92,11 @@ _TINY = {
 }
 
 
-class Learnt(NamedTuple):
-    """What is distilled.
-
-    Attributes:
-      images: (N, S, S, C) float32 network inputs.
-      labels: (N, num_classes) float32 logits.
-      rate: Learning rate of training on them, a scalar.
-    """
-
-    images: Any
-    labels: Any
-    rate: Any
-
-
 class State(NamedTuple):
     """What is distilled, and the state of its optimizer."""
 
     learnt: Learnt
     optimizer: Any
-
-
-class Part(NamedTuple):
-    """A part of a trajectory, and how it is to be followed.
-
-    Attributes:
-      start: (P,) float32, weights of an expert.
-      target: (P,) float32, its weights some epochs later.
-      batches: (steps, B) int32 images of each step.
-      key: Typed key of the augmentation.
-    """
-
-    start: Any
-    target: Any
-    batches: Any
-    key: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,10 +189,10 @@ class Datm:
     def experts_of(self, info: DatasetInfo, seed: int) -> Experts:
         """What is trained before. Raises InputError as `constants`."""
         self.constants(info)
-        return Experts.create(
+        return Experts(
             self.experts,
             self.epochs,
-            learning_rate=self.lr_teacher,
+            self.lr_teacher,
             width=self.width,
             zca=self.zca,
             seed=seed,
@@ -450,52 +419,6 @@ def upper_bound(constants: Constants, done: int) -> int:
     """Of the epoch that a part begins at, exclusive, after so many iterations."""
     _, first, last = constants.start_epochs
     return min(first + int((last - first) * done / constants.expansion_end), last)
-
-
-def matching_loss(
-    learnt: Learnt,
-    part: Part,
-    *,
-    model: nn.Module,
-    unflatten: Callable[[jax.Array], Any],
-) -> jax.Array:
-    """How far training on the images leads from where the expert went.
-
-        |student - target|^2 / |start - target|^2
-
-    Each step is computed anew on the way back, so that of every step its weights alone
-    are kept.
-
-    Args:
-      learnt: What is trained on.
-      part: From where, to where and how.
-      model: The network.
-      unflatten: From (P,) weights to its variables.
-
-    Returns:
-      Scalar: 1 where the student stays at the start, 0 where it meets the target.
-    """
-
-    def cross_entropy(
-        weights: jax.Array, images: jax.Array, labels: jax.Array
-    ) -> jax.Array:
-        logits = jnp.asarray(model.apply(unflatten(weights), images, train=False))
-        return optax.softmax_cross_entropy(logits, jax.nn.softmax(labels)).mean()
-
-    @functools.partial(jax.checkpoint, prevent_cse=False)
-    def step(weights: jax.Array, batch: Any) -> tuple[jax.Array, None]:
-        chosen, key = batch
-        images = dm.augment(key, learnt.images[chosen], alike=False)
-        gradient = jax.grad(cross_entropy)(weights, images, learnt.labels[chosen])
-        return weights - learnt.rate * gradient, None
-
-    keys = jax.random.split(part.key, len(part.batches))
-    student, _ = jax.lax.scan(step, part.start, (part.batches, keys))
-    return _squares(student - part.target) / _squares(part.start - part.target)
-
-
-def _squares(difference: jax.Array) -> jax.Array:
-    return jnp.square(difference).sum()
 
 
 def _filled(images: np.ndarray) -> np.ndarray:

@@ -105,39 +105,37 @@ class Trajectory:
 
 @dataclasses.dataclass(frozen=True)
 class Experts:
-    """Networks, and how they are trained.
+    """Networks of the official recipe, and how they are trained.
 
     Attributes:
       count: How many.
+      epochs: Of each.
+      learning_rate: Of plain SGD.
       width: Of the ConvNet.
       zca: Whether images are whitened as kornia does, as in the official code.
-      training: Of each; its seed is that of the first.
+      seed: Of all of them.
+      augmentation: Of the images.
     """
 
     count: int
+    epochs: int
+    learning_rate: float
     width: int
     zca: bool
-    training: TrainingSpec
+    seed: int
+    augmentation: AugmentSpec = _DSA
 
-    @classmethod
-    def create(
-        cls,
-        count: int,
-        epochs: int,
-        *,
-        learning_rate: float,
-        width: int,
-        zca: bool,
-        seed: int,
-    ) -> "Experts":
-        """Those of the official recipe, but for these options."""
-        sgd = optimizers.OptimizerSpec("sgd", learning_rate, **_SGD)
-        return cls(count, width, zca, TrainingSpec(sgd, epochs, _BATCH, _DSA, seed))
+    @property
+    def training(self) -> TrainingSpec:
+        """Of each of them."""
+        sgd = optimizers.OptimizerSpec("sgd", self.learning_rate, **_SGD)
+        return TrainingSpec(sgd, self.epochs, _BATCH, self.augmentation, self.seed)
 
     @property
     def recipe(self) -> dict[str, Any]:
         """What they depend on, besides data."""
-        return dataclasses.asdict(self) | {"training": self.training.recipe}
+        network = {"width": self.width, "zca": self.zca}
+        return {"count": self.count, **network, "training": self.training.recipe}
 
     def network_options(self, info: DatasetInfo) -> tuple[str, dict[str, Any]]:
         """Name and options of the official `ConvNet`, on Tiny-ImageNet `ConvNetD4`."""

@@ -1,38 +1,27 @@
-"""DATM: the loss through unrolled steps, its schedule, and what is learnt."""
+"""DATM: its schedule, what it begins with, and what is learnt."""
 
 import dataclasses
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gift_jax import distilled, models
+from gift_jax import distilled
 from gift_jax.data import info, real, sources
 from gift_jax.distill import Datm
 from gift_jax.distill.matching import datm, dm
 from gift_jax.distill.matching import experts as experts_lib
 from gift_jax.distill.matching.experts import Experts
+from gift_jax.distill.matching.trajectories import Learnt
 from gift_jax.runtime.errors import InputError
 from gift_jax.runtime.preemption import PreemptedError
-from tests.distill.recovery import networks
+from tests.distill.matching.smooth import INFO, MODEL, augment, case, loss_and_gradient
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
 
-class Smooth(nn.Module):
-    """Without ReLU, of which gradients jump, so that differences tell them."""
-
-    @nn.compact
-    def __call__(self, images, *, train):
-        hidden = nn.tanh(nn.Dense(8)(images.reshape(len(images), -1)))
-        return nn.Dense(3)(hidden)
-
-
-MODEL = Smooth()
-INFO = networks.INFO
 RNG = np.random.default_rng(0)
 small = functools.partial(
     Datm,
@@ -55,9 +44,7 @@ small = functools.partial(
 @pytest.fixture(autouse=True)
 def small_network(monkeypatch):
     monkeypatch.setattr(Experts, "network", lambda self, info: MODEL)
-    monkeypatch.setattr(
-        dm, "augment", lambda key, images, **_: images
-    )  # is compiled long
+    monkeypatch.setattr(dm, "augment", augment)
 
 
 @pytest.fixture(scope="module")
@@ -80,99 +67,19 @@ def experts(data, tmp_path_factory):
         return small(lr_teacher=0.3).experts_for(data, 0).train(data, directory)
 
 
-def trained(learnt, part):
-    """The student without a scan, without `jax.checkpoint`, on a tree of weights."""
-
-    def loss(variables, images, labels):
-        logits = MODEL.apply(variables, images, train=False)
-        targets = jnp.exp(labels) / jnp.exp(labels).sum(-1, keepdims=True)
-        log = logits - jnp.log(jnp.exp(logits).sum(-1, keepdims=True))
-        return -(targets * log).sum() / len(images)
-
-    weights = experts_lib.unflatten(MODEL, INFO)(part.start)
-    for batch in part.batches:
-        gradient = jax.grad(loss)(weights, learnt.images[batch], learnt.labels[batch])
-        weights = jax.tree.map(lambda w, g: w - learnt.rate * g, weights, gradient)
-    return weights
-
-
-def direct(learnt, part):
-    """The matching loss of that student."""
-    target, start = map(experts_lib.unflatten(MODEL, INFO), (part.target, part.start))
-
-    def squares(one, other):
-        each = jax.tree.map(lambda a, b: ((a - b) ** 2).sum(), one, other)
-        return sum(jax.tree.leaves(each))
-
-    return squares(trained(learnt, part), target) / squares(start, target)
-
-
-@pytest.fixture(scope="module")
-def case():
-    """Something to learn, and a target a little beyond where it leads."""
-    variables = models.init_variables(MODEL, jax.random.key(0), image_size=8)
-    learnt = datm.Learnt(
-        jnp.asarray(RNG.normal(size=(6, 8, 8, 3)), jnp.float32),
-        jnp.asarray(RNG.normal(size=(6, 3)), jnp.float32),
-        jnp.float32(0.1),
-    )
-    batches = np.array([[0, 3, 5], [1, 2, 4], [5, 1, 0]], np.int32)
-    start = experts_lib.flat(variables["params"])
-    part = datm.Part(start, start, batches, jax.random.key(0))
-    way = experts_lib.flat(trained(learnt, part)) - start
-    noise = 0.3 * np.std(way) * RNG.normal(size=way.shape)
-    return learnt, part._replace(target=np.float32(start + 1.5 * way + noise))
-
-
-def of_model(function=datm.matching_loss):
-    unflatten = experts_lib.unflatten(MODEL, INFO)
-    return functools.partial(function, model=MODEL, unflatten=unflatten)
-
-
-def test_the_loss_and_its_gradient(case):
-    learnt, part = case
-    found = jax.jit(jax.value_and_grad(of_model()))(learnt, part)
-    expected = jax.jit(jax.value_and_grad(direct))(learnt, part)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-6), found, expected
-    )
-    # By differences, each of the three by itself.
-    loss, step = jax.jit(of_model()), 1e-2
-    for name in learnt._fields:
-        gradient = getattr(found[1], name)
-        length = jnp.linalg.norm(gradient)
-        values = [
-            loss(
-                learnt._replace(
-                    **{name: getattr(learnt, name) + sign * step * gradient / length}
-                ),
-                part,
-            )
-            for sign in (1, -1)
-        ]
-        np.testing.assert_allclose((values[0] - values[1]) / (2 * step), length, 3e-2)
-
-
-def test_a_student_that_stays_has_a_loss_of_one(case):
-    learnt, part = case
-    still = learnt._replace(rate=jnp.float32(0))
-    assert jax.jit(of_model())(still, part) == 1
-
-
-def test_what_is_learnt_is_moved_by_sgd_with_momentum(case):
-    learnt, part = case
+def test_what_is_learnt_is_moved_by_sgd_with_momentum():
+    learnt, part = case()
     distiller = small(learning_rate=2.0, lr_y=3.0, lr_lr=0.01)
     step = jax.jit(distiller.make_step(INFO))
-    gradient_of = jax.jit(jax.grad(of_model()))
     state = datm.State(learnt, distiller.optimizer(INFO).init(learnt))
     expected, velocity = learnt, jax.tree.map(jnp.zeros_like, learnt)
     for _ in range(2):
-        gradient = gradient_of(expected, part)
+        _, gradient = loss_and_gradient(expected, part)
         momenta, rates = (0.5, 0.9, 0.5), (2.0, 3.0, 0.01)
-        velocity = datm.Learnt(
+        velocity = Learnt(
             *(m * v + g for m, v, g in zip(momenta, velocity, gradient, strict=True))
         )
-        expected = datm.Learnt(
+        expected = Learnt(
             *(x - r * v for x, r, v in zip(expected, rates, velocity, strict=True))
         )
         state, value = step(state, part)

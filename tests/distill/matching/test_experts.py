@@ -1,7 +1,5 @@
 """Expert trajectories, against gradient descent written out, and what a kill leaves."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import optax
@@ -32,11 +30,10 @@ def data():
     return networks.data(70)  # more than an image has pixels
 
 
-def of(zca=False, **options):
-    options = {"count": 2, "epochs": EPOCHS, "learning_rate": RATE, **options}
-    made = Experts.create(width=4, zca=zca, seed=0, **options)
-    training = dataclasses.replace(made.training, augmentation=AugmentSpec())
-    return dataclasses.replace(made, training=training)
+def of(zca=False):
+    return Experts(
+        2, EPOCHS, RATE, width=4, zca=zca, seed=0, augmentation=AugmentSpec()
+    )
 
 
 @pytest.mark.parametrize("zca", [False, True])
@@ -100,7 +97,7 @@ def test_weights_are_read_as_they_were_written(data, tmp_path):
 
 def test_the_recipe_is_the_official_one(monkeypatch):
     monkeypatch.undo()
-    made = Experts.create(100, 100, learning_rate=0.01, width=128, zca=True, seed=0)
+    made = Experts(100, 100, 0.01, width=128, zca=True, seed=0)
     sgd, views = made.training.optimizer, made.training.augmentation
     assert (sgd.name, sgd.learning_rate, sgd.momentum) == ("sgd", 0.01, 0.0)
     assert (sgd.weight_decay, sgd.schedule) == (0.0, "constant")
