@@ -12,7 +12,7 @@ from gift_jax.pipeline.grid import Grid, Shard
 from gift_jax.pipeline.stages import Job, make_distilled_and_teacher
 from gift_jax.runtime import atomic
 from gift_jax.runtime.errors import InputError
-from gift_jax.teachers import FlaxTeacher, Teacher
+from gift_jax.teachers import FlaxTeacher, Teacher, TransformedTeacher
 from gift_jax.torch_io import save_torch, torch_import
 
 FLAGS_FILE = "config.flags"
@@ -35,10 +35,11 @@ def pack(config: ConfigDict, workdir: pathlib.Path, out: pathlib.Path) -> None:
     if out.exists():
         raise FileExistsError(f"{out} exists already; delete it or choose another")
     setups = Grid(config, workdir, Shard()).setups
-    if len({(s.job.spec.teacher, s.job.spec.distilled) for s in setups}) > 1:
+    specs = [setup.job.spec for setup in setups]
+    if len({(spec.dataset, spec.teacher, spec.distilled) for spec in specs}) > 1:
         raise InputError(
-            "the config asks for several teachers or distilled datasets: name one of "
-            "each, and make a pack for every other"
+            "the config asks for several real datasets, teachers or distilled "
+            "datasets: name one of each, and make a pack for every other"
         )
     job = setups[0].job
     distilled, teacher = make_distilled_and_teacher(job)
@@ -87,21 +88,30 @@ def _named(dataset: DistilledDataset, name: str) -> DistilledDataset:
 
 def _write_teacher(teacher: Teacher, job: Job, path: pathlib.Path) -> dict[str, object]:
     """Writes a PyTorch state dict; the fields that it is read by."""
-    network = job.spec.teacher.network
-    if not isinstance(teacher, FlaxTeacher) or network is None or job.spec.teacher.also:
+    spec = job.spec.teacher
+    network = spec.network
+    if isinstance(teacher, TransformedTeacher):
+        teacher = teacher.teacher
+    if not isinstance(teacher, FlaxTeacher) or network is None or spec.also:
         raise InputError(
-            f"the teacher {job.spec.teacher.label} is not one network of this project, "
-            "whose weights could be packed: train on the labels that it made here"
+            f"the teacher {spec.label} is not one network of this project, whose "
+            "weights could be packed: train on the labels that it made here"
         )
     state = torch_import.export_torch(
         teacher.variables,
         model=network.name,
         num_classes=job.data.info.num_classes,
-        image_size=job.spec.teacher.transform.side(job.data.info.image_size),
+        image_size=spec.transform.side(job.data.info.image_size),
         **dict(network.options),
     )
     save_torch(path, {"model": state})
-    return {"teacher.name": network.label, **_statistics("teacher", teacher.preprocess)}
+    transform = {name: getattr(spec, name) for name in ("resize", "crop")}
+    return {
+        "teacher.name": network.label,
+        **_statistics("teacher", teacher.preprocess),
+        **{f"teacher.{name}": side for name, side in transform.items() if side},
+        "teacher.transform_views": spec.transform_views,
+    }
 
 
 def _statistics(section: str, transform: Preprocess) -> dict[str, object]:

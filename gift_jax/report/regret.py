@@ -49,7 +49,7 @@ class Regrets:
     @property
     def largest(self) -> float:
         """In the worst condition."""
-        return self.points[self.worst]
+        return max(self.points.values())
 
     @property
     def mean(self) -> float:
@@ -72,7 +72,8 @@ def regrets(groups: Sequence[Group]) -> list[Regrets]:
     """Of every loss, the smallest worst case first; none for fewer than two conditions.
 
     The best of a condition is that of all losses, at default and tuned rates; where
-    there is one loss only, nothing is compared.
+    there is one loss only, nothing is compared. Losses that never finished are left
+    out.
     """
     by_condition: dict[tuple, list[Group]] = collections.defaultdict(list)
     for g in groups:

@@ -12,6 +12,7 @@ from gift_jax.distilled import load_distilled
 from gift_jax.pack import write
 from gift_jax.pipeline import job
 from gift_jax.runtime.errors import InputError
+from gift_jax.torch_io import load_torch
 
 SMALL = {
     "teacher.name": "conv1",
@@ -95,10 +96,26 @@ def test_rows_of_a_pack_are_those_of_the_work_directory(packed, one_device):
     assert row["distilled_fingerprint"] == expected["distilled_fingerprint"]
 
 
+def test_a_teacher_s_own_transform_is_packed(packed, tmp_path):
+    weights = str(packed / "carried" / "teacher.pth")
+    changes = {"teacher.checkpoint": weights, "teacher.resize": 10, "teacher.crop": 8}
+    changes |= {"teacher.transform_views": True, "distilled.name": "random"}
+    write.pack(small(**changes), tmp_path / "made", tmp_path / "out")
+    flags = (tmp_path / "out" / write.FLAGS_FILE).read_text().splitlines()
+    for flag in ("resize=10", "crop=8", "transform_views=True"):
+        assert f"--config.teacher.{flag}" in flags
+    again = load_torch(tmp_path / "out" / "teacher.pth")["model"]
+    for name, array in load_torch(weights)["model"].items():
+        np.testing.assert_array_equal(again[name], array)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"distilled.name": "rded+random"}, "several teachers or distilled datasets"),
+        (
+            {"distilled.name": "rded+random"},
+            "several real datasets, teachers or distilled",
+        ),
         ({"teacher.also": ("conv2",)}, "is not one network of this project"),
     ],
 )
