@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 # Eight virtual devices for the data-parallel tests, and less optimization, as most
@@ -34,6 +35,13 @@ _LONGEST = (
     "test_continual", "fuzz/test_readers", "tests/test_main", "test_first_quarter",
     "plan/test_stages", "test_doors",
 )  # fmt: skip
+
+
+def pytest_configure() -> None:
+    # Ignored where a shell has put the tests into the background, and then by all that
+    # they start.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
