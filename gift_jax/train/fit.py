@@ -246,8 +246,9 @@ class _Student:
     record: Record = Record()
 
     def restore(self) -> None:
-        restored = self.checkpoints and self.checkpoints.restore_latest(self.state)
-        if restored:
+        if self.checkpoints is None:
+            return
+        if restored := self.checkpoints.restore_latest(self.state):
             self.state, self.record = restored[0], Record(**restored[1])
             _log.info(
                 "resumed after epoch %d, step %d",

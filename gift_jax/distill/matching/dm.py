@@ -6,6 +6,7 @@ differs: the augmentation of an iteration is one for all classes, there one for 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -74,9 +75,8 @@ def augment(key: jax.Array, images: jax.Array, *, alike: bool = True) -> jax.Arr
     keys = key if alike else jax.random.split(key, len(flat))
 
     def by(name: str) -> Callable[[jax.Array], jax.Array]:
-        spec = AugmentSpec(diffaug=name)
-        one = lambda key, image: augment_image(key, image, spec)  # noqa: E731
-        return lambda images: jax.vmap(one, (None if alike else 0, 0))(keys, images)
+        one = functools.partial(augment_image, spec=AugmentSpec(diffaug=name))
+        return functools.partial(jax.vmap(one, (None if alike else 0, 0)), keys)
 
     choice = jax.random.randint(key, (), 0, len(DIFFAUG_OPERATIONS))
     augmented = jax.lax.switch(choice, [by(name) for name in DIFFAUG_OPERATIONS], flat)

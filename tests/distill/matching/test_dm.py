@@ -1,5 +1,7 @@
 """DM: mean features, against the classifier they feed, and the distance of NumPy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,6 +70,17 @@ def test_all_images_are_augmented_alike():
         assert batch.shape == images.shape
         np.testing.assert_array_equal(batch, np.broadcast_to(batch[0, 0], batch.shape))
     assert len({np.asarray(batch).tobytes() for batch in seen}) > 4
+
+
+def test_images_are_augmented_each_by_itself_where_they_are_not_alike():
+    """By one operation: of DATM, where of several images each has its parameters."""
+    image = np.random.default_rng(0).normal(size=(8, 8, 3)).astype(np.float32)
+    images = np.broadcast_to(image, (12, 8, 8, 3))
+    augment = jax.jit(functools.partial(dm.augment, alike=False))
+    seen = [augment(key, images) for key in jax.random.split(jax.random.key(0), 20)]
+    kinds = [len({one.tobytes() for one in np.asarray(batch)}) for batch in seen]
+    assert min(kinds) == 2  # flipped, or not
+    assert max(kinds) == 12
 
 
 def test_images_come_nearer_to_the_real_means(monkeypatch):
