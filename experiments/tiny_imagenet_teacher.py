@@ -47,7 +47,7 @@ def logits(weights: Weights, pixels: jax.Array) -> jax.Array:
             x = _block(weights, name, x, expansion != 1, stride if first else 1)
             index += 1
     x = _relu6(_norm(weights, "head.1", _conv(weights, "head.0", x)))
-    return x.mean((1, 2)) @ weights["linear.weight"].T + weights["linear.bias"]
+    return x.mean((1, 2)) @ weights["linear.weight"].T + weights["linear.bias"][None]
 
 
 def _block(
@@ -77,10 +77,13 @@ def _conv(weights: Weights, name: str, x: jax.Array, stride: int = 1) -> jax.Arr
 
 def _depthwise(weights: Weights, name: str, x: jax.Array, stride: int) -> jax.Array:
     # A sum of shifted images: XLA's grouped convolutions are slow on CPUs.
-    kernel, (height, width) = weights[f"{name}.weight"][:, 0], x.shape[1:3]
+    kernel, (height, width) = (
+        weights[f"{name}.weight"].T[..., None, None, :],
+        x.shape[1:3],
+    )
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     shifted = [
-        padded[:, i : i + height : stride, j : j + width : stride] * kernel[:, i, j]
+        padded[:, i : i + height : stride, j : j + width : stride] * kernel[j, i]
         for i in range(3)
         for j in range(3)
     ]
@@ -88,9 +91,11 @@ def _depthwise(weights: Weights, name: str, x: jax.Array, stride: int) -> jax.Ar
 
 
 def _norm(weights: Weights, name: str, x: jax.Array) -> jax.Array:
-    mean, variance = weights[f"{name}.running_mean"], weights[f"{name}.running_var"]
-    scale = weights[f"{name}.weight"] * jax.lax.rsqrt(variance + 1e-5)
-    return (x - mean) * scale + weights[f"{name}.bias"]
+    names = ("running_mean", "running_var", "weight", "bias")
+    mean, variance, scale, shift = (
+        weights[f"{name}.{of}"].reshape(1, 1, 1, -1) for of in names
+    )
+    return (x - mean) * (scale * jax.lax.rsqrt(variance + 1e-5)) + shift
 
 
 def _relu6(x: jax.Array) -> jax.Array:
