@@ -77,10 +77,8 @@ def _conv(weights: Weights, name: str, x: jax.Array, stride: int = 1) -> jax.Arr
 
 def _depthwise(weights: Weights, name: str, x: jax.Array, stride: int) -> jax.Array:
     # A sum of shifted images: XLA's grouped convolutions are slow on CPUs.
-    kernel, (height, width) = (
-        weights[f"{name}.weight"].T[..., None, None, :],
-        x.shape[1:3],
-    )
+    kernel = weights[f"{name}.weight"].T[..., None, None, :]
+    height, width = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     shifted = [
         padded[:, i : i + height : stride, j : j + width : stride] * kernel[j, i]
