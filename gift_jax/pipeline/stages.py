@@ -345,7 +345,7 @@ class JobDistilled(NamedTuple):
     dataset: DistilledDataset
 
 
-def make_distilled_and_teacher(job: Job) -> tuple["JobDistilled", JobTeacher | None]:
+def make_distilled_and_teacher(job: Job) -> tuple[JobDistilled, JobTeacher | None]:
     """What students and their labels are made of; no teacher where none is needed.
 
     Raises: as `make_distilled` and `make_teacher`.
