@@ -10,10 +10,9 @@ what came of it.
 import jax
 import jax.numpy as jnp
 import ml_collections
-import optax
 
 from gift_jax import labels as labels_lib
-from gift_jax import main
+from gift_jax import losses, main
 
 _PARTS = "experiments.loss_parts:parts"
 VARIANTS = (
@@ -91,7 +90,12 @@ def parts(
         "teacher": theirs,
         "none": jnp.ones_like(ours),
     }
-    direction = 1 - agreement if cosine else _divergence(student, target, temperature)
+    direction = 1 - agreement
+    if not cosine:
+        # On unit vectors the temperature of z-scores is T / sqrt(C).
+        scaled = temperature / student.shape[-1] ** 0.5
+        kl = losses.kl(student, target, labels, temperature=scaled)
+        direction = temperature**2 * kl
     direction *= jax.lax.stop_gradient(factors[factor])
     if length == "none":
         return direction
@@ -108,16 +112,6 @@ def parts(
     }
     weight = length_weight * jax.lax.stop_gradient(rules[rule])
     return direction + weight * squared / (2 * unit)
-
-
-def _divergence(student: jax.Array, target: jax.Array, temperature: float) -> jax.Array:
-    """Of unit vectors, on which the temperature of z-scores is T / sqrt(C)."""
-    scaled = temperature / student.shape[-1] ** 0.5
-    log_student, log_target = (
-        jax.nn.log_softmax(x / scaled) for x in (student, target)
-    )
-    kl = optax.losses.kl_divergence_with_log_targets(log_student, log_target)
-    return temperature**2 * kl
 
 
 def _both(
@@ -147,8 +141,8 @@ def _relative(
 def study(config: ml_collections.ConfigDict) -> None:
     """One part at a time, four optimizers, three seeds."""
     config.distilled.name = "rded"
-    losses = [*(_PARTS + variant for variant in VARIANTS), GIFT, GIFT_WITH_FACTOR]
-    config.loss.name = "+".join(losses)
+    names = [*(_PARTS + variant for variant in VARIANTS), GIFT, GIFT_WITH_FACTOR]
+    config.loss.name = "+".join(names)
     config.optimizer.name = "sgd+adamw+lion+muon"
     config.train.seeds = (0, 1, 2)
 
