@@ -105,15 +105,16 @@ def make_figures(
             lines.over_setting(over_bytes, lines.OVER_BYTES, losses),
             figure_data.of_runs([g for panel in over_bytes for g in panel]),
         )
-    if regret.regrets(groups):
+    behind = regret.regrets(groups)
+    if behind:
         yield _figure(
             "regret",
             "Regret",
             "A point a condition: how far a loss stays behind the best loss there. The "
             "line ends at the largest, the bar is the mean; grey is within "
             f"{regret.CLOSE:g} points. Linear to 2, then logarithmic.",
-            regret.figure(groups, losses),
-            regret.data(groups),
+            regret.figure(behind, losses),
+            regret.data(behind, groups),
         )
     over_networks = matrix.matrices(groups)
     if over_networks:

@@ -111,9 +111,10 @@ def _names(groups: Sequence[Group]) -> dict[tuple, str]:
 
 def table(groups: Sequence[Group]) -> Table | None:
     """A row a loss; None where losses are compared in fewer than two conditions."""
-    found, names = regrets(groups), _names(groups)
+    found = regrets(groups)
     if not found:
         return None
+    names = _names(groups)
     with_diverged = any(one.diverged for one in found)
     return Table(
         "regret",
@@ -145,9 +146,8 @@ def table(groups: Sequence[Group]) -> Table | None:
 
 
 @style.in_style
-def figure(groups: Sequence[Group], losses: Sequence[str]) -> Figure:
+def figure(found: Sequence[Regrets], losses: Sequence[str]) -> Figure:
     """A line a loss: its regret in every condition, the largest and the mean."""
-    found = regrets(groups)
     drawing = style.new_figure(0.55 + 0.2 * len(found))
     axes = drawing.subplots()
     for place, one in enumerate(found):
@@ -172,12 +172,12 @@ def figure(groups: Sequence[Group], losses: Sequence[str]) -> Figure:
     return drawing
 
 
-def data(groups: Sequence[Group]) -> list[list[Any]]:
-    """The numbers of `figure`, as rows with a header."""
+def data(found: Sequence[Regrets], groups: Sequence[Group]) -> list[list[Any]]:
+    """The numbers of `figure`, as rows with a header; the groups name conditions."""
     names = _names(groups)
     lines = [
         [one.loss, one.protocol, names[condition], points]
-        for one in regrets(groups)
+        for one in found
         for condition, points in one.points.items()
     ]
     return [["loss", "protocol", "condition", "regret"], *lines]
