@@ -8,8 +8,9 @@ from ml_collections.config_dict import ConfigDict
 from gift_jax.data import archive, info
 from gift_jax.data.preprocess import Normalization, Preprocess
 from gift_jax.distilled import DistilledDataset, save_distilled
+from gift_jax.pipeline.context import Job
+from gift_jax.pipeline.distilled import make_distilled_and_teacher
 from gift_jax.pipeline.grid import Grid, Shard
-from gift_jax.pipeline.stages import Job, make_distilled_and_teacher
 from gift_jax.runtime import atomic
 from gift_jax.runtime.errors import InputError
 from gift_jax.teachers import FlaxTeacher, Teacher, TransformedTeacher

@@ -6,8 +6,10 @@ of the step before.
 
 import dataclasses
 
+from gift_jax.pipeline.context import Job
+from gift_jax.pipeline.distilled import JobDistilled
 from gift_jax.pipeline.labelling import LabelledDataset, make_soft_labels
-from gift_jax.pipeline.stages import Job, JobDistilled, JobTeacher, make_teacher
+from gift_jax.pipeline.teacher import JobTeacher, make_teacher
 from gift_jax.specs.continual import RETRAINED
 from gift_jax.teachers import TeacherOfClasses
 

@@ -13,8 +13,9 @@ from ml_collections.config_dict import ConfigDict
 
 from gift_jax import registry, specs
 from gift_jax.pipeline import continual, products, results, tuning
+from gift_jax.pipeline.context import Job
+from gift_jax.pipeline.distilled import make_distilled_and_teacher
 from gift_jax.pipeline.labelling import LabelledDataset, check_storage, make_soft_labels
-from gift_jax.pipeline.stages import Job, make_distilled_and_teacher
 from gift_jax.pipeline.students import UnfinishedError, run_students
 from gift_jax.runtime import devices
 from gift_jax.runtime.errors import InputError

@@ -14,8 +14,10 @@ import numpy as np
 from gift_jax.augment import AugmentSpec
 from gift_jax.data import preprocess
 from gift_jax.distilled import DistilledDataset
+from gift_jax.pipeline.context import Job
+from gift_jax.pipeline.distilled import JobDistilled
 from gift_jax.pipeline.products import Product, file_fingerprint
-from gift_jax.pipeline.stages import Job, JobDistilled, JobTeacher
+from gift_jax.pipeline.teacher import JobTeacher
 from gift_jax.runtime.checksums import fingerprint
 from gift_jax.runtime.devices import padded_batches
 from gift_jax.runtime.errors import InputError

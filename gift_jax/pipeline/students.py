@@ -12,9 +12,9 @@ import jax
 
 import gift_jax
 from gift_jax import evaluators, losses, registry
+from gift_jax.pipeline.context import Job
 from gift_jax.pipeline.labelling import LabelledDataset
 from gift_jax.pipeline.products import Product, file_fingerprint
-from gift_jax.pipeline.stages import Job
 from gift_jax.runtime import hosts, progress
 from gift_jax.runtime.checksums import fingerprint
 from gift_jax.specs import StudentSpec

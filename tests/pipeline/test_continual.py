@@ -8,7 +8,9 @@ from gift_jax import specs
 from gift_jax.configs import digits
 from gift_jax.data import real
 from gift_jax.pipeline import continual
-from gift_jax.pipeline.stages import Job, JobTeacher, make_distilled
+from gift_jax.pipeline.context import Job
+from gift_jax.pipeline.distilled import make_distilled
+from gift_jax.pipeline.teacher import JobTeacher
 from gift_jax.specs.continual import class_order
 from gift_jax.teachers import CallableTeacher
 

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from gift_jax.configs import digits
-from gift_jax.pipeline import grid, job, results, stages
+from gift_jax.pipeline import grid, job, results, teacher
 from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import relabel
 from gift_jax.train import epochs, step
@@ -49,7 +49,7 @@ def whole(tmp_path_factory):
     made = []
     with pytest.MonkeyPatch.context() as patch:
         for module, name in (
-            (stages, "train_teacher"),
+            (teacher, "train_teacher"),
             (relabel, "relabel"),
             (step, "new_student"),
         ):

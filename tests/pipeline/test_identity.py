@@ -19,7 +19,7 @@ from gift_jax import distill, losses, models, registry, torch_io
 from gift_jax.configs import common
 from gift_jax.distill import rded
 from gift_jax.models import variables
-from gift_jax.pipeline import job, labelling, results, stages, students
+from gift_jax.pipeline import job, labelling, results, students, teacher
 from gift_jax.pipeline.products import WorkdirError
 from gift_jax.runtime.errors import InputError
 from gift_jax.teachers.flax_teacher import variable_shapes
@@ -355,9 +355,9 @@ def leave_untrained(monkeypatch):
     # Without a state, whose initialisation would be compiled for every network.
     state = types.SimpleNamespace(model=None)
     monkeypatch.setattr(students.Run, "new_state", lambda run: state)
-    monkeypatch.setattr(stages, "train_teacher", drawn)
+    monkeypatch.setattr(teacher, "train_teacher", drawn)
     monkeypatch.setattr(rded, "make_score", score)
-    monkeypatch.setattr(stages, "_test_accuracy", lambda *_: accuracy)
+    monkeypatch.setattr(teacher, "_test_accuracy", lambda *_: accuracy)
     monkeypatch.setattr(labelling.check, "check_on_distilled", lambda *_, **__: 50.0)
     monkeypatch.setattr(labelling.relabel, "make_label_views", zeros)
 

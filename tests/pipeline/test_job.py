@@ -12,7 +12,7 @@ from gift_jax.configs import digits
 from gift_jax.distilled.dataset import load_distilled
 from gift_jax.evaluators import AccuracyEvaluator
 from gift_jax.models import variables
-from gift_jax.pipeline import job, labelling, products, results, stages
+from gift_jax.pipeline import distilled, job, labelling, products, results, teacher
 from gift_jax.soft_labels.store import DamagedStoreError
 from gift_jax.train import checkpoint, fit
 
@@ -117,9 +117,9 @@ def test_second_start_makes_nothing_again(finished, monkeypatch):
     def fail(*args, **kwargs):
         raise AssertionError("made again")
 
-    monkeypatch.setattr(stages, "train_teacher", fail)
+    monkeypatch.setattr(teacher, "train_teacher", fail)
     monkeypatch.setattr(labelling.relabel, "relabel", fail)
-    monkeypatch.setattr(stages, "_new_distilled", fail)
+    monkeypatch.setattr(distilled, "_new_distilled", fail)
     monkeypatch.setattr(fit, "train_epochs", fail)
     assert job.run_job(small_config(loss__name="gift+kl"), directory) == rows
     for path, written in before.items():

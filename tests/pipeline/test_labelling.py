@@ -13,7 +13,10 @@ from gift_jax import augment, losses, models, optimizers, specs
 from gift_jax.configs import digits
 from gift_jax.data import preprocess
 from gift_jax.distilled.dataset import DistilledDataset, Metadata
-from gift_jax.pipeline import labelling, stages
+from gift_jax.pipeline import labelling
+from gift_jax.pipeline.context import Job
+from gift_jax.pipeline.distilled import JobDistilled
+from gift_jax.pipeline.teacher import JobTeacher
 from gift_jax.soft_labels import relabel, views
 from gift_jax.soft_labels.base import prefetched
 from gift_jax.soft_labels.codecs import get_codec
@@ -42,7 +45,7 @@ def make_dataset(images, labels, soft_labels=None) -> DistilledDataset:
     )
 
 
-def make_job(tmp_path, **relabel) -> stages.Job:
+def make_job(tmp_path, **relabel) -> Job:
     config = digits.get_config()
     config.augment.diffaug = ""
     config.train.epochs = 3
@@ -50,7 +53,7 @@ def make_job(tmp_path, **relabel) -> stages.Job:
     config.teacher.min_accuracy = 0.0
     config.relabel.update(relabel)
     (spec,) = specs.expand(config)
-    return stages.Job(spec, tmp_path, data=None, devices=tuple(jax.devices()[:1]))
+    return Job(spec, tmp_path, data=None, devices=tuple(jax.devices()[:1]))
 
 
 def labelled_by_fkd(tmp_path, images, labels):
@@ -59,7 +62,7 @@ def labelled_by_fkd(tmp_path, images, labels):
 
 
 def make_soft_labels(job, dataset):
-    made = stages.JobDistilled("sre2l_ipc2", dataset)
+    made = JobDistilled("sre2l_ipc2", dataset)
     return labelling.make_soft_labels(job, made, None)
 
 
@@ -171,7 +174,7 @@ def untrained():
         model, jax.random.key(1), image_size=16, channels=3
     )
     teacher = FlaxTeacher("conv1", model, variables, NORMALIZATION)
-    return stages.JobTeacher(teacher, teacher, 20.0)
+    return JobTeacher(teacher, teacher, 20.0)
 
 
 @pytest.fixture
@@ -179,7 +182,7 @@ def relabelled(stored, untrained, tmp_path):
     def relabelled(**relabel):
         job = make_job(tmp_path, batch_size=10, **relabel)
         dataset = make_dataset(stored["images"], np.arange(10) % 5)
-        made = stages.JobDistilled("sre2l_ipc2", dataset)
+        made = JobDistilled("sre2l_ipc2", dataset)
         return labelling.make_soft_labels(job, made, untrained)
 
     return relabelled
@@ -240,7 +243,7 @@ def test_hard_labels_need_no_teacher(stored, tmp_path):
         "distill=random,relabel.source=hard,loss=ce,epochs=3,relabel.views=2"
     )
     (spec,) = specs.expand(config)
-    job = stages.Job(spec, tmp_path, data=None, devices=tuple(jax.devices()[:1]))
+    job = Job(spec, tmp_path, data=None, devices=tuple(jax.devices()[:1]))
     labelled = make_soft_labels(job, dataset)
     assert labelled.columns["soft_labels"] == "hard"
     assert labelled.columns["views"] == 2

@@ -14,10 +14,9 @@ from gift_jax.configs import common
 from gift_jax.pipeline import job, processes, results
 from gift_jax.pipeline.grid import Shard
 from gift_jax.runtime import preemption
+from tests import launch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# One device, as on a user's machine; the same little optimization in all processes.
-FLAGS = "--xla_backend_optimization_level=0"
 COMMAND = """
 import pathlib, sys
 from gift_jax.pipeline import job
@@ -42,7 +41,7 @@ def start(directory, number, *fields):
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, str(directory), str(number), *fields],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": FLAGS},
+        env={**os.environ, "XLA_FLAGS": launch.QUICKLY},
         stderr=subprocess.PIPE,
         text=True,
     )

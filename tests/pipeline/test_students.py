@@ -64,7 +64,7 @@ def test_a_student_that_is_asked_to_stop_in_an_epoch_ends_the_same(
         patch.setattr("gift_jax.train.fit.preemption.agreed", asked)
         # The teacher's training asks, too.
         patch.setattr(
-            "gift_jax.pipeline.stages.train_teacher", trained_before(directory)
+            "gift_jax.pipeline.teacher.train_teacher", trained_before(directory)
         )
         with pytest.raises(preemption.PreemptedError):
             job.run_job(whole, tmp_path)

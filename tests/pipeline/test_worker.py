@@ -10,6 +10,7 @@ import pytest
 
 from gift_jax.pipeline.grid import Shard
 from gift_jax.runtime import preemption
+from tests import launch
 from tests.pipeline.test_job import small_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -19,7 +20,7 @@ def start(config, directory):
     worker = subprocess.Popen(
         [sys.executable, "-m", "gift_jax.pipeline.worker"],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        env={**os.environ, "XLA_FLAGS": launch.QUICKLY},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=False,

@@ -1,7 +1,6 @@
-"""The teacher of a job: torchvision's weights in place of a checkpoint."""
+"""The distilled dataset of a job: what it is named by, and what its making shares."""
 
 import dataclasses
-import json
 import shutil
 from typing import ClassVar
 from unittest import mock
@@ -17,78 +16,22 @@ from gift_jax.distill.matching import dm
 from gift_jax.distill.matching import experts as experts_lib
 from gift_jax.distill.matching.experts import Experts
 from gift_jax.distilled import DistilledDataset, Metadata
-from gift_jax.pipeline import stages, statistics
+from gift_jax.pipeline import distilled as distilled_stage
+from gift_jax.pipeline import statistics
+from gift_jax.pipeline.context import Job
+from gift_jax.pipeline.distilled import make_distilled
 from gift_jax.pipeline.job import run_job
 from gift_jax.pipeline.products import WorkdirError
+from gift_jax.pipeline.teacher import make_teacher
 from gift_jax.runtime import preemption
 from gift_jax.runtime.errors import InputError
-from gift_jax.teachers import ensemble
-from gift_jax.torch_io import torch_import
 
 
-def torchvision_job(workdir, num_classes):
+def random_job(workdir):
     config = common.get_config("digits")
-    config.teacher.name = "conv1"
-    config.teacher.width = 4
-    config.teacher.checkpoint = "torchvision"
-    config.teacher.min_accuracy = 0.0  # the weights are random
     config.distilled.name = "random"
     (spec,) = specs.expand(config)
-    digits = real.load_dataset("digits")
-    info = dataclasses.replace(digits.info, num_classes=num_classes)
-    data = dataclasses.replace(digits, info=info)
-    return stages.Job(spec, workdir, data, tuple(jax.devices()[:1]))
-
-
-def test_torchvisions_weights_are_imported_once(tmp_path, monkeypatch):
-    job = torchvision_job(tmp_path, num_classes=1000)
-    network = models.create_model("conv1", num_classes=1000, image_size=8, width=4)
-    weights = models.init_variables(
-        network, jax.random.key(0), image_size=8, channels=1
-    )
-    calls = []
-
-    def import_torchvision(model, **options):
-        calls.append((model, options))
-        return weights
-
-    monkeypatch.setattr(torch_import, "import_torchvision", import_torchvision)
-    made, restored = stages.make_teacher(job), stages.make_teacher(job)
-    assert calls == [("conv1", {"image_size": 8, "weights": "IMAGENET1K_V1"})]
-    for teacher, *_ in (made, restored):
-        jax.tree.map(np.testing.assert_array_equal, teacher.variables, weights)
-    assert made.teacher.fingerprint == restored.teacher.fingerprint
-    recipe = json.loads((tmp_path / "teacher/conv1-width=4/recipe.json").read_text())
-    assert recipe["checkpoint"] == "torchvision IMAGENET1K_V1"
-
-
-def test_torchvisions_weights_are_for_imagenet_only(tmp_path):
-    job = torchvision_job(tmp_path, num_classes=10)
-    with pytest.raises(ValueError, match=r"1000 classes of ImageNet-1k.*digits has 10"):
-        stages.make_teacher(job)
-    assert not (tmp_path / "teacher/conv1-width=4").exists()
-
-
-def test_several_teachers_are_products_of_their_own(tmp_path, monkeypatch):
-    config = common.get_config("digits")
-    config.teacher.update(name="conv1", width=4, also=("conv1-width=3",), epochs=1)
-    config.distilled.name = "random"
-    (spec,) = specs.expand(config)
-    digits = real.load_dataset("digits")
-    job = stages.Job(spec, tmp_path, digits, tuple(jax.devices()[:1]))
-    made = stages.make_teacher(job)
-    names = {path.name for path in (tmp_path / "teacher").iterdir() if path.is_dir()}
-    assert names == {"conv1-width=4", "conv1-width=3", "conv1-width=4+conv1-width=3"}
-    pixels = digits.test.images(np.arange(len(digits.test))) / np.float32(255)
-    logits = [network.logits(pixels) for network in ensemble.members(made.teacher)]
-    hits = np.mean(logits, axis=0).argmax(axis=1) == digits.test.labels
-    assert made.top1 == pytest.approx(100 * hits.mean())
-    monkeypatch.setattr(stages, "train_teacher", None)  # found again, not trained
-    again = stages.make_teacher(job)
-    assert again.teacher.fingerprint == made.teacher.fingerprint
-    first = dataclasses.replace(spec, teacher=spec.teacher.members[0])
-    alone = stages.make_teacher(job.with_spec(first))
-    assert alone.teacher.fingerprint != made.teacher.fingerprint
+    return Job(spec, workdir, real.load_dataset("digits"), tuple(jax.devices()[:1]))
 
 
 @pytest.mark.slow
@@ -100,9 +43,9 @@ def test_teachers_share_their_statistics_among_distillers(tmp_path, monkeypatch)
     digits = real.load_dataset("digits")
     made = []
     for spec in specs.expand(config):
-        job = stages.Job(spec, tmp_path, digits, tuple(jax.devices()[:1]))
-        teacher = stages.make_teacher(job).teacher
-        made.append(stages.make_distilled(job, teacher))
+        job = Job(spec, tmp_path, digits, tuple(jax.devices()[:1]))
+        teacher = make_teacher(job).teacher
+        made.append(make_distilled(job, teacher))
         monkeypatch.setattr(statistics.real_statistics, "measure", None)
     assert [m.name for m in made] == [
         f"{name}_ipc1_conv1-width=4+conv1-width=3" for name in ("gvbsm", "edc")
@@ -124,38 +67,38 @@ def test_every_ipc_has_the_same_experts(tmp_path, monkeypatch):
     config.variants = ("ipc=1", "ipc=2")
     digits = real.load_dataset("digits")
     jobs = [
-        stages.Job(spec, tmp_path, digits, tuple(jax.devices()[:1]))
+        Job(spec, tmp_path, digits, tuple(jax.devices()[:1]))
         for spec in specs.expand(config)
     ]
     stop = mock.Mock(side_effect=preemption.PreemptedError)
     with monkeypatch.context() as patch:
         patch.setattr(experts_lib, "fit", stop)
         with pytest.raises(preemption.PreemptedError):
-            stages.make_distilled(jobs[0], None)
+            make_distilled(jobs[0], None)
     (kept,) = (p for p in (tmp_path / "experts").iterdir() if p.is_dir())
     assert (kept / "expert_000.f32").exists()  # of the first row
-    made = [stages.make_distilled(jobs[0], None)]
+    made = [make_distilled(jobs[0], None)]
     with monkeypatch.context() as patch:
         patch.setattr(Experts, "train", None)
-        made.append(stages.make_distilled(jobs[1], None))
+        made.append(make_distilled(jobs[1], None))
     assert [m.dataset.ipc for m in made] == [1, 2]
     with (kept / "expert_000.f32").open("r+b") as file:
         file.write(b"damaged")
     shutil.rmtree(tmp_path / "distilled")
     with pytest.raises(WorkdirError, match="is damaged"):
-        stages.make_distilled(jobs[1], None)
+        make_distilled(jobs[1], None)
 
 
 def test_a_distilled_dataset_is_not_named_by_another_ipc(tmp_path, monkeypatch):
-    job = torchvision_job(tmp_path, num_classes=10)
+    job = random_job(tmp_path)
     images = np.full((20, 8, 8, 1), 0.5, np.float32)
     metadata = Metadata("digits", 10, "mine", "test")
     made = DistilledDataset(
         images, np.arange(20) % 10, metadata, job.data.info.normalization
     )
-    monkeypatch.setattr(stages, "_new_distilled", lambda *_: made)
+    monkeypatch.setattr(distilled_stage, "_new_distilled", lambda *_: made)
     with pytest.raises(InputError, match=r"holds 2 images of a class, but .*ipc is 10"):
-        stages.make_distilled(job, None)
+        make_distilled(job, None)
     assert not (tmp_path / "distilled/random_ipc10").exists()
 
 
@@ -176,16 +119,16 @@ class InParts:
 
 
 def test_what_a_stopped_distiller_kept_is_there_until_it_is_done(tmp_path, monkeypatch):
-    job = torchvision_job(tmp_path, num_classes=10)
+    job = random_job(tmp_path)
     distilled = dataclasses.replace(job.spec.distilled, distiller=InParts(10))
     job = job.with_spec(dataclasses.replace(job.spec, distilled=distilled))
     kept = tmp_path / "distilled/random_ipc10/unfinished"
     monkeypatch.setattr(preemption, "requested", lambda: True)
     for parts in (1, 2):
         with pytest.raises(preemption.PreemptedError):
-            stages.make_distilled(job, None)
+            make_distilled(job, None)
         assert len(list(kept.iterdir())) == parts
-    made = stages.make_distilled(job, None)  # all that was asked for, so not stopped
+    made = make_distilled(job, None)  # all that was asked for, so not stopped
     assert made.dataset.ipc == 10 and not kept.exists()
 
 

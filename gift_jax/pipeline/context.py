@@ -1,0 +1,86 @@
+"""What all stages and students of one job share."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+
+from gift_jax import evaluators
+from gift_jax.data import preprocess, real
+from gift_jax.runtime import hosts
+from gift_jax.specs import JobSpec
+from gift_jax.teachers import Teacher
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """A job that has been asked for, and where it runs.
+
+    Attributes:
+      spec: What is asked for.
+      workdir: Where products lie.
+      data: The real dataset.
+      devices: Local devices.
+    """
+
+    spec: JobSpec
+    workdir: pathlib.Path
+    data: real.RealDataset
+    devices: tuple[jax.Device, ...]
+    _evaluators: dict[Any, evaluators.Evaluator] = dataclasses.field(
+        default_factory=dict, repr=False
+    )
+
+    def with_spec(self, spec: JobSpec) -> "Job":
+        """Another job on the same data, which shares its evaluators."""
+        return dataclasses.replace(self, spec=spec)
+
+    def evaluator(
+        self,
+        name: str,
+        transform: preprocess.Preprocess,
+        split: str = "test",
+        teacher: Teacher | None = None,
+    ) -> evaluators.Evaluator:
+        """What measures something on a split under some preprocessing.
+
+        Args:
+          name: Of an evaluator.
+          transform: From pixels to network inputs.
+          split: "test" or "validation".
+          teacher: To compare with.
+        """
+        images = self.data.test if split == "test" else self.data.validation
+        if images is None:
+            raise AssertionError("tuning holds images out of the train split")
+        batch_size = self.spec.train.eval_batch_size
+        continual, classes = self.spec.continual, self.data.info.num_classes
+        context = evaluators.wanted(
+            name,
+            {
+                "classes_per_step": continual and classes // continual.step,
+                "teacher": teacher,
+                "held_out": self.data.calibration,
+            },
+        )
+        of_teacher = teacher.fingerprint if teacher and "teacher" in context else None
+        key = (name, transform, split, batch_size, of_teacher)
+        if key not in self._evaluators:
+            self._evaluators[key] = evaluators.make_evaluator(
+                name,
+                images,
+                transform,
+                devices=hosts.devices(self.devices),
+                batch_size=batch_size,
+                workers=self.spec.dataset.workers,
+                **context,
+            )
+        return self._evaluators[key]
+
+    def dataset_recipe(self) -> dict[str, Any]:
+        """What of the real dataset changes the products made from it."""
+        return {
+            **dataclasses.asdict(self.data.info),
+            "images": self.data.fingerprint,
+        }

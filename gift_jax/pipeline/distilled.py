@@ -1,0 +1,185 @@
+"""The stage of the distilled dataset: made here, or read from what others published."""
+
+import contextlib
+import dataclasses
+import pathlib
+import shutil
+from typing import Any, NamedTuple
+
+from gift_jax import distilled as distilled_lib
+from gift_jax import registry
+from gift_jax.data import real
+from gift_jax.distill.matching.experts import Experts, Trajectory, fingerprint_of
+from gift_jax.distill.recovery.base import recoverable
+from gift_jax.distill.recovery.real_statistics import RealLayer
+from gift_jax.distilled import DistilledDataset, read_distilled
+from gift_jax.distilled.readers import guess_source
+from gift_jax.pipeline.context import Job
+from gift_jax.pipeline.products import Product, file_fingerprint
+from gift_jax.pipeline.statistics import make_statistics
+from gift_jax.pipeline.teacher import JobTeacher, make_teacher
+from gift_jax.runtime import hosts, preemption, progress
+from gift_jax.runtime.checksums import fingerprint
+from gift_jax.runtime.errors import InputError
+from gift_jax.teachers import Teacher, ensemble
+
+# Of images in the making.
+_UNFINISHED = "unfinished"
+
+
+class JobDistilled(NamedTuple):
+    """A distilled dataset, and the name of its product."""
+
+    name: str
+    dataset: DistilledDataset
+
+
+def make_distilled_and_teacher(job: Job) -> tuple[JobDistilled, JobTeacher | None]:
+    """What students and their labels are made of; no teacher where none is needed.
+
+    Raises: as `make_distilled` and `make_teacher`.
+    """
+    # What is wrong with published images is found before a teacher is trained.
+    published = make_distilled(job, None) if job.spec.distilled.path else None
+    teacher = make_teacher(job) if job.spec.needs_teacher_of_all_classes else None
+    distilled = published or make_distilled(job, teacher.teacher if teacher else None)
+    return distilled, teacher
+
+
+def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
+    """Makes or reads a distilled dataset, or loads it from the work directory.
+
+    Args:
+      job: Its distilled dataset is one.
+      teacher: For distillers that need one.
+
+    Raises:
+      InputError: the distilled dataset does not belong to the real dataset.
+      WorkdirError: its files are damaged.
+    """
+    spec = job.spec.distilled
+    name = f"{spec.name}_ipc{spec.ipc}"
+    recipe: dict[str, Any] = {"dataset": job.dataset_recipe(), "ipc": spec.ipc}
+    if spec.distiller is None:
+        recipe["source"] = [spec.source, registry.code_fingerprint(spec.source)]
+        path = pathlib.Path(spec.path)
+        recipe["path"] = file_fingerprint(path) if path.exists() else spec.path
+    else:
+        recipe["seed"] = job.spec.seed
+        recipe["distiller"] = spec.recipe
+    if spec.needs_teacher:
+        assert teacher is not None
+        recipe["teacher"] = teacher.fingerprint
+        name += f"_{teacher.name}"
+    name = job.spec.tagged(name, "distilled")
+    product = Product(job.workdir / "distilled" / name, recipe)
+    resumable = getattr(spec.distiller, "resumable", False)
+    options: dict[str, Any] = {"teacher": teacher, "seed": job.spec.seed}
+    if spec.needs_statistics and not product.is_finished():
+        options["real"] = _real_statistics(job, teacher)
+    if spec.needs_experts and not product.is_finished():
+        options["experts"] = _experts(job)
+
+    def make(directory: pathlib.Path) -> dict[str, Any]:
+        made = _new_distilled(job, options, directory / _UNFINISHED)
+        _check_belongs(made, job.data, spec.ipc)
+        distilled_lib.save_distilled(made, directory)
+        return {
+            "images": len(made),
+            "ipc": made.ipc,
+            "fingerprint": made.fingerprint,
+        }
+
+    product.make_on_primary(make, resumable=resumable)
+    if hosts.is_primary():
+        shutil.rmtree(product.directory / _UNFINISHED, ignore_errors=True)
+    dataset = distilled_lib.load_distilled(product.directory)
+    product.checked_record(dataset.fingerprint)
+    return JobDistilled(product.directory.name, dataset)
+
+
+def _real_statistics(job: Job, teacher: Teacher | None) -> list[list[RealLayer]]:
+    """Of every network of the teacher."""
+    network, _ = recoverable(teacher, job.spec.distilled.name)
+    found = []
+    for spec, member in zip(
+        job.spec.teacher.members, ensemble.members(network), strict=True
+    ):
+        name = job.spec.tagged(spec.label, "teacher")
+        recipe = {"dataset": job.dataset_recipe(), "teacher": member.fingerprint}
+        product = Product(job.workdir / "statistics" / name, recipe)
+        named = dataclasses.replace(member, name=spec.label)
+        found.append(make_statistics(product, named, job.data))
+    return found
+
+
+def _experts(job: Job) -> list[Trajectory]:
+    """Trajectories of the distiller's experts, which others may have left there.
+
+    Whatever distiller asks for the same finds them: the name has the fingerprint of
+    their recipe.
+    """
+    distiller: Any = job.spec.distilled.distiller
+    experts: Experts = distiller.experts_for(job.data, job.spec.seed)
+    recipe = {"dataset": job.dataset_recipe(), "experts": experts.recipe}
+    product = Product(job.workdir / "experts" / fingerprint(recipe), recipe)
+    with product.making_if_absent(resumable=True) as directory:
+        if directory is not None:
+            made = experts.train(job.data, directory, devices=job.devices)
+            product.finish(fingerprint=fingerprint_of(made))
+    found = experts.open(job.data.info, product.directory)
+    product.checked_record(fingerprint_of(found))
+    return found
+
+
+def _new_distilled(
+    job: Job, options: dict[str, Any], unfinished: pathlib.Path
+) -> DistilledDataset:
+    spec = job.spec.distilled
+    if spec.distiller is None:
+        return read_distilled(
+            spec.path,
+            spec.source or guess_source(pathlib.Path(spec.path)),
+            dataset=job.data.info,
+            ipc=spec.ipc,
+            train_images=(job.data.with_held_out or job.data.train).all_images,
+            class_names=job.data.class_names,
+            max_bytes=spec.max_bytes,
+        )
+    if getattr(spec.distiller, "resumable", False):
+        options = {**options, "directory": unfinished}
+    with contextlib.ExitStack() as stack:
+        bar: progress.ProgressBar | None = None
+        shown = 0
+
+        def on_progress(done: int, total: int, **metrics: float) -> None:
+            nonlocal bar, shown
+            if bar is None:
+                new = progress.ProgressBar(spec.name, total=total, unit="it", done=done)
+                bar, shown = stack.enter_context(new), done
+            bar.update(done - shown, **metrics)
+            shown = done
+            if preemption.requested() and done < total:
+                raise preemption.PreemptedError
+
+        return spec.distiller.make(job.data, on_progress=on_progress, **options)
+
+
+def _check_belongs(dataset: DistilledDataset, data: real.RealDataset, ipc: int) -> None:
+    if dataset.ipc != ipc:  # such as of a distiller of the user's own
+        raise InputError(
+            f"the distilled dataset holds {dataset.ipc} images of a class, but "
+            f"distilled.ipc is {ipc}, by which it would be named"
+        )
+    if dataset.metadata.num_classes != data.info.num_classes:
+        raise InputError(
+            f"the distilled dataset has {dataset.metadata.num_classes} classes, but "
+            f"{data.info.name} has {data.info.num_classes}"
+        )
+    expected = data.info.image_shape
+    if dataset.images.shape[1:] != expected:
+        raise InputError(
+            f"the distilled images are {dataset.images.shape[1:]}, but images of "
+            f"{data.info.name} are {expected}: set dataset.image_size, or read the "
+            "distilled dataset that belongs to it"
+        )
