@@ -6,12 +6,12 @@ import shutil
 import signal
 import tempfile
 
-# Eight virtual devices for the data-parallel tests, and less optimization, as most
-# of the time is compilation. XLA's CPU collectives need more threads than devices, or
-# they can wait for one another forever.
+from tests import launch
+
+# Eight virtual devices for the data-parallel tests. XLA's CPU collectives need more
+# threads than devices, or they can wait for one another forever.
 os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
+    "XLA_FLAGS", f"--xla_force_host_platform_device_count=8 {launch.QUICKLY}"
 )
 os.environ.setdefault("NPROC", "16")
 

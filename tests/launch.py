@@ -11,6 +11,12 @@ from collections.abc import Callable, Sequence
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
+# Compilation is most of the time of the tests: without LLVM's optimization, and without
+# XLA's emitters by MLIR, it takes less than half.
+QUICKLY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+# Of `jax.jit`, where a test is about what users' programs compute.
+AS_USERS = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+
 # A job of seconds. SGD, as the direction of Adam's first steps is that of rounding.
 SMALL_JOB = (
     "--config=configs/digits.py:teacher=conv1,student=conv1,distill=rded,ipc=2",
@@ -50,8 +56,7 @@ class Processes:
         logs.mkdir(parents=True, exist_ok=True)
         environment = {
             **os.environ,
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
-            "--xla_backend_optimization_level=1",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {QUICKLY}",
             "JAX_PLATFORMS": "cpu",
         }
         together = []

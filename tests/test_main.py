@@ -11,6 +11,8 @@ import jax
 import orbax.checkpoint as ocp
 import pytest
 
+from tests import launch
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -22,7 +24,7 @@ def run_main(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     return subprocess.run(
         [sys.executable, "-m", "gift_jax.main", *arguments],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": "", **environment},
+        env={**os.environ, "XLA_FLAGS": launch.QUICKLY, **environment},
         capture_output=True,
         text=True,
         timeout=300,

@@ -10,6 +10,8 @@ import zipfile
 
 import pytest
 
+from tests import launch
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -41,7 +43,7 @@ def run(installed, folder, *arguments):
     return subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(installed), "XLA_FLAGS": ""},
+        env={**os.environ, "PYTHONPATH": str(installed), "XLA_FLAGS": launch.QUICKLY},
         capture_output=True,
         text=True,
     )

@@ -361,10 +361,16 @@ def test_refuses_what_takes_memory_or_time(tmp_path, write, bomb):
         write(path, bomb, **{"data/0": FLOATS.tobytes()})
     else:
         write(path, bomb, **{"0": (4, FLOATS.tobytes())})
-    started = time.process_time()
-    with pytest.raises(InputError, match=r"x\.pt "):
-        torch_files.load_torch(path)
-    assert time.process_time() - started < 2
+
+    def seconds():
+        # Of this thread: others may have been left by other tests.
+        started = time.thread_time()
+        with pytest.raises(InputError, match=r"x\.pt "):
+            torch_files.load_torch(path)
+        return time.thread_time() - started
+
+    # The longest takes half a second, and four times that where a machine is slow.
+    assert any(seconds() < 2 for _ in range(3))
 
 
 def test_a_place_in_the_memo_takes_no_memory(tmp_path):

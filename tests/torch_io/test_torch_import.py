@@ -29,6 +29,7 @@ from gift_jax.torch_io import (
     save_torch,
     torch_files,
 )
+from tests import launch
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -136,8 +137,7 @@ def test_imported_weights_give_pytorchs_logits(case):
     variables = import_torch(reference.seeded_state(SHAPES[case]), **keywords)
     model = make_model(**keywords)
     # The tests' quick compilation rounds more coarsely.
-    as_users = {"xla_backend_optimization_level": 3}
-    apply = jax.jit(partial(model.apply, train=False), compiler_options=as_users)
+    apply = jax.jit(partial(model.apply, train=False), compiler_options=launch.AS_USERS)
     logits = apply(variables, reference.seeded_images(case))
     expected = EXPECTED[case]
     assert np.abs(logits - expected).max() < 1e-4 * expected.std()
