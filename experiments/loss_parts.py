@@ -3,7 +3,7 @@
     python -m experiments.loss_parts --config=configs/digits.py --workdir=DIR
 
 `parts` is the loss with every part of it exchangeable, and a loss of one's own as any:
-`--config.loss.name=experiments.loss_parts:parts-temperature=8.0`. docs/theory.md has
+`--config.loss.name=gift_jax.experiments.loss_parts:parts-temperature=8.0`. docs/theory.md has
 what came of it.
 """
 
@@ -14,7 +14,7 @@ import ml_collections
 from gift_jax import labels as labels_lib
 from gift_jax import losses, main
 
-_PARTS = "experiments.loss_parts:parts"
+_PARTS = "gift_jax.experiments.loss_parts:parts"
 VARIANTS = (
     "",
     "-gamma=0.0",

@@ -76,7 +76,7 @@ def _run(processes: int, devices: int) -> float:
     started = [
         subprocess.Popen(
             [
-                *(sys.executable, "-m", "experiments.scaling", *sys.argv[1:]),
+                *(sys.executable, "-m", "gift_jax.experiments.scaling", *sys.argv[1:]),
                 f"--worker={coordinator},{processes},{index}",
             ],
             env=environment,

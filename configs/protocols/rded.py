@@ -7,14 +7,11 @@ from typing import Any
 
 from gift_jax.configs.protocols.base import LABELS_OF_VIEWS, Setting, views
 
-# `adamw_lr` by `stud_name`.
+# `adamw_lr` by `stud_name`, of the networks that there are here.
 _RATES = {
     "vgg11": 5e-4,
     "efficientnet_b0": 2e-3,
     "mobilenet_v2": 2.5e-3,
-    "alexnet": 1e-4,
-    "vit_b_16": 1e-4,
-    "swin_v2_t": 1e-4,
 }
 
 
