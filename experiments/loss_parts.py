@@ -3,8 +3,8 @@
     python -m experiments.loss_parts --config=configs/digits.py --workdir=DIR
 
 `parts` is the loss with every part of it exchangeable, and a loss of one's own as any:
-`--config.loss.name=gift_jax.experiments.loss_parts:parts-temperature=8.0`. docs/theory.md has
-what came of it.
+`--config.loss.name=gift_jax.experiments.loss_parts:parts-temperature=8.0`.
+docs/theory.md has what came of it.
 """
 
 import jax

@@ -2,7 +2,8 @@
 
 XLA's CPU backend (jaxlib 0.10.2) hands two-dimensional convolutions to YNNPACK, which
 runs them near the speed of a matrix product. Most of the 3x3 ones in our networks take
-half of that time with a quarter of the multiplications (`gift_jax.models.cpu.winograd`).
+half of that time with a quarter of the multiplications
+(`gift_jax.models.cpu.winograd`).
 
 Of the others, the gradient with respect to the kernel becomes a convolution too, with
 the feature map for a window and the batch for channels; of all shapes that is the one
@@ -12,8 +13,8 @@ Gathered into one matrix product
     dK[i, j, c, o] = sum_bhw x[b, s h + i - p, s w + j - p, c] dy[b, h, w, o]
 
 it takes about 0.7 of the time at 128 channels and less than half at three, where
-memory is kept between steps (`gift_jax.runtime.allocator`). Other platforms keep XLA's own
-convolution and gradients, and so do dilated and grouped convolutions.
+memory is kept between steps (`gift_jax.runtime.allocator`). Other platforms keep XLA's
+own convolution and gradients, and so do dilated and grouped convolutions.
 """
 
 import functools
