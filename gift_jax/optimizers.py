@@ -245,12 +245,9 @@ def _rmsprop(spec: OptimizerSpec, schedule: Schedule) -> optax.GradientTransform
     return _with_l2(spec, optax.rmsprop(schedule, decay=0.9, eps_in_sqrt=False))
 
 
-def _lamb(spec: OptimizerSpec, schedule: Schedule) -> optax.GradientTransformation:
-    return optax.lamb(schedule, weight_decay=spec.weight_decay)
-
-
-def _lion(spec: OptimizerSpec, schedule: Schedule) -> optax.GradientTransformation:
-    return optax.lion(schedule, weight_decay=spec.weight_decay)
+def _with_decay(optimizer: Any) -> Any:
+    """An optimizer of optax, which takes the weight decay itself."""
+    return lambda spec, rate: optimizer(rate, weight_decay=spec.weight_decay)
 
 
 def _adafactor(spec: OptimizerSpec, schedule: Schedule) -> optax.GradientTransformation:
@@ -290,12 +287,6 @@ def _muon_dimensions(params: Any) -> Any:
     return jax.tree.map(lambda x: matrix.get(x.ndim), params)
 
 
-def _schedule_free_adamw(
-    spec: OptimizerSpec, schedule: Schedule
-) -> optax.GradientTransformation:
-    return contrib.schedule_free_adamw(schedule, weight_decay=spec.weight_decay)
-
-
 def _prodigy(spec: OptimizerSpec, schedule: Schedule) -> optax.GradientTransformation:
     # Its README: safeguard_warmup with a warm-up.
     return contrib.prodigy(
@@ -329,9 +320,9 @@ OPTIMIZERS: dict[str, Optimizer] = {
     # Decay of 0.9: Hinton's lecture 6e; learning rate: tf.keras.optimizers.RMSprop.
     "rmsprop": Optimizer(_rmsprop, 1e-3, 0.0, options=_DECAY),
     # The implementation that arXiv 1904.00962 refers to, tensorflow_addons LAMB.
-    "lamb": Optimizer(_lamb, 1e-3, 0.0),
+    "lamb": Optimizer(_with_decay(optax.lamb), 1e-3, 0.0),
     # arXiv 2302.06675, section 5: a tenth of AdamW's rate, ten times its decay.
-    "lion": Optimizer(_lion, 1e-4, 1e-3),
+    "lion": Optimizer(_with_decay(optax.lion), 1e-4, 1e-3),
     # transformers.Adafactor with scale_parameter and relative_step off.
     "adafactor": Optimizer(_adafactor, 1e-3, 0.0),
     # README of https://github.com/KellerJordan/Muon.
@@ -339,7 +330,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
     # optax and https://github.com/facebookresearch/schedule_free, which recommends
     # warm-up.
     "schedule_free_adamw": Optimizer(
-        _schedule_free_adamw, 2.5e-3, 0.0, "warmup_constant"
+        _with_decay(contrib.schedule_free_adamw), 2.5e-3, 0.0, "warmup_constant"
     ),
     # arXiv 2306.06101 and README of https://github.com/konstmish/prodigy: the rate is a
     # factor of the one that it finds, to be left at 1, with a cosine.

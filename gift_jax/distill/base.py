@@ -153,3 +153,20 @@ def distilled_dataset(
             learning_rate=learning_rate,
         ),
     )
+
+
+def class_members(data: RealDataset, ipc: int) -> list[np.ndarray]:
+    """Indices of the training images of every class.
+
+    Raises:
+      InputError: there are fewer than `ipc`.
+    """
+    info, labels = data.info, data.train.labels
+    members = [np.flatnonzero(labels == label) for label in range(info.num_classes)]
+    for label, of_class in enumerate(members):
+        if len(of_class) < ipc:
+            raise InputError(
+                f"ipc is {ipc}, but class {label} of {info.name} has {len(of_class)} "
+                "training images"
+            )
+    return members

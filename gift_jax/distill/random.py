@@ -8,7 +8,6 @@ import numpy as np
 from gift_jax.data.real import RealDataset
 from gift_jax.distill import base
 from gift_jax.distilled import DistilledDataset
-from gift_jax.runtime.errors import InputError
 from gift_jax.teachers import Teacher
 
 
@@ -51,19 +50,9 @@ class Random:
         Raises:
           InputError: a class has fewer than `ipc` images.
         """
-        info, labels = data.info, data.train.labels
-        chosen = []
-        for label in range(info.num_classes):
-            members = np.flatnonzero(labels == label)
-            if self.ipc > len(members):
-                raise InputError(
-                    f"ipc is {self.ipc}, but class {label} of {info.name} has "
-                    f"{len(members)} training images"
-                )
-            rng = np.random.default_rng([seed, label])
-            chosen.append(rng.permutation(members)[: self.ipc])
+        chosen = [
+            np.random.default_rng([seed, label]).permutation(members)[: self.ipc]
+            for label, members in enumerate(base.class_members(data, self.ipc))
+        ]
         images = data.train.images(np.concatenate(chosen))
         return base.distilled_dataset(self, data, [images], seed=seed)
-
-
-DISTILLER = Random

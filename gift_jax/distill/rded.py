@@ -293,6 +293,3 @@ def mosaic(patches: np.ndarray, factor: int) -> np.ndarray:
     return cells.transpose(2, 0, 3, 1, 4, 5).reshape(
         -1, factor * side, factor * side, channels
     )
-
-
-DISTILLER = Rded

@@ -67,7 +67,7 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
     else:
         recipe["seed"] = job.spec.seed
         recipe["distiller"] = spec.recipe
-    if spec.needs_teacher:
+    if spec.needs("teacher"):
         assert teacher is not None
         recipe["teacher"] = teacher.fingerprint
         name += f"_{teacher.name}"
@@ -75,9 +75,9 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
     product = Product(job.workdir / "distilled" / name, recipe)
     resumable = getattr(spec.distiller, "resumable", False)
     options: dict[str, Any] = {"teacher": teacher, "seed": job.spec.seed}
-    if spec.needs_statistics and not product.is_finished():
+    if spec.needs("teacher_statistics") and not product.is_finished():
         options["real"] = _real_statistics(job, teacher)
-    if spec.needs_experts and not product.is_finished():
+    if spec.needs("experts") and not product.is_finished():
         options["experts"] = _experts(job)
 
     def make(directory: pathlib.Path) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from ml_collections.config_dict import ConfigDict
 from gift_jax import registry, specs
 from gift_jax.pipeline import continual, products, results, tuning
 from gift_jax.pipeline.context import Job
-from gift_jax.pipeline.distilled import make_distilled_and_teacher
+from gift_jax.pipeline.distilled import JobDistilled, make_distilled_and_teacher
 from gift_jax.pipeline.labelling import LabelledDataset, check_storage, make_soft_labels
 from gift_jax.pipeline.students import UnfinishedError, run_students
+from gift_jax.pipeline.teacher import JobTeacher
 from gift_jax.runtime import devices
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import DatasetSpec, JobSpec, StudentSpec
@@ -117,6 +118,7 @@ class Grid:
         self.units = [unit for setup in self.setups for unit in setup.units()]
         self.processes = job_specs[0].train.processes
         self._directory = directory
+        self._made: tuple[Any, JobDistilled, JobTeacher | None] | None = None
         self._labelled: tuple[Any, Job, LabelledDataset] | None = None
 
     def train(self, setup: Setup, *, on_trained: OnTrained) -> Iterator[dict[str, Any]]:
@@ -175,9 +177,23 @@ class Grid:
         """
         if self._labelled is None or self._labelled[0] != setup.upstream:
             self._labelled = None  # freed before the next is made
-            self._labelled = (setup.upstream, *_labelled(setup.job))
+            made = self._distilled_and_teacher(setup.job)
+            self._labelled = (setup.upstream, *_labelled(setup.job, *made))
         _, job, labelled = self._labelled
         return job.with_spec(setup.job.spec.at_step()), labelled
+
+    def _distilled_and_teacher(
+        self, job: Job
+    ) -> tuple[JobDistilled, JobTeacher | None]:
+        """Those of the latest setup are kept: views, labels and steps share them."""
+        spec = job.spec
+        made_from = (spec.seed, spec.dataset, spec.teacher, spec.distilled)
+        key = (*made_from, spec.needs_teacher_of_all_classes)
+        if self._made is None or self._made[0] != key:
+            self._made = None  # freed before the next are made
+            self._made = (key, *make_distilled_and_teacher(job))
+        _, distilled, teacher = self._made
+        return distilled, teacher
 
 
 def _keep_compiled_functions(directory: pathlib.Path) -> None:
@@ -212,7 +228,7 @@ def _setups(jobs: list[Job]) -> list[Setup]:
             check = getattr(job.spec.distilled.distiller, "check_network", None)
             if check is not None:
                 check(network, job.data.info)
-        if job.spec.distilled.needs_experts:
+        if job.spec.distilled.needs("experts"):
             distiller: Any = job.spec.distilled.distiller
             distiller.experts_for(job.data, job.spec.seed)
         num_classes, continual_spec = job.data.info.num_classes, job.spec.continual
@@ -241,9 +257,10 @@ def _check_loss(student: StudentSpec, num_classes: int) -> None:
         ) from error
 
 
-def _labelled(job: Job) -> tuple[Job, LabelledDataset]:
-    """Makes, or finds, all that comes before training."""
-    distilled, teacher = make_distilled_and_teacher(job)
+def _labelled(
+    job: Job, distilled: JobDistilled, teacher: JobTeacher | None
+) -> tuple[Job, LabelledDataset]:
+    """Makes, or finds, the labels that students are trained on."""
     if job.spec.continual is None:
         return job, make_soft_labels(job, distilled, teacher)
     of_step = continual.step_job(job)

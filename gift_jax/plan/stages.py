@@ -201,7 +201,7 @@ class Workload:
             yield from self._trajectory_matching(distiller)
         if not teacher.network:
             return
-        if self.spec.distilled.needs_statistics:
+        if self.spec.distilled.needs("teacher_statistics"):
             steps = math.ceil(self.real_images["train"] / real_statistics.BATCH)
             for member in teacher.members:
                 name = f"statistics of {member.label}"

@@ -21,7 +21,7 @@ from gift_jax.report.markup import Table
 from gift_jax.report.statistics import Summary, summarize
 from gift_jax.runtime.errors import InputError
 
-# Of both terms on the leaderboard.
+# Of the first term on the leaderboard; the second has the rest.
 _WEIGHT = 0.5
 _RANDOM, _NO_AUGMENTATION = "random", "none"
 # What must be the same of the images and of those that they are compared with.
@@ -45,7 +45,7 @@ def robust_score(weighted: float) -> float:
     return (math.exp(weighted) - least) / (math.e - least)
 
 
-def label_robust_score(hlr: float, ior: float, weight: float = _WEIGHT) -> float:
+def label_robust_score(hlr: float, ior: float) -> float:
     """LRS: how far images help by themselves, and not by their labels.
 
     Args:
@@ -53,25 +53,21 @@ def label_robust_score(hlr: float, ior: float, weight: float = _WEIGHT) -> float
         that of the images, both with hard labels.
       ior: Improvement over random, a share: accuracy of the images minus that of as
         many random real ones, by the same recipe.
-      weight: Of the second; the first has the rest.
 
     >>> round(label_robust_score(0.8789 - 0.7026, 0.7026 - 0.5226), 4)
     0.2697
     """
-    return robust_score(weight * ior - (1 - weight) * hlr)
+    return robust_score(_WEIGHT * ior - (1 - _WEIGHT) * hlr)
 
 
-def augmentation_robust_score(
-    ior: float, ior_without: float, weight: float = _WEIGHT
-) -> float:
+def augmentation_robust_score(ior: float, ior_without: float) -> float:
     """ARS: how far images help whatever the augmentation.
 
     Args:
       ior: Improvement over random with augmentation, a share.
       ior_without: Without.
-      weight: Of the first.
     """
-    return robust_score(weight * ior + (1 - weight) * ior_without)
+    return robust_score(_WEIGHT * ior + (1 - _WEIGHT) * ior_without)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

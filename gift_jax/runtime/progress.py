@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import time
-from types import TracebackType
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -47,12 +46,7 @@ class ProgressBar:
     def __enter__(self) -> "ProgressBar":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
     def start(self, done: int) -> None:
@@ -102,14 +96,9 @@ class MetricsWriter:
     def __enter__(self) -> "MetricsWriter":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         # An error of the block, such as a full disk, is not covered by the same again.
-        expected = () if value is None else (OSError,)
+        expected = (OSError,) if any(exception) else ()
         with contextlib.suppress(*expected):
             self._files.close()
 

@@ -78,28 +78,9 @@ class DistilledSpec:
         """Whether a published set is to be fetched from Hugging Face."""
         return self.source == "parquet" and parquet.is_hub_id(pathlib.Path(self.path))
 
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether the images are made with a teacher."""
-        return self.distiller is not None and "teacher" in self.distiller.needs
-
-    @property
-    def needs_gradients(self) -> bool:
-        """Whether that teacher is differentiated."""
-        needs = self.distiller.needs if self.distiller else frozenset()
-        return "teacher_gradients" in needs
-
-    @property
-    def needs_statistics(self) -> bool:
-        """Whether statistics of that teacher on real images are given to it."""
-        needs = self.distiller.needs if self.distiller else frozenset()
-        return "teacher_statistics" in needs
-
-    @property
-    def needs_experts(self) -> bool:
-        """Whether trajectories of networks on real images are given to it."""
-        needs = self.distiller.needs if self.distiller else frozenset()
-        return "experts" in needs
+    def needs(self, what: str) -> bool:
+        """Whether the images are made with that, one of `Distiller.needs`."""
+        return self.distiller is not None and what in self.distiller.needs
 
     @property
     def recipe(self) -> dict[str, Any]:

@@ -43,6 +43,9 @@ _SECTIONS = {
 _PLAIN = re.compile(r"[\w.=+,-]{1,40}")
 
 
+_Variant = tuple[tuple[str, str], ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class JobSpec:
     """What one command does for one teacher and one distilled dataset.
@@ -83,17 +86,17 @@ class JobSpec:
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}, expected at least 0")
         published = self.relabel.source in ("dataset", "fkd")
-        if self.distilled.needs_teacher and published:
+        if self.distilled.needs("teacher") and published:
             raise InputError(
                 f"distilled.name is {self.distilled.name!r}, which needs a teacher, "
                 f"but relabel.source is {self.relabel.source!r}"
             )
-        if self.distilled.needs_gradients and self.teacher.network is None:
+        if self.distilled.needs("teacher_gradients") and self.teacher.network is None:
             raise InputError(
                 f"distilled.name is {self.distilled.name!r}, which needs gradients of "
                 f"a network of this project, but teacher.name is {self.teacher.name!r}"
             )
-        if self.distilled.needs_gradients and self.teacher.transform_views:
+        if self.distilled.needs("teacher_gradients") and self.teacher.transform_views:
             raise InputError(
                 f"distilled.name is {self.distilled.name!r}, which recovers images as "
                 "its network sees them: leave teacher.transform_views out"
@@ -160,13 +163,13 @@ class JobSpec:
     @property
     def needs_teacher(self) -> bool:
         """Whether images are made with one, or labelled."""
-        return self.distilled.needs_teacher or self.relabel.needs_teacher
+        return self.distilled.needs("teacher") or self.relabel.needs_teacher
 
     @property
     def needs_teacher_of_all_classes(self) -> bool:
         """The same, but for labels of a teacher that every step trains anew."""
         of_steps = self.continual is not None and self.continual.teacher == RETRAINED
-        return self.distilled.needs_teacher if of_steps else self.needs_teacher
+        return self.distilled.needs("teacher") if of_steps else self.needs_teacher
 
     @property
     def views(self) -> int:
@@ -204,16 +207,14 @@ def expand(config: ConfigDict) -> list[JobSpec]:
       InputError: names the field, its value and what it can be.
     """
     return [
-        _job_spec(single, variant, continual)
+        spec
         for options in config.variants or ("",)
         for single, variant in _singles(config, options)
-        for continual in ContinualSpec.of_section(single.continual)
+        for spec in _specs_of_steps(single, variant)
     ]
 
 
-def _singles(
-    config: ConfigDict, options: str
-) -> Iterator[tuple[ConfigDict, tuple[tuple[str, str], ...]]]:
+def _singles(config: ConfigDict, options: str) -> Iterator[tuple[ConfigDict, _Variant]]:
     of_variant = copy.deepcopy(config)
     parsed = parse_options(of_variant, options)
     of_variant.update_from_flattened_dict(with_protocol(of_variant, parsed))
@@ -242,10 +243,15 @@ def _image_size(config: ConfigDict) -> int | None:
         return None
 
 
+def _specs_of_steps(config: ConfigDict, variant: _Variant) -> list[JobSpec]:
+    """One a step of a class-incremental training; one where all classes are trained."""
+    first, *others = ContinualSpec.of_section(config.continual)
+    spec = _job_spec(config, variant, first)
+    return [spec, *(dataclasses.replace(spec, continual=step) for step in others)]
+
+
 def _job_spec(
-    config: ConfigDict,
-    variant: tuple[tuple[str, str], ...],
-    continual: ContinualSpec | None,
+    config: ConfigDict, variant: _Variant, continual: ContinualSpec | None
 ) -> JobSpec:
     tuning = base.from_section(TuningSpec, config.tuning)
     if tuning.enabled and config.optimizer.learning_rate is not None:

@@ -9,7 +9,6 @@ import logging
 import pathlib
 import shutil
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Protocol
 
 import jax
@@ -104,12 +103,7 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         try:
             self._manager.close()
         except Exception as error:

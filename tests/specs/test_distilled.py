@@ -15,7 +15,7 @@ def distilled(**fields):
 
 def test_one_that_is_made_here():
     spec = distilled(ipc=3)
-    assert spec.needs_teacher
+    assert spec.needs("teacher")
     assert spec.recipe == {
         "name": "rded",
         "options": {
@@ -26,7 +26,7 @@ def test_one_that_is_made_here():
         },
         "code": None,
     }
-    assert not distilled(name="random").needs_teacher
+    assert not distilled(name="random").needs("teacher")
 
 
 def test_a_name_can_bring_its_own_options():
@@ -35,7 +35,7 @@ def test_a_name_can_bring_its_own_options():
 
 def test_a_published_one_has_no_distiller():
     spec = distilled(name="theirs", path="data.pt", source="torch-experiment=0")
-    assert spec.distiller is None and not spec.needs_teacher
+    assert spec.distiller is None and not spec.needs("teacher")
 
 
 @pytest.mark.parametrize(

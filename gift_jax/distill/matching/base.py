@@ -22,7 +22,6 @@ from gift_jax.distill import base
 from gift_jax.distill.unfinished import Unfinished
 from gift_jax.distilled import DistilledDataset
 from gift_jax.models.variables import Variables
-from gift_jax.runtime.errors import InputError
 from gift_jax.teachers import Teacher
 
 _MOMENTUM = 0.5  # of the images and of the networks, in both files
@@ -87,7 +86,7 @@ class Matching(abc.ABC):
           InputError: a class has fewer than `ipc` images.
         """
         info, images = data.info, data.train.all_images()
-        members = class_members(data, self.ipc)
+        members = base.class_members(data, self.ipc)
         total = self.iterations * self.steps
         unfinished = Unfinished(directory)
         key = streams.stream_key(seed, streams.Purpose.DISTILLATION)
@@ -151,23 +150,6 @@ class Matching(abc.ABC):
 
         `real` are (num_classes, B, S, S, C) uint8, `key` is of this step.
         """
-
-
-def class_members(data: RealDataset, ipc: int) -> list[np.ndarray]:
-    """Indices of the training images of every class.
-
-    Raises:
-      InputError: there are fewer than `ipc`.
-    """
-    info, labels = data.info, data.train.labels
-    members = [np.flatnonzero(labels == label) for label in range(info.num_classes)]
-    for label, of_class in enumerate(members):
-        if len(of_class) < ipc:
-            raise InputError(
-                f"ipc is {ipc}, but class {label} of {info.name} has {len(of_class)} "
-                "training images"
-            )
-    return members
 
 
 def draw_network(model: nn.Module, key: jax.Array, info: DatasetInfo) -> Variables:

@@ -28,7 +28,6 @@ from gift_jax.data.preprocess import Preprocess, Whitening
 from gift_jax.data.real import RealDataset
 from gift_jax.distill import base
 from gift_jax.distill.matching import experts as experts_lib
-from gift_jax.distill.matching.base import class_members
 from gift_jax.distill.matching.experts import Experts, Trajectory
 from gift_jax.distill.matching.trajectories import Learnt, Part, matching_loss
 from gift_jax.distill.unfinished import Unfinished
@@ -204,7 +203,7 @@ class Datm:
         Raises:
           InputError: a class has fewer than `ipc` images, or as `constants`.
         """
-        class_members(data, self.ipc)
+        base.class_members(data, self.ipc)
         return self.experts_of(data.info, seed)
 
     def make(
@@ -314,7 +313,7 @@ class Datm:
         chosen = np.concatenate(
             [
                 self._correct(logits, np.random.default_rng([seed, label]), label, of)
-                for label, of in enumerate(class_members(data, self.ipc))
+                for label, of in enumerate(base.class_members(data, self.ipc))
             ]
         )
         of_experts = np.stack([logits(e, chosen) for e in range(len(experts))])

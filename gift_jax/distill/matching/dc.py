@@ -41,8 +41,6 @@ class Dc(base.Matching):
 
     iterations: int = 1_000
     learning_rate: float = 0.1
-    batch_size: int = 256
-    width: int = 128
 
     @property
     def loops(self) -> tuple[int, int]:

@@ -36,8 +36,6 @@ class Dm(base.Matching):
 
     iterations: int = 20_000
     learning_rate: float = 1.0
-    batch_size: int = 256
-    width: int = 128
 
     def make_step(self, info: DatasetInfo) -> Any:
         """One step in one network."""

@@ -21,8 +21,9 @@ LOOKS_LIKE = (
 
 def matches(path: pathlib.Path) -> bool:
     """Whether the path is an npz file that is nothing more special."""
-    special = any(reader.matches(path) for reader in (rfad, frepo, native))
-    return arrays.kind_of(path) == "npz" and not special
+    return arrays.kind_of(path) == "npz" and not any(
+        reader.matches(path) for reader in (rfad, frepo, native)
+    )
 
 
 def read(request: Request) -> DistilledDataset:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from gift_jax import models
-from gift_jax.distill import Dc, Dm
-from gift_jax.distill.matching import base, dc, dm
+from gift_jax.distill import Dc, Dm, base
+from gift_jax.distill.matching import base as matching
+from gift_jax.distill.matching import dc, dm
 from gift_jax.runtime.errors import InputError
 from gift_jax.runtime.preemption import PreemptedError
 from tests.distill.recovery import networks
@@ -42,7 +43,7 @@ def test_a_stopped_matching_goes_on_exactly(kind, tmp_path, monkeypatch):
     model = models.create_model(
         "conv1", num_classes=3, image_size=8, width=4, norm="instance"
     )
-    monkeypatch.setattr(base.Matching, "network", lambda self, info: model)
+    monkeypatch.setattr(matching.Matching, "network", lambda self, info: model)
     make = functools.partial(kind().make, networks.data(), seed=1)
     calls = []
 

@@ -230,14 +230,14 @@ def test_without_whitening_pixels_are_returned(data, tmp_path):
 
 def test_the_loss_falls(data, experts):
     history = []
-    small(iterations=60, learning_rate=30.0).make(
+    small(iterations=60).make(
         data,
         seed=0,
         experts=experts,
         on_progress=lambda done, total, **terms: history.append(terms),
     )
     losses = [terms["loss"] for terms in history[1:]]
-    assert np.mean(losses[-15:]) < 0.9 * np.mean(losses[:15])
+    assert np.mean(losses[-15:]) < 0.6 * np.mean(losses[:15])
 
 
 @pytest.mark.parametrize(
