@@ -65,10 +65,11 @@ class ImageSplit:
         """The images of some classes, whose places are their new labels.
 
         Raises:
-          InputError: there is no image of them.
+          InputError: there is no image of them, or as `labels_of`.
         """
         info = dataclasses.replace(self._info, num_classes=len(classes))
-        return ImageSplit(sources.OfClasses(self._source, classes), info, self.name)
+        source = sources.OfClasses(self._source, self.labels, classes)
+        return ImageSplit(source, info, self.name)
 
     @functools.cached_property
     def labels(self) -> np.ndarray:

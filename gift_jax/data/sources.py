@@ -124,25 +124,28 @@ class OfClasses:
 
     Attributes:
       source: The other source.
+      source_labels: (N,) integers, of all of it, which takes long to read.
       classes: Which, each once; their places here are the new labels.
     """
 
     source: Source
+    source_labels: np.ndarray
     classes: tuple[int, ...]
 
     @functools.cached_property
     def _subset(self) -> Subset:
-        labels = np.asarray(self.source.labels(range(len(self.source))))
-        return Subset(self.source, np.flatnonzero(np.isin(labels, self.classes)))
+        kept = np.isin(self.source_labels, self.classes)
+        return Subset(self.source, np.flatnonzero(kept))
 
     def __len__(self) -> int:
         return len(self._subset)
 
     def labels(self, indices: Sequence[int]) -> np.ndarray:
         """See `Source`."""
-        places = {label: place for place, label in enumerate(self.classes)}
-        found = self._subset.labels(indices)
-        return np.array([places[int(label)] for label in found], np.int64)
+        places = np.full(max(self.classes) + 1, -1)
+        places[list(self.classes)] = np.arange(len(self.classes))
+        of_source = self._subset.indices[np.asarray(indices, np.int64)]
+        return places[self.source_labels[of_source]]
 
     def records(self, indices: Sequence[int]) -> Sequence[Record]:
         """See `Source`."""

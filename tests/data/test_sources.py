@@ -220,6 +220,22 @@ def test_some_classes_are_numbered_by_their_places():
         digits.of_classes((10,))
 
 
+def test_labels_are_read_once_for_all_selections_of_classes(monkeypatch):
+    """Of TFDS they lie in the records beside the images."""
+    digits, read = real.load_dataset("digits"), []
+    labels = sources.Subset.labels
+
+    def counted(source, indices):
+        read.append(len(indices))
+        return labels(source, indices)
+
+    monkeypatch.setattr(sources.Subset, "labels", counted)
+    for classes in ((1, 2), (2, 1), (3, 4)):
+        some = digits.of_classes(classes)
+        assert set(some.train.labels) == set(some.test.labels) == {0, 1}
+    assert read == [len(digits.train), len(digits.test)]
+
+
 def test_held_out_images_are_restricted_too():
     digits = real.load_dataset("digits", validation_images=300)
     some = digits.of_classes((1, 2))
