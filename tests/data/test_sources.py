@@ -223,13 +223,13 @@ def test_some_classes_are_numbered_by_their_places():
 def test_labels_are_read_once_for_all_selections_of_classes(monkeypatch):
     """Of TFDS they lie in the records beside the images."""
     digits, read = real.load_dataset("digits"), []
-    labels = sources.Subset.labels
+    labels = sources.RecordList.labels
 
     def counted(source, indices):
         read.append(len(indices))
         return labels(source, indices)
 
-    monkeypatch.setattr(sources.Subset, "labels", counted)
+    monkeypatch.setattr(sources.RecordList, "labels", counted)
     for classes in ((1, 2), (2, 1), (3, 4)):
         some = digits.of_classes(classes)
         assert set(some.train.labels) == set(some.test.labels) == {0, 1}
