@@ -24,8 +24,9 @@ def main() -> int:
     answers = _standard_output()
     allocator.keep_freed_memory()
     logs.show("WARNING")
-    size = int.from_bytes(sys.stdin.buffer.read(8), "little")
-    arguments, settings = pickle.loads(sys.stdin.buffer.read(size))
+    orders = _standard_input()
+    size = int.from_bytes(orders.read(8), "little")
+    arguments, settings = pickle.loads(orders.read(size))
     for name, value in settings.items():
         if jax.config.values[name] != value:
             jax.config.update(name, value)
@@ -36,7 +37,7 @@ def main() -> int:
 
     try:
         grid = Grid(*arguments)
-        numbers = _read_in_background(sys.stdin.buffer)
+        numbers = _read_in_background(orders)
         while (number := numbers.get()) is not None:
             for _ in grid.train(
                 grid.units[number], on_trained=lambda: answer(trained=1)
@@ -49,6 +50,11 @@ def main() -> int:
         answer(error=errors.message(error))
         return preemption.EXIT_CODE
     return 0
+
+
+def _standard_input() -> IO[bytes]:
+    """Not `sys.stdin`, which Python closes at its end, and aborts if a thread waits."""
+    return os.fdopen(os.dup(0), "rb")
 
 
 def _standard_output() -> IO[str]:

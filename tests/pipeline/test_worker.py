@@ -42,3 +42,17 @@ def test_without_work_it_ends(tmp_path, end):
     worker = start(small_config(), tmp_path)
     answer, _ = worker.communicate(end)
     assert (answer, worker.returncode) == (b"", 0)
+
+
+def test_it_can_end_while_it_waits_for_orders():
+    """As at SIGTERM: whoever gives them has not closed the pipe."""
+    program = (
+        "import time; from gift_jax.pipeline import worker; "
+        "worker._read_in_background(worker._standard_input()); time.sleep(0.2)"
+    )
+    command = [sys.executable, "-c", program]
+    reading, writing = os.pipe()
+    ended = subprocess.run(command, cwd=ROOT, stdin=reading, capture_output=True)
+    os.close(writing)
+    os.close(reading)
+    assert (ended.returncode, ended.stderr) == (0, b"")
