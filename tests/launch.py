@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
-# Compilation is most of the time of the tests: without LLVM's optimization, and without
-# XLA's emitters by MLIR, it takes less than half.
+# Compilation is most of the time of the tests. Without LLVM's optimization it is less,
+# and without XLA's emitters by MLIR two thirds of that.
 QUICKLY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 # Of `jax.jit`, where a test is about what users' programs compute.
 AS_USERS = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}

@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -13,9 +12,6 @@ import pytest
 
 from tests import launch
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-
-
 # Each is a process that imports JAX.
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
@@ -23,7 +19,7 @@ slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 def run_main(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "gift_jax.main", *arguments],
-        cwd=ROOT,
+        cwd=launch.ROOT,
         env={**os.environ, "XLA_FLAGS": launch.QUICKLY, **environment},
         capture_output=True,
         text=True,
@@ -144,6 +140,6 @@ def test_main_job_imports_neither_tensorflow_nor_pytorch_nor_clu():
         "sys.exit(', '.join(found) or 0)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", code], cwd=launch.ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,6 @@
 """The wheel, used from another folder, as one who never saw the repository does."""
 
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -12,8 +11,6 @@ import pytest
 
 from tests import launch
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
@@ -21,9 +18,9 @@ def installed(tmp_path_factory):
     pytest.importorskip("setuptools")
     where = tmp_path_factory.mktemp("wheel")
     for folder in ("gift_jax", "configs", "experiments"):
-        shutil.copytree(ROOT / folder, where / folder)
+        shutil.copytree(launch.ROOT / folder, where / folder)
     for file in ("setup.py", "pyproject.toml", "README.md"):
-        shutil.copy(ROOT / file, where)
+        shutil.copy(launch.ROOT / file, where)
     subprocess.run(
         [
             sys.executable,
@@ -52,12 +49,12 @@ def run(installed, folder, *arguments):
 def test_the_wheel_holds_what_the_readme_uses(installed):
     names = {str(path.relative_to(installed)) for path in installed.rglob("*.*")}
     for folder, inside in (("configs", "configs"), ("experiments", "experiments")):
-        for path in (ROOT / folder).glob("*.py"):
+        for path in (launch.ROOT / folder).glob("*.py"):
             assert f"gift_jax/{inside}/{path.name}" in names
-    for path in (ROOT / "configs" / "protocols").glob("*.py"):
+    for path in (launch.ROOT / "configs" / "protocols").glob("*.py"):
         assert f"gift_jax/configs/protocols/{path.name}" in names
-    for path in (ROOT / "gift_jax").rglob("*.py"):
-        assert str(path.relative_to(ROOT)) in names
+    for path in (launch.ROOT / "gift_jax").rglob("*.py"):
+        assert str(path.relative_to(launch.ROOT)) in names
     assert "gift_jax/py.typed" in names
     assert not any(
         name.startswith(("tests", "configs", "experiments")) for name in names
@@ -108,7 +105,7 @@ def test_the_library_is_found_by_name_and_costs_nothing_to_import():
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
-        cwd=ROOT,
+        cwd=launch.ROOT,
         capture_output=True,
         text=True,
         check=True,

@@ -18,9 +18,11 @@ _FEW_CLASSES = 10
 
 def fields(setting: Setting) -> dict[str, Any]:
     """Those of `gift`, with another optimizer and loss."""
-    has_few = (setting.num_classes or _FEW_CLASSES + 1) <= _FEW_CLASSES
+    loss = "standardized_gift"
+    if setting.num_classes is not None and setting.num_classes <= _FEW_CLASSES:
+        loss += "-length_weight=0.3"
     return {
         **gift.fields(setting),
         "optimizer.name": "muon",
-        "loss.name": "standardized_gift" + "-length_weight=0.3" * has_few,
+        "loss.name": loss,
     }

@@ -79,7 +79,7 @@ class JobSpec:
     protocol: str
     protocol_changes: str = ""
     continual: ContinualSpec | None = None
-    variant: tuple[tuple[str, str], ...] = ()
+    variant: _Variant = ()
 
     def __post_init__(self) -> None:
         """Raises InputError for sections that do not go together."""

@@ -16,7 +16,6 @@ from gift_jax.pipeline.grid import Shard
 from gift_jax.runtime import preemption
 from tests import launch
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 COMMAND = """
 import pathlib, sys
 from gift_jax.pipeline import job
@@ -40,7 +39,7 @@ except errors.EXPECTED as error:
 def start(directory, number, *fields):
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, str(directory), str(number), *fields],
-        cwd=ROOT,
+        cwd=launch.ROOT,
         env={**os.environ, "XLA_FLAGS": launch.QUICKLY},
         stderr=subprocess.PIPE,
         text=True,

@@ -74,9 +74,8 @@ def test_several_teachers_are_products_of_their_own(tmp_path, monkeypatch):
     logits = [network.logits(pixels) for network in ensemble.members(made.teacher)]
     hits = np.mean(logits, axis=0).argmax(axis=1) == digits.test.labels
     assert made.top1 == pytest.approx(100 * hits.mean())
-    monkeypatch.setattr(
-        teacher_stage, "train_teacher", None
-    )  # found again, not trained
+    # It is found again, not trained.
+    monkeypatch.setattr(teacher_stage, "train_teacher", None)
     again = make_teacher(job)
     assert again.teacher.fingerprint == made.teacher.fingerprint
     first = dataclasses.replace(spec, teacher=spec.teacher.members[0])

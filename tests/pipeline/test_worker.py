@@ -1,7 +1,6 @@
 """What a worker answers to whoever tells it what to do."""
 
 import os
-import pathlib
 import pickle
 import subprocess
 import sys
@@ -13,13 +12,11 @@ from gift_jax.runtime import preemption
 from tests import launch
 from tests.pipeline.test_job import small_config
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
 
 def start(config, directory):
     worker = subprocess.Popen(
         [sys.executable, "-m", "gift_jax.pipeline.worker"],
-        cwd=ROOT,
+        cwd=launch.ROOT,
         env={**os.environ, "XLA_FLAGS": launch.QUICKLY},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -52,7 +49,7 @@ def test_it_can_end_while_it_waits_for_orders():
     )
     command = [sys.executable, "-c", program]
     reading, writing = os.pipe()
-    ended = subprocess.run(command, cwd=ROOT, stdin=reading, capture_output=True)
+    ended = subprocess.run(command, cwd=launch.ROOT, stdin=reading, capture_output=True)
     os.close(writing)
     os.close(reading)
     assert (ended.returncode, ended.stderr) == (0, b"")
