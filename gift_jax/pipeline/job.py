@@ -5,7 +5,7 @@ import time
 
 from ml_collections.config_dict import ConfigDict
 
-from gift_jax.pipeline import processes
+from gift_jax.pipeline import processes, results
 from gift_jax.pipeline.grid import Grid, Shard
 from gift_jax.runtime import devices, progress
 from gift_jax.specs import options
@@ -37,6 +37,7 @@ def run_job(
     >>> {row["loss"]: row["top1_last"] for row in rows}  # doctest: +SKIP
     """
     grid = Grid(config, directory, shard or Shard())
+    results.read_results(directory)  # says once what of them is passed over
     _train_in_processes(grid, config, directory, shard or Shard())
     total = sum(setup.trainings for setup in grid.setups)
     rows: dict[str, dict] = {}

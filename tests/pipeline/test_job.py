@@ -126,6 +126,15 @@ def test_second_start_makes_nothing_again(finished, monkeypatch):
         assert path.stat().st_mtime_ns == written, path
 
 
+def test_lines_of_the_results_that_are_damaged_are_said(finished, tmp_path, caplog):
+    directory, rows = finished
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    with (tmp_path / "results.jsonl").open("a") as file:
+        file.write('{"half": \n')
+    assert job.run_job(small_config(loss__name="gift+kl"), tmp_path) == rows
+    assert "results.jsonl: passed over line 3: not JSON" in caplog.text
+
+
 def test_a_damaged_chunk_is_made_again_once_it_is_deleted(finished, tmp_path):
     directory, rows = finished
     shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
