@@ -3,21 +3,49 @@
 import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from gift_jax.pipeline.results import BENCHMARK
 from gift_jax.report import style
-from gift_jax.report.formatting import setting_text
+from gift_jax.report.formatting import (
+    ABSENT,
+    setting_text,
+    signed_interval_text,
+    signed_text,
+)
 from gift_jax.report.groups import TUNED, Group, distinguishing
-from gift_jax.report.markup import Table
+from gift_jax.report.markup import Cell, Table
+from gift_jax.report.statistics import Summary, pair, summarize
 
 # Points behind the best that still count as equal to it.
 CLOSE = 0.5
 _TICKS = (0, 0.5, 1, 2, 5, 10, 20, 50)
 _CONDITION = (*BENCHMARK, "optimizer", "weight_decay", "schedule")
+
+
+class Behind(NamedTuple):
+    """A loss in a condition, and the loss that is best there.
+
+    Attributes:
+      group: Runs of the loss.
+      best: Runs of the best; the same where it is the best.
+    """
+
+    group: Group
+    best: Group
+
+    @property
+    def points(self) -> float:
+        """Mean accuracy of the best minus that of the loss."""
+        return _mean(self.best) - _mean(self.group)
+
+    @property
+    def paired(self) -> Summary:
+        """The same, paired over the seeds that finished in both."""
+        return pair(self.best.finished, self.group.finished)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +55,13 @@ class Regrets:
     Attributes:
       loss: The loss.
       protocol: As of `Group`.
-      points: By condition, accuracy of the best loss in it minus that of this one.
+      behind: By condition.
       diverged: Conditions in which no run of it finished.
     """
 
     loss: str
     protocol: str | None
-    points: Mapping[tuple, float]
+    behind: Mapping[tuple, Behind]
     diverged: int
 
     @property
@@ -42,14 +70,20 @@ class Regrets:
         return f"{self.loss}, tuned" if self.protocol == TUNED else self.loss
 
     @property
+    def points(self) -> dict[tuple, float]:
+        """How far it is behind, by condition."""
+        return {condition: one.points for condition, one in self.behind.items()}
+
+    @property
     def worst(self) -> tuple:
         """The condition in which it is furthest behind."""
-        return max(self.points, key=lambda condition: self.points[condition])
+        points = self.points
+        return max(points, key=lambda condition: points[condition])
 
     @property
     def largest(self) -> float:
         """In the worst condition."""
-        return max(self.points.values())
+        return self.points[self.worst]
 
     @property
     def mean(self) -> float:
@@ -57,9 +91,27 @@ class Regrets:
         return float(np.mean(list(self.points.values())))
 
     @property
+    def mean_over_seeds(self) -> Summary:
+        """Of every seed that finished in all conditions, the mean over these."""
+        pairs = [
+            (one.best.finished, one.group.finished) for one in self.behind.values()
+        ]
+        seeds = set.intersection(*(set(a) & set(b) for a, b in pairs))
+        return summarize(
+            np.mean([a[seed]["top1_last"] - b[seed]["top1_last"] for a, b in pairs])
+            for seed in sorted(seeds)
+        )
+
+    @property
     def close(self) -> int:
         """In how many conditions it is at most `CLOSE` behind."""
         return sum(points <= CLOSE for points in self.points.values())
+
+
+def _mean(group: Group) -> float:
+    mean = group.summary("top1_last").mean
+    assert mean is not None
+    return mean
 
 
 def _condition(group: Group) -> tuple:
@@ -78,23 +130,23 @@ def regrets(groups: Sequence[Group]) -> list[Regrets]:
     by_condition: dict[tuple, list[Group]] = collections.defaultdict(list)
     for g in groups:
         by_condition[_condition(g)].append(g)
-    found: dict[tuple, dict[tuple, float]] = collections.defaultdict(dict)
+    found: dict[tuple, dict[tuple, Behind]] = collections.defaultdict(dict)
     diverged: collections.Counter[tuple] = collections.Counter()
     for condition, members in by_condition.items():
-        means = {g: g.summary("top1_last").mean for g in members}
-        finished = [mean for mean in means.values() if mean is not None]
+        finished = [g for g in members if g.finished]
         if len({g.loss for g in members}) == 1 or not finished:
             continue
-        for g, mean in means.items():
-            if mean is None:
-                diverged[g.loss, g.protocol] += 1
+        best = max(finished, key=_mean)
+        for g in members:
+            if g.finished:
+                found[g.loss, g.protocol][condition] = Behind(g, best)
             else:
-                found[g.loss, g.protocol][condition] = max(finished) - mean
-    if len({condition for points in found.values() for condition in points}) < 2:
+                diverged[g.loss, g.protocol] += 1
+    if len({condition for behind in found.values() for condition in behind}) < 2:
         return []
     all_regrets = [
-        Regrets(loss, protocol, points, diverged[loss, protocol])
-        for (loss, protocol), points in found.items()
+        Regrets(loss, protocol, behind, diverged[loss, protocol])
+        for (loss, protocol), behind in found.items()
     ]
     return sorted(all_regrets, key=lambda one: (one.diverged, one.largest))
 
@@ -116,6 +168,7 @@ def table(groups: Sequence[Group]) -> Table | None:
         return None
     names = _names(groups)
     with_diverged = any(one.diverged for one in found)
+    baselines = sorted({g.baseline.loss for g in groups if g.baseline})
     return Table(
         "regret",
         "Regret",
@@ -124,25 +177,65 @@ def table(groups: Sequence[Group]) -> Table | None:
         "at default and at tuned rates. A condition is all that a loss is run under, "
         "such as an optimizer and a dataset. The best of several means is better than "
         "it would be again: a loss that is as good as the best has a regret of about "
-        "the spread of the seeds.",
+        "the spread of the seeds. Intervals are 95% t-intervals, paired over seeds, to "
+        "the loss that was found to be best."
+        + "".join(_on_baseline(name) for name in baselines),
         ["loss", "worst condition"],
         [
-            "largest", "mean", f"within {CLOSE:g}", "conditions",
-            *["diverged"] * with_diverged,
+            "largest", "interval", "mean", "its interval", f"within {CLOSE:g}",
+            "conditions", *(f"least over {name}" for name in baselines),
+            *(f"below {name}" for name in baselines), *["diverged"] * with_diverged,
         ],
         [
             [
                 one.label,
                 names[one.worst],
                 f"{one.largest:.2f}",
+                _interval(one.behind[one.worst].paired),
                 f"{one.mean:.2f}",
+                _interval(one.mean_over_seeds),
                 str(one.close),
-                str(len(one.points)),
+                str(len(one.behind)),
+                *(_least_over(one, name) for name in baselines),
+                *(_times_below(one, name) for name in baselines),
                 *[str(one.diverged)] * with_diverged,
             ]
             for one in found
         ],
     )  # fmt: skip
+
+
+def _on_baseline(name: str) -> str:
+    return (
+        f" Least over {name}: the smallest difference to it in any condition. Below "
+        f"{name}: conditions in which the interval of the difference lies below zero."
+    )
+
+
+def _interval(summary: Summary) -> str:
+    return signed_interval_text(summary.interval) if summary.interval else ABSENT
+
+
+def _compared_with(one: Regrets, baseline: str) -> list[Group]:
+    """Its groups that are compared with the baseline, the least ahead first."""
+    groups = [behind.group for behind in one.behind.values()]
+    compared = [g for g in groups if g.baseline and g.baseline.loss == baseline]
+    paired = [g for g in compared if g.difference.mean is not None]
+    return sorted(paired, key=lambda g: g.difference.mean or 0)
+
+
+def _least_over(one: Regrets, baseline: str) -> Cell | str:
+    compared = _compared_with(one, baseline)
+    if not compared:
+        return ABSENT
+    least = compared[0]
+    text = signed_text(least.difference.mean or 0)
+    return Cell(f"{text} {_interval(least.difference)}", least.verdict)
+
+
+def _times_below(one: Regrets, baseline: str) -> str:
+    compared = _compared_with(one, baseline)
+    return str(sum(g.verdict < 0 for g in compared)) if compared else ABSENT
 
 
 @style.in_style
@@ -176,8 +269,11 @@ def data(found: Sequence[Regrets], groups: Sequence[Group]) -> list[list[Any]]:
     """The numbers of `figure`, as rows with a header; the groups name conditions."""
     names = _names(groups)
     lines = [
-        [one.loss, one.protocol, names[condition], points]
+        [
+            *(one.loss, one.protocol, names[condition], behind.points),
+            *(behind.paired.interval or (None, None)),
+        ]
         for one in found
-        for condition, points in one.points.items()
+        for condition, behind in one.behind.items()
     ]
-    return [["loss", "protocol", "condition", "regret"], *lines]
+    return [["loss", "protocol", "condition", "regret", "low", "high"], *lines]

@@ -4,6 +4,7 @@ import pytest
 
 from gift_jax.report import build, figures, regret
 from gift_jax.report.groups import TUNED
+from gift_jax.report.statistics import summarize
 from tests.report.rows import choice, compared, rows, texts, write_rows
 
 # By loss: accuracies of two seeds under each of two optimizers.
@@ -11,6 +12,13 @@ ACCURACIES = {
     "kl": ([10.0, 12.0], [30.0, 31.0]),
     "gift": ([40.0, 42.0], [28.0, 29.0]),
     "soft_ce": ([40.5, 40.7], [29.5, 30.5]),
+}
+
+# Of three seeds.
+SPREAD = {
+    "kl": ([30.0, 30.0, 30.0], [31.0, 32.0, 33.0]),
+    "gift": ([40.0, 41.0, 42.0], [30.0, 30.0, 31.0]),
+    "soft_ce": ([40.0, 41.0, 42.0], [29.0, 30.0, 29.0]),
 }
 
 
@@ -36,11 +44,47 @@ def test_the_worst_and_the_mean_are_those_of_the_means_over_seeds():
 
 
 def test_the_table_names_the_worst_condition():
-    assert texts(regret.table(compared(two_optimizers()))) == [
+    table = regret.table(compared(two_optimizers(), None))
+    assert table.header[2:] == [
+        "largest", "interval", "mean", "its interval", "within 0.5", "conditions"
+    ]  # fmt: skip
+    cells = texts(table)
+    assert [[*line[:3], line[4], *line[6:]] for line in cells] == [
         ["soft_ce", "adamw", "0.50", "0.45", "2", "2"],
         ["gift", "adamw", "2.00", "1.00", "1", "2"],
         ["kl", "sgd", "30.00", "15.00", "1", "2"],
     ]
+
+
+def test_intervals_are_paired_over_seeds_to_the_best_of_the_condition():
+    found = {
+        one.loss: one for one in regret.regrets(compared(two_optimizers(SPREAD), None))
+    }
+    kl = found["kl"]  # behind gift under sgd by 10, 11 and 12, and the best under adamw
+    (under_sgd, under_adamw) = kl.behind.values()
+    expected = summarize([10.0, 11.0, 12.0])
+    assert under_sgd.paired.interval == pytest.approx(expected.interval)
+    assert under_adamw.paired.interval is None
+    # Over the two conditions, seed by seed.
+    assert kl.mean_over_seeds.interval == pytest.approx(
+        summarize([5.0, 5.5, 6.0]).interval
+    )
+    assert kl.mean_over_seeds.mean == kl.mean == 5.5
+    line = texts(regret.table(compared(two_optimizers(SPREAD), None)))[-1]
+    assert line[2:6] == ["11.00", "[+8.52, +13.48]", "5.50", "[+4.26, +6.74]"]
+
+
+def test_the_table_says_where_a_loss_is_below_the_baseline():
+    table = regret.table(compared(two_optimizers(SPREAD), "gift"))
+    assert table.header[-2:] == ["least over gift", "below gift"]
+    by_loss = {line[0]: line for line in texts(table)}
+    minus = "\N{MINUS SIGN}"
+    assert by_loss["kl"][-2:] == [
+        f"{minus}11.00 [{minus}13.48, {minus}8.52]", "1"
+    ]  # fmt: skip
+    # Behind it by 1, 0 and 2 under adamw: the interval has zero in it.
+    assert by_loss["soft_ce"][-2:] == [f"{minus}1.00 [{minus}3.48, +1.48]", "0"]
+    assert by_loss["gift"][-2:] == ["\N{EN DASH}", "\N{EN DASH}"]
 
 
 def test_a_condition_that_a_loss_diverges_in_is_counted_apart():
@@ -50,7 +94,10 @@ def test_a_condition_that_a_loss_diverges_in_is_counted_apart():
             row |= {"status": "diverged", "top1_last": None}
     table = regret.table(compared(found))
     assert table.header[-1] == "diverged"
-    assert texts(table)[-1] == ["soft_ce", "sgd", "0.40", "0.40", "1", "1", "1"]
+    line = texts(table)[-1]
+    assert [*line[:3], line[4], line[6], line[7], line[-1]] == [
+        "soft_ce", "sgd", "0.40", "0.40", "1", "1", "1"
+    ]  # fmt: skip
 
 
 def test_a_tuned_loss_is_what_others_are_behind():
@@ -84,7 +131,9 @@ def test_it_is_in_the_report_with_its_numbers(tmp_path):
     report = build.make_report([tmp_path])
     (figure,) = (f for f in report.figures if f.name == "regret")
     assert isinstance(figure, figures.Figure)
-    assert figure.data[0] == ["loss", "protocol", "condition", "regret"]
-    assert ["gift", None, "adamw", 2.0] in figure.data
+    assert figure.data[0] == [
+        *("loss", "protocol", "condition", "regret", "low", "high")
+    ]
+    assert ["gift", None, "adamw", 2.0] in [line[:4] for line in figure.data]
     assert len(figure.data) == 1 + 6
     assert "regret" in [table.name for table in report.tables]
