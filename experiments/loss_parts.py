@@ -21,6 +21,7 @@ VARIANTS = (
     "-centre=False",
     *(f"-temperature={t}" for t in (0.5, 1.0, 4.0, 8.0)),
     "-cosine=True",
+    "-unit=teacher-factor=teacher",
     *(f"-factor={factor}" for factor in ("none", "mean", "teacher")),
     "-length=both",
     "-length=both-length_weight=1.0",
@@ -44,6 +45,7 @@ def parts(
     centre: bool = True,
     temperature: float = 2.0,
     cosine: bool = False,
+    unit: str = "own",
     factor: str = "length",
     length: str = "none",
     length_weight: float = 0.3,
@@ -59,6 +61,8 @@ def parts(
       centre: Whether the mean over the classes is taken off first.
       temperature: Of the divergence of z-scores.
       cosine: Whether to take the limit of large temperatures instead, 1 - cosine.
+      unit: What the student's logits are divided by: their "own" length, or that of the
+        "teacher", which makes them no z-scores; not for the cosine.
       factor: What the direction's term is multiplied by: the student's "length", its
         "mean" over the batch, that of the "teacher", or "none".
       length: What is taught of the length: "none"; "both" is the second term of
@@ -73,12 +77,11 @@ def parts(
     Returns:
       (B,) float32.
     """
+    if centre:
+        student_logits, teacher_logits = map(_centred, (student_logits, teacher_logits))
     refined = labels_lib.refine_labels(teacher_logits, labels, gamma=gamma)
     if centre:
-        student_logits, teacher_logits, refined = (
-            x - jnp.mean(x, axis=-1, keepdims=True)
-            for x in (student_logits, teacher_logits, refined)
-        )
+        refined = _centred(refined)
     student, target = map(labels_lib.unit_length, (student_logits, refined))
     ours, theirs = (
         jnp.linalg.norm(x, axis=-1) for x in (student_logits, teacher_logits)
@@ -91,6 +94,8 @@ def parts(
         "none": jnp.ones_like(ours),
     }
     direction = 1 - agreement
+    if unit == "teacher":
+        student = student_logits / theirs[:, None]
     if not cosine:
         # On unit vectors the temperature of z-scores is T / sqrt(C).
         scaled = temperature / student.shape[-1] ** 0.5
@@ -99,7 +104,7 @@ def parts(
     direction *= jax.lax.stop_gradient(factors[factor])
     if length == "none":
         return direction
-    squared, unit = {
+    squared, scale = {
         "both": _both(student_logits, target, theirs),
         "radial": _radial(ours, agreement, theirs),
         "relative": _relative(ours, jnp.maximum(agreement, 0), theirs),
@@ -111,7 +116,11 @@ def parts(
         "matched": sine / jnp.hypot(ours / theirs - agreement, sine),
     }
     weight = length_weight * jax.lax.stop_gradient(rules[rule])
-    return direction + weight * squared / (2 * unit)
+    return direction + weight * squared / (2 * scale)
+
+
+def _centred(rows: jax.Array) -> jax.Array:
+    return rows - jnp.mean(rows, axis=-1, keepdims=True)
 
 
 def _both(

@@ -17,7 +17,8 @@ itself is `gift`; the others are the losses that it is compared with in
 Shang, Sun and Lin, ICLR 2025, https://arxiv.org/abs/2405.14736.
 
 `standardized_gift` is this project's. The losses of knowledge distillation after it
-have the definition and the defaults of their papers and codes, which they name.
+have the definition and the defaults of the papers and codes that they name; `jsd`, the
+Jensen-Shannon divergence, is textbook.
 
 Logits may be float16, bfloat16 or float32; the arithmetic is in float32. All
 losses are jitted and pure, and have finite values and gradients for rows of
@@ -293,7 +294,7 @@ def standardized_gift(
     """GIFT on z-scores, with a gradient that does not shrink with C and length.
 
     With c(x) = x minus its mean over the C classes, u(x) = c(x) / |c(x)|, the z-score
-    z(x) = sqrt(C) u(x), r = refine_labels(t, y) and sg = stop_gradient,
+    z(x) = sqrt(C) u(x), r = refine_labels(c(t), y) and sg = stop_gradient,
 
         sg(|c(s)|) * T^2 KL(softmax(z(r) / T) || softmax(z(s) / T))
         + length_weight * |c(s) - |c(t)| u(r)|^2 / (2 |c(t)|)
@@ -310,7 +311,8 @@ def standardized_gift(
       as T grows.
 
     It leaves the length of the student's logits free. The second term teaches it: it is
-    `kl` times T^2, at large T, in units of the teacher's length. It helps where there
+    `kl` times T^2, at large T, in units of the teacher's length, so that its gradient
+    grows where a student is longer than its teacher. It helps where there
     are few classes and many epochs, and costs elsewhere. See docs/theory.md.
 
     The factor is not differentiated: the value is not what the gradient descends. Two
@@ -329,8 +331,9 @@ def standardized_gift(
             f"{num_classes} classes have no direction to learn: set length_weight, or "
             "choose another loss"
         )
+    teacher = _centred(teacher_logits)
     refined = labels_lib.refine_labels(
-        teacher_logits, labels, gamma=gamma, alpha=alpha, mode=mode
+        teacher, labels, gamma=gamma, alpha=alpha, mode=mode
     )
     centred = _centred(student_logits)
     student, target = (labels_lib.unit_length(c) for c in (centred, _centred(refined)))
@@ -338,7 +341,7 @@ def standardized_gift(
     divergence = _softened_kl(student, target, temperature / num_classes**0.5)
     direction = jnp.linalg.norm(jax.lax.stop_gradient(centred), axis=-1)
     direction *= temperature**2 * divergence
-    length = jnp.linalg.norm(_centred(teacher_logits), axis=-1, keepdims=True)
+    length = jnp.linalg.norm(teacher, axis=-1, keepdims=True)
     squared = jnp.sum((centred - length * target) ** 2, axis=-1)
     # Constant logits have no length to learn.
     scale = jnp.where(length[:, 0] > 0, length[:, 0], jnp.inf)

@@ -59,6 +59,25 @@ def test_the_factor_multiplies_the_value_and_the_gradient():
         np.testing.assert_allclose(of_found, by[:, None] * gradient, atol=1e-5)
 
 
+def test_in_units_of_the_teacher_it_is_kl_at_the_teachers_spread():
+    # Of logits over the teacher's spread: no z-scores, so the length counts.
+    found, of_found = with_gradient(parts, gamma=0.0, unit="teacher", factor="none")
+
+    def hinton(student):
+        temperatures = 2 * jnp.std(TEACHER, axis=-1)
+        rows = [
+            losses.kl(
+                *(x[n : n + 1] for x in (student, TEACHER, LABELS)), temperature=t
+            )
+            for n, t in enumerate(temperatures)
+        ]
+        return 4 * jnp.concatenate(rows)
+
+    np.testing.assert_allclose(found, hinton(STUDENT), rtol=1e-4)
+    gradient = jax.grad(lambda student: hinton(student).sum())(STUDENT)
+    np.testing.assert_allclose(of_found, gradient, atol=1e-5)
+
+
 def length_term(**options):
     """Value and gradient of the second term alone."""
     whole = with_gradient(parts, length_weight=1.0, **options)
@@ -90,7 +109,7 @@ def test_relative_lengths_do_not_depend_on_the_teachers_scale():
 
 def test_a_matched_gradient_is_as_long_as_the_sine_of_the_angle():
     _, gradient = length_term(length="both", rule="matched")
-    refined = losses.labels_lib.refine_labels(TEACHER, LABELS)
+    refined = losses.labels_lib.refine_labels(jnp.asarray(centred(TEACHER)), LABELS)
     ours, target = centred(STUDENT), centred(refined)
     cosine = (ours * target).sum(-1) / lengths(ours) / lengths(target)
     np.testing.assert_allclose(lengths(gradient), np.sqrt(1 - cosine**2), rtol=1e-4)
@@ -101,7 +120,8 @@ def test_the_angles_rule_is_the_fourth_power_of_the_cosine():
     found, of_found = length_term(length="both", rule="angle")
     ratio = found / value
     np.testing.assert_allclose(of_found, ratio[:, None] * gradient, atol=1e-5)
-    refined = centred(losses.labels_lib.refine_labels(TEACHER, LABELS))
+    refined = losses.labels_lib.refine_labels(jnp.asarray(centred(TEACHER)), LABELS)
+    refined = centred(refined)
     cosine = (centred(STUDENT) * refined).sum(-1)
     cosine /= lengths(centred(STUDENT)) * lengths(refined)
     np.testing.assert_allclose(ratio, np.maximum(cosine, 0) ** 4, atol=1e-4)
