@@ -20,8 +20,8 @@ STORED = "stored soft labels"
 ONLINE = "online teacher"
 GEMMS = ("GEMM, JAX", "GEMM, PyTorch")
 PYTORCH = ("PyTorch, channels_last", "PyTorch, contiguous")
-# The same with memory kept by malloc, see gift_jax/allocator.py. It is no part of the
-# official protocol as people run it, but open to them.
+# The same with memory kept by malloc, see gift_jax/runtime/allocator.py. It is no part
+# of the official protocol as people run it, but open to them.
 PYTORCH_KEPT = tuple(f"{name}, memory kept" for name in PYTORCH)
 
 
