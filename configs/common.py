@@ -74,6 +74,8 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     config.teacher.epochs = 60
     config.teacher.batch_size = 128
     config.teacher.optimizer = _optimizer("sgd", learning_rate=0.1, schedule="cosine")
+    # Fraction of its train images with a wrong label: to have a teacher that is wrong.
+    config.teacher.label_noise = 0.0
     config.teacher.augment = _section(AugmentSpec(pad_crop=4, flip=True))
     # Least accuracy on the distilled images in percent, below which relabelling is
     # refused; unset stands for a tenth of the way from chance to 100.

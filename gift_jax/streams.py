@@ -18,6 +18,7 @@ class Purpose(enum.IntEnum):
     STUDENT_DROPOUT = 7
     DISTILLATION = 8
     EXPERT = 9
+    TEACHER_LABEL_NOISE = 10
 
 
 def stream_key(seed: int, purpose: Purpose) -> jax.Array:

@@ -32,4 +32,5 @@ def test_keys_are_those_of_earlier_versions():
         2040308410,
         1113194697,
         2270913636,
+        1819146049,
     ]

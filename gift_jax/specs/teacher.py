@@ -109,6 +109,11 @@ class TeacherSpec:
                 or_else=", package.module:attribute, torch:package.module:attribute, "
                 "timm:NAME or torchvision:NAME",
             )
+        if section.label_noise and training is None:
+            raise InputError(
+                f"teacher.label_noise is {section.label_noise}, but {name} is not "
+                "trained here: leave teacher.checkpoint empty, or the noise at 0"
+            )
         also = [_another(section, text, seed, image_size) for text in section.also]
         return base.from_section(
             cls,
@@ -193,10 +198,16 @@ def _recognised(section: ConfigDict, image_size: int | None) -> NetworkSpec:
 
 def _training(section: ConfigDict, seed: int) -> TrainingSpec:
     base.check_least("teacher", section, epochs=1, batch_size=1)
+    if not 0 <= section.label_noise < 1:
+        raise InputError(
+            f"teacher.label_noise is {section.label_noise}, expected a fraction of the "
+            "train images in [0, 1)"
+        )
     return TrainingSpec(
         optimizer=optimizer_spec(section.optimizer, section.optimizer.name),
         epochs=section.epochs,
         batch_size=section.batch_size,
         augmentation=AugmentSpec(**section.augment),
         seed=seed,
+        label_noise=section.label_noise,
     )

@@ -46,6 +46,7 @@ class TrainingSpec:
       batch_size: Images in a step over all devices.
       augmentation: Of the training images; the hard labels of mixed images are mixed.
       seed: Of initialisation, order and augmentation.
+      label_noise: Fraction of the train images that have a wrong label throughout.
     """
 
     optimizer: optimizers.OptimizerSpec
@@ -53,11 +54,15 @@ class TrainingSpec:
     batch_size: int
     augmentation: augment.AugmentSpec
     seed: int
+    label_noise: float = 0.0
 
     @property
     def recipe(self) -> dict[str, Any]:
         """Its part of a teacher's recipe."""
-        return dataclasses.asdict(self) | {"augmentation": self.augmentation.recipe}
+        found = dataclasses.asdict(self) | {"augmentation": self.augmentation.recipe}
+        if not self.label_noise:  # recipes without are as they were
+            del found["label_noise"]
+        return found
 
 
 def train_teacher(
@@ -115,7 +120,7 @@ def train_teacher(
                 init_key=stream_key(spec.seed, Purpose.TEACHER_INIT),
                 dropout_key=stream_key(spec.seed, Purpose.TEACHER_DROPOUT),
             ),
-            _data(split, stream_key(spec.seed, Purpose.TEACHER_VIEWS), workers),
+            _data(split, spec, workers),
             loss=losses.get_loss("ce"),
             view_images=views.AugmentedViews(spec.augmentation, normalization),
             epochs=spec.epochs,
@@ -141,10 +146,34 @@ def train_teacher(
     return jax.device_get(state.evaluation_variables)
 
 
+def noisy_labels(labels: np.ndarray, fraction: float, key: jax.Array) -> np.ndarray:
+    """Labels of which some are wrong: symmetric label noise.
+
+    Args:
+      labels: (N,) int32 classes, of which each occurs.
+      fraction: Of the labels to change, in [0, 1], each to one of the other classes
+        with equal probability.
+      key: Which, and to what.
+
+    Returns:
+      (N,) int32.
+    """
+    count = round(fraction * len(labels))
+    which, what = jax.random.split(key)
+    chosen = np.asarray(jax.random.permutation(which, len(labels))[:count])
+    num_classes = int(labels.max()) + 1
+    by = np.asarray(jax.random.randint(what, (count,), 1, num_classes))
+    noisy = np.array(labels)
+    noisy[chosen] = (labels[chosen] + by) % num_classes
+    return noisy
+
+
 def _data(
-    split: image_split.ImageSplit, view_key: jax.Array, workers: int | None
+    split: image_split.ImageSplit, spec: TrainingSpec, workers: int | None
 ) -> Data:
-    labels = jnp.asarray(split.labels)
+    view_key = stream_key(spec.seed, Purpose.TEACHER_VIEWS)
+    noise_key = stream_key(spec.seed, Purpose.TEACHER_LABEL_NOISE)
+    labels = jnp.asarray(noisy_labels(split.labels, spec.label_noise, noise_key))
     num_bytes = split.images(np.arange(1)).nbytes * len(split)
     if num_bytes <= RESIDENT_BYTES:
         return views.TrainData(jnp.asarray(split.all_images()), labels, view_key)

@@ -31,6 +31,23 @@ def test_one_that_is_imported_is_not_trained():
     assert spec.preprocess.mean == (0.5,)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"label_noise": 1.0}, r"label_noise is 1.0, expected a fraction"),
+        ({"label_noise": -0.1}, r"label_noise is -0.1, expected a fraction"),
+        (
+            {"label_noise": 0.4, "checkpoint": "file.pth"},
+            "label_noise is 0.4, but conv3 is not trained here",
+        ),
+    ],
+)
+def test_label_noise_that_cannot_be_is_refused(fields, message):
+    with pytest.raises(InputError, match=message):
+        teacher(**fields)
+    assert teacher(label_noise=0.4).training.label_noise == 0.4
+
+
 def test_one_of_the_user_s_own_is_no_network():
     spec = teacher(name="my_teacher:build")
     assert spec.network is None and spec.training is None

@@ -27,13 +27,14 @@ def network():
     )
 
 
-def make_spec(rate=0.1, epochs=3, batch_size=64, **augmentation):
+def make_spec(rate=0.1, epochs=3, batch_size=64, label_noise=0.0, **augmentation):
     return teacher.TrainingSpec(
         optimizer=optimizers.OptimizerSpec("sgd", rate, schedule="cosine"),
         epochs=epochs,
         batch_size=batch_size,
         augmentation=augment.AugmentSpec(**augmentation),
         seed=0,
+        label_noise=label_noise,
     )
 
 
@@ -80,7 +81,7 @@ def test_a_large_split_is_streamed_and_gives_the_same(
     digits, network, variables, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(teacher, "RESIDENT_BYTES", 1000)
-    data = teacher._data(digits.train, jax.random.key(0), workers=None)
+    data = teacher._data(digits.train, make_spec(), workers=None)
     assert isinstance(data, StreamedData)
     assert data.split is digits.train and data.workers == 0
     streamed = train(digits, network, tmp_path)
@@ -138,6 +139,26 @@ def test_a_batch_is_spread_over_the_devices_that_it_divides_over(
 def test_a_teacher_learns_from_mixed_images(digits, network, tmp_path):
     variables = train(digits, network, tmp_path, mix="cutmix", epochs=6)
     assert accuracy(digits, network, variables) > 0.85
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.9])
+def test_label_noise_is_symmetric_and_of_as_many_images_as_it_says(fraction):
+    labels = np.arange(20_000, dtype=np.int32) % 10
+    noisy = teacher.noisy_labels(labels, fraction, jax.random.key(0))
+    wrong = noisy != labels
+    assert wrong.sum() == fraction * len(labels)
+    assert noisy.dtype == labels.dtype
+    assert set(noisy) == set(range(10))
+    if fraction:  # a ninth of each class to each of the others
+        moved = np.bincount((noisy - labels)[wrong] % 10, minlength=10)
+        np.testing.assert_allclose(moved[1:], fraction * 20_000 / 9, rtol=0.15)
+
+
+def test_a_teacher_of_wrong_labels_is_worse_and_another(digits, network, tmp_path):
+    misled = train(digits, network, tmp_path, label_noise=0.8)
+    assert 0.1 < accuracy(digits, network, misled) < 0.8
+    recipes = [make_spec(label_noise=noise).recipe for noise in (0.0, 0.8)]
+    assert "label_noise" not in recipes[0] and recipes[1]["label_noise"] == 0.8
 
 
 def test_a_diverging_teacher_says_what_to_change(digits, network, tmp_path):
