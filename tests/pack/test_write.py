@@ -35,7 +35,8 @@ class Without:
             raise ModuleNotFoundError(f"{{name}} is not installed here")
 sys.meta_path.insert(0, Without())
 sys.argv = ["main", *sys.argv[1:]]
-runpy.run_module("gift_jax.main", run_name="__main__", alter_sys=True)
+module = "gift_jax.experiments.paper_tables"
+runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 PACKAGES = ("tensorflow_datasets", "grain", "array_record", "matplotlib", "sklearn")
 
@@ -68,14 +69,17 @@ def test_a_pack_holds_the_test_images_and_what_students_are_trained_on(packed):
     assert distilled.fingerprint == load_distilled(made).fingerprint
 
 
-def test_rows_of_a_pack_are_those_of_the_work_directory(packed, one_device):
+def test_the_paper_s_rows_of_a_pack_are_those_of_the_work_directory(packed, one_device):
     (expected,) = job.run_job(small(), packed / "made")
     done = subprocess.run(
         [
             *(sys.executable, "-c", WITHOUT.format(packages=PACKAGES)),
-            "--config=gift_jax:digits:loss=gift",
+            "--config=gift_jax:digits",
             "--workdir=trained",
             *command_line(**SMALL),
+            "--config.loss.name=gift",
+            "--config.optimizer.name=adamw",
+            "--config.tuning.enabled=False",
             "--flagfile=carried/config.flags",
         ],
         cwd=packed,
