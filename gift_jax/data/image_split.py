@@ -81,6 +81,11 @@ class ImageSplit:
         return self.labels_of(range(len(self)))
 
     @property
+    def labels_are_quick(self) -> bool:
+        """Whether `labels` takes seconds, not a pass over the files of all images."""
+        return self._source.labels_are_quick
+
+    @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits for all images, in order, with their labels."""
         return self._source.fingerprint

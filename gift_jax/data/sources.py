@@ -10,7 +10,7 @@ import os
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -36,6 +36,10 @@ class Source(Protocol):
 
     def records(self, indices: Sequence[int]) -> Sequence[Record]:
         """The encoded images with these indices."""
+
+    @property
+    def labels_are_quick(self) -> bool:
+        """Whether all labels are read within seconds."""
 
     @property
     def fingerprint(self) -> str:
@@ -65,6 +69,8 @@ class RecordList:
       images: N paths, or an (N, h, w, C) uint8 or (N,) bytes array.
       classes: (N,) integer classes.
     """
+
+    labels_are_quick: ClassVar[bool] = True
 
     images: Sequence[pathlib.Path] | np.ndarray
     classes: np.ndarray
@@ -112,6 +118,11 @@ class Subset:
         """See `Source`."""
         return self.source.records([int(self.indices[index]) for index in indices])
 
+    @property
+    def labels_are_quick(self) -> bool:
+        """See `Source`."""
+        return self.source.labels_are_quick
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """See `Source`."""
@@ -127,6 +138,8 @@ class OfClasses:
       source_labels: (N,) integers, of all of it, which takes long to read.
       classes: Which, each once; their places here are the new labels.
     """
+
+    labels_are_quick: ClassVar[bool] = True
 
     source: Source
     source_labels: np.ndarray

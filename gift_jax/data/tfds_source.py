@@ -14,6 +14,9 @@ from gift_jax.data import fingerprint, sources
 from gift_jax.runtime.errors import InputError
 
 _READ_AT_ONCE = 1024
+# Labels lie beside the images, all of which are read for them: in 1.4 s the 50,000 of
+# CIFAR-10 on a core, but 140 GB of ImageNet-1k.
+_QUICK = 100_000
 _WNID = re.compile(r"n\d{8}")
 
 
@@ -108,6 +111,10 @@ class _TfdsSource:
                 f"incomplete: {error}"
             ) from error
         return values
+
+    @property
+    def labels_are_quick(self) -> bool:
+        return len(self) <= _QUICK
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -38,6 +38,10 @@ class Distiller(Protocol):
     path (or None) where it may keep what it needs to go on after it was stopped. It is
     there again at the next attempt, and removed when the images are made.
 
+    One may have a method `check(data)`, which raises InputError where it cannot make
+    images of a real dataset: jobs call it before any work. It reads no image, and
+    labels as `check_class_sizes` does.
+
     Attributes:
       needs: Of `NEEDS`.
       ipc: Images per class.
@@ -155,18 +159,36 @@ def distilled_dataset(
     )
 
 
-def class_members(data: RealDataset, ipc: int) -> list[np.ndarray]:
+def class_members(data: RealDataset, least: int, reason: str = "") -> list[np.ndarray]:
     """Indices of the training images of every class.
 
+    Args:
+      data: The real dataset.
+      least: How many images of each class are needed.
+      reason: Why so many, for the message; by default this is the IPC.
+
     Raises:
-      InputError: there are fewer than `ipc`.
+      InputError: a class has fewer.
     """
-    info, labels = data.info, data.train.labels
-    members = [np.flatnonzero(labels == label) for label in range(info.num_classes)]
-    for label, of_class in enumerate(members):
-        if len(of_class) < ipc:
-            raise InputError(
-                f"ipc is {ipc}, but class {label} of {info.name} has {len(of_class)} "
-                "training images"
-            )
-    return members
+    _check_sizes(data, least, reason)
+    labels, classes = data.train.labels, range(data.info.num_classes)
+    return [np.flatnonzero(labels == label) for label in classes]
+
+
+def check_class_sizes(data: RealDataset, least: int, reason: str = "") -> None:
+    """Raises InputError as `class_members`; passes over labels that take long to read.
+
+    These are of TFDS sets beyond 100,000 images, such as ImageNet-1k, whose files a job
+    would read whole at every start; their classes are large.
+    """
+    if data.train.labels_are_quick:
+        _check_sizes(data, least, reason)
+
+
+def _check_sizes(data: RealDataset, least: int, reason: str) -> None:
+    sizes = np.bincount(data.train.labels, minlength=data.info.num_classes)
+    for label in np.flatnonzero(sizes < least)[:1]:
+        raise InputError(
+            f"{reason or f'ipc is {least}'}, but class {label} of {data.info.name} has "
+            f"{sizes[label]} training images"
+        )

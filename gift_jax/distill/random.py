@@ -34,6 +34,10 @@ class Random:
         """Checks the options."""
         base.check_positive(self)
 
+    def check(self, data: RealDataset) -> None:
+        """Raises InputError where a class has fewer than `ipc` images."""
+        base.check_class_sizes(data, self.ipc)
+
     def make(
         self,
         data: RealDataset,

@@ -74,6 +74,36 @@ class Rded:
         """Checks the options."""
         base.check_positive(self)
 
+    @property
+    def _needed(self) -> tuple[int, str]:
+        """How many images of each class, one a crop, and why."""
+        images = self.ipc * self.factor**2
+        return images, (
+            f"Rded: ipc {self.ipc} with factor {self.factor} needs {images} images of "
+            "each class"
+        )
+
+    def check(self, data: RealDataset) -> None:
+        """Checks what can be known before a teacher is there.
+
+        Raises:
+          InputError: S is not a multiple of `factor`, or fewer images of a class may
+            be drawn than mosaics need, or it has fewer.
+        """
+        info = data.info
+        if info.image_size % self.factor:
+            raise InputError(
+                f"Rded: factor {self.factor} does not divide the image size "
+                f"{info.image_size} of {info.name}"
+            )
+        images, reason = self._needed
+        if images > self.images_per_class:
+            raise InputError(
+                f"{reason}, but images_per_class is {self.images_per_class}: set it to "
+                f"at least {images}"
+            )
+        base.check_class_sizes(data, images, reason)
+
     def make(
         self,
         data: RealDataset,
@@ -94,13 +124,12 @@ class Rded:
         """
         if teacher is None:
             raise InputError("rded needs a teacher, to score crops")
-        info, labels = data.info, data.train.labels
-        self._check(data)
+        self.check(data)
+        info = data.info
         score = make_score(teacher)
         padding = np.asarray(info.normalization.mean, np.float32)
         images = []
-        for label in range(info.num_classes):
-            members = np.flatnonzero(labels == label)
+        for label, members in enumerate(base.class_members(data, *self._needed)):
             rng = np.random.default_rng([seed, _SHUFFLE, label])
             crops = draw_crops(
                 data.train,
@@ -115,25 +144,6 @@ class Rded:
             if on_progress is not None:
                 on_progress(label + 1, info.num_classes)
         return base.distilled_dataset(self, data, images, seed=seed)
-
-    def _check(self, data: RealDataset) -> None:
-        info = data.info
-        if info.image_size % self.factor:
-            raise InputError(
-                f"factor {self.factor} does not divide the image size "
-                f"{info.image_size} of {info.name}"
-            )
-        needed = self.ipc * self.factor**2
-        counts = np.bincount(data.train.labels, minlength=info.num_classes)
-        available = np.minimum(counts, self.images_per_class)
-        smallest = int(np.argmin(available))
-        if available[smallest] < needed:
-            raise InputError(
-                f"ipc {self.ipc} with factor {self.factor} needs {needed} images of "
-                f"each class, but class {smallest} of {info.name} has "
-                f"{counts[smallest]} training images, of which "
-                f"images_per_class={self.images_per_class} may be used"
-            )
 
 
 def make_score(teacher: Teacher) -> Score:

@@ -115,6 +115,15 @@ def _channel_statistics(images: np.ndarray) -> preprocess.Normalization:
     return preprocess.Normalization(tuple(mean / 255), tuple(std / 255))
 
 
+def check_shape(shape: tuple[int, ...]) -> None:
+    """Raises InputError for another number of axes, or fewer images than dimensions."""
+    if len(shape) != 4 or shape[0] < math.prod(shape[1:]):
+        raise InputError(
+            f"ZCA cannot be fitted on train images of shape {shape}: expected "
+            "(N, H, W, C) with N >= H * W * C, the whole train split"
+        )
+
+
 class _Flat:
     """Standardised, flattened images, computed chunk by chunk as they are asked for."""
 
@@ -129,12 +138,8 @@ class _Flat:
             raise InputError(
                 f"ZCA is fitted on uint8 train images, got dtype {images.dtype}"
             )
+        check_shape(images.shape)
         self.dimensions = math.prod(images.shape[1:])
-        if images.ndim != 4 or len(images) < self.dimensions:
-            raise InputError(
-                f"ZCA cannot be fitted on train images of shape {images.shape}: "
-                "expected (N, H, W, C) with N >= H * W * C, the whole train split"
-            )
         self._images = images
         self._normalization = normalization
         self._unit_length = unit_length

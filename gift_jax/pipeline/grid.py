@@ -223,14 +223,7 @@ def _setups(jobs: list[Job]) -> list[Setup]:
     """All setups of a grid, each once; what cannot be is found before any work."""
     found: dict[str, Setup] = {}
     for job in jobs:
-        if job.spec.teacher.network is not None and job.spec.needs_teacher:
-            network = job.spec.teacher.build(job.data.info)
-            check = getattr(job.spec.distilled.distiller, "check_network", None)
-            if check is not None:
-                check(network, job.data.info)
-        if job.spec.distilled.needs("experts"):
-            distiller: Any = job.spec.distilled.distiller
-            distiller.experts_for(job.data, job.spec.seed)
+        _check_distiller(job)
         num_classes, continual_spec = job.data.info.num_classes, job.spec.continual
         if continual_spec is not None:
             num_classes = len(continual_spec.outputs(num_classes))
@@ -243,6 +236,17 @@ def _setups(jobs: list[Job]) -> list[Setup]:
             key = repr((setup.upstream, job.spec.train, job.spec.tuning, students))
             found.setdefault(key, setup)
     return list(found.values())
+
+
+def _check_distiller(job: Job) -> None:
+    """Raises InputError for a teacher or a dataset that it cannot work with."""
+    distiller: Any = job.spec.distilled.distiller
+    if hasattr(distiller, "check"):
+        distiller.check(job.data)
+    if job.spec.teacher.network is not None and job.spec.needs_teacher:
+        network = job.spec.teacher.build(job.data.info)
+        if hasattr(distiller, "check_network"):
+            distiller.check_network(network, job.data.info)
 
 
 def _check_loss(student: StudentSpec, num_classes: int) -> None:

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from gift_jax.data import real
+from gift_jax.data import real, tfds_source
 from gift_jax.runtime.errors import InputError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -40,6 +40,18 @@ def test_tfds_splits(tfds_dir):
             real.load_dataset("tfds:tiny_plain", data_dir=tfds_dir, test_split=wrong)
     with pytest.raises(ValueError, match="both 'train'"):
         real.load_dataset("tfds:tiny_plain", data_dir=tfds_dir, test_split="train")
+
+
+def test_labels_of_large_sets_are_not_quick(tfds_dir, monkeypatch):
+    dataset = real.load_dataset(
+        "tfds:tiny_plain", data_dir=tfds_dir, validation_images=1
+    )
+    splits = (dataset.with_held_out, dataset.train, dataset.validation)
+    assert all(split.labels_are_quick for split in splits)
+    monkeypatch.setattr(tfds_source, "_QUICK", 5)  # of six, in one file
+    assert not any(split.labels_are_quick for split in splits)
+    assert dataset.train.of_classes((0, 1)).labels_are_quick  # which have been read
+    assert real.load_dataset("digits", validation_images=1).train.labels_are_quick
 
 
 def test_tfds_data_dir_from_the_environment(tfds_dir, monkeypatch):

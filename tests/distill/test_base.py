@@ -82,6 +82,17 @@ def test_one_of_the_users_own_makes_images(data):
     assert made.metadata.source == "means: ipc 2, power 2.0, seed 5, split train"
 
 
+def test_labels_that_take_long_to_read_are_read_by_who_needs_them(data, monkeypatch):
+    with pytest.raises(InputError, match="ipc is 3, but class 0 of made has 2"):
+        distill.base.check_class_sizes(data, 3)
+    monkeypatch.setattr(sources.RecordList, "labels_are_quick", False)
+    monkeypatch.setattr(sources.RecordList, "labels", None)
+    distill.base.check_class_sizes(data, 3)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="five are needed, but class 0 of made has 2"):
+        distill.base.class_members(data, 5, "five are needed")
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

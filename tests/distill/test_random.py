@@ -1,5 +1,6 @@
 """The baseline: real training images drawn at random."""
 
+import functools
 import re
 
 import numpy as np
@@ -64,8 +65,10 @@ def test_ipc_up_to_the_size_of_a_class():
     found = Random(2).make(dataset, seed=0).images[:, 0, 0, 0] * 255
     assert set(found[:2]) == {0, 3}
     assert set(found[2:]) < {1, 2, 4}
-    with pytest.raises(InputError, match="ipc is 3, but class 0 of made has 2"):
-        Random(3).make(dataset, seed=0)
+    Random(2).check(dataset)
+    for refuse in (Random(3).check, functools.partial(Random(3).make, seed=0)):
+        with pytest.raises(InputError, match="ipc is 3, but class 0 of made has 2"):
+            refuse(dataset)
 
 
 @pytest.mark.parametrize("ipc", [0, -1, 1.0, True, "1", None])

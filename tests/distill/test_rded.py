@@ -306,12 +306,17 @@ def test_pixels_are_8_bit_and_classes_are_reported():
     [
         ({"ipc": 4}, "needs 4 images of each class, but class 1 of made has 3"),
         ({"ipc": 1, "factor": 2}, "factor 2 needs 4 images .* class 1"),
-        ({"ipc": 3, "images_per_class": 2}, "images_per_class=2 may be used"),
+        (
+            {"ipc": 3, "images_per_class": 2},
+            "images_per_class is 2: set it to at",
+        ),
         ({"ipc": 1, "factor": 3}, "factor 3 does not divide the image size 8 of made"),
     ],
 )
 def test_what_cannot_be_made(options, message):
     dataset = make_dataset(constant_images(range(8)), [0] * 5 + [1] * 3)
+    with pytest.raises(InputError, match=message):
+        Rded(**options).check(dataset)
     with pytest.raises(InputError, match=message):
         Rded(**options).make(dataset, teacher=prefers(brightness), seed=0)
 

@@ -107,12 +107,19 @@ def test_shards_are_the_grid_in_parts(whole, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("distilled.datm.epochs=20", "begin up to epoch 19 and are of 2 epochs"),
-        ("ipc=200", "ipc is 200, but class 0 of digits has 1"),
+        ("datm,distilled.datm.epochs=20", "begin up to epoch 19 and are of 2 epochs"),
+        ("datm,ipc=200", "ipc is 200, but class 0 of digits has 1"),
+        ("dm,ipc=200", "ipc is 200, but class 0 of digits has 1"),
+        ("random,ipc=200", "ipc is 200, but class 0 of digits has 1"),
+        ("rded,distilled.rded.factor=3", "3 does not divide the image size 8"),
+        ("rded,distilled.rded.factor=8", "needs 640 images .* is 100: set it"),
+        ("edc,ipc=101", "batch_size to at least 101"),
+        ("edc,ipc=200,distilled.edc.batch_size=200", "200 images .* class 0 of digits"),
+        ("random+gvbsm,ipc=101", "batch_size to at least 101"),
     ],
 )
-def test_what_no_experts_can_be_for_is_said_before_any_work(options, message, tmp_path):
-    config = digits.get_config(f"distill=datm,{options}")
+def test_what_cannot_be_made_is_said_before_any_work(options, message, tmp_path):
+    config = digits.get_config(f"distill={options}")
     with pytest.raises(InputError, match=message):
         grid.Grid(config, tmp_path, grid.Shard())
     assert not any(p.is_dir() for p in tmp_path.glob("[!c]*"))

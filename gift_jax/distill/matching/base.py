@@ -67,6 +67,11 @@ class Matching(abc.ABC):
         whole = ("ipc", "iterations", "batch_size", "width")
         base.check_options(self, positive=whole)
 
+    def check(self, data: RealDataset) -> None:
+        """Raises InputError for too few images of a class, or too small ones."""
+        base.check_class_sizes(data, self.ipc)
+        self.network(data.info)
+
     def make(
         self,
         data: RealDataset,
@@ -85,8 +90,8 @@ class Matching(abc.ABC):
         Raises:
           InputError: a class has fewer than `ipc` images.
         """
-        info, images = data.info, data.train.all_images()
         members = base.class_members(data, self.ipc)
+        info, images = data.info, data.train.all_images()
         total = self.iterations * self.steps
         unfinished = Unfinished(directory)
         key = streams.stream_key(seed, streams.Purpose.DISTILLATION)

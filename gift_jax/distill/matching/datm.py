@@ -31,7 +31,7 @@ from gift_jax.distill.matching import experts as experts_lib
 from gift_jax.distill.matching.experts import Experts, Trajectory
 from gift_jax.distill.matching.trajectories import Learnt, Part, matching_loss
 from gift_jax.distill.unfinished import Unfinished
-from gift_jax.distilled import DistilledDataset
+from gift_jax.distilled import DistilledDataset, zca
 from gift_jax.runtime.errors import InputError
 from gift_jax.teachers import Teacher
 
@@ -185,6 +185,13 @@ class Datm:
         size = min(found.batch_size, self.ipc * info.num_classes)
         return found._replace(batch_size=size)
 
+    def check(self, data: RealDataset) -> None:
+        """Raises InputError as `Matching.check`, `constants`, or `zca.fit_kornia`."""
+        base.check_class_sizes(data, self.ipc)
+        if self.zca:
+            zca.check_shape((len(data.train), *data.info.image_shape))
+        self.experts_of(data.info, seed=0).network(data.info)
+
     def experts_of(self, info: DatasetInfo, seed: int) -> Experts:
         """What is trained before. Raises InputError as `constants`."""
         self.constants(info)
@@ -198,7 +205,7 @@ class Datm:
         )
 
     def experts_for(self, data: RealDataset, seed: int) -> Experts:
-        """What is trained before, after all checks that need no training.
+        """What is trained before.
 
         Raises:
           InputError: a class has fewer than `ipc` images, or as `constants`.

@@ -50,6 +50,10 @@ class Recovery(abc.ABC):
         """Raises TeacherError for a network that nothing can be recovered from."""
         statistics.check_network(model, self.name, info)
 
+    def check(self, data: RealDataset) -> None:
+        """Raises InputError for a dataset that it is not for; here there is none."""
+        del data
+
     def make(
         self,
         data: RealDataset,
@@ -75,8 +79,10 @@ class Recovery(abc.ABC):
           num_classes * ipc images, class by class.
 
         Raises:
+          InputError: as `check`.
           TeacherError: the teacher cannot be differentiated, or has no batch norm.
         """
+        self.check(data)
         network, normalization = recoverable(teacher, self.name)
         self.check_network(network.model, data.info)
         if real is None and "teacher_statistics" in self.needs:

@@ -115,6 +115,11 @@ class Edc(gvbsm.Gvbsm):
             unfinished.keep(_INITIAL, pixels)
         return pixels
 
+    def check(self, data: RealDataset) -> None:
+        """Raises InputError as that of G-VBSM, or of RDED."""
+        super().check(data)
+        self.first(data.info).check(data)
+
     def first(self, info: DatasetInfo) -> Rded:
         """What makes the images to start from."""
         factor = constants(info.image_size).factor

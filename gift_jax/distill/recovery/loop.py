@@ -61,8 +61,7 @@ class Method(NamedTuple):
       iterations: Of every batch.
       learning_rate: Adam's at first; it falls to zero along a cosine.
       batch_size: Most images of a batch.
-      by_class: A batch has whole classes, or images of one, in place of as many
-        classes as can be.
+      by_class: A batch has whole classes, in place of as many classes as can be.
       initial: (num_classes * ipc, S, S, C) float32 pixels to start from, class by
         class; None starts from normal noise.
       memory: Of the normalised images of a batch, before its first iteration.
@@ -183,7 +182,7 @@ def make_batches(num_classes: int, ipc: int, method: Method) -> list[np.ndarray]
       ipc: Images per class.
       method: Says how many images a batch has at most, and in which order they are
         taken: the first of all classes, then the second (SRe2L's IPC indices), or
-        whole classes, and of larger ones equal parts (G-VBSM, EDC).
+        whole classes (G-VBSM, EDC), of at most as many images.
 
     Returns:
       Of every batch the places of its images in the dataset, class by class.
@@ -193,9 +192,6 @@ def make_batches(num_classes: int, ipc: int, method: Method) -> list[np.ndarray]
         return np.array_split(
             places.T.ravel(), math.ceil(places.size / method.batch_size)
         )
-    if ipc > method.batch_size:
-        parts = math.ceil(ipc / method.batch_size)
-        return [part for of in places for part in np.array_split(of, parts)]
     batches = math.ceil(num_classes / (method.batch_size // ipc))
     return [of.ravel() for of in np.array_split(places, batches)]
 

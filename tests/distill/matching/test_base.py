@@ -78,8 +78,9 @@ def test_images_begin_as_real_ones_of_their_class(monkeypatch):
 
 
 def test_an_ipc_that_a_class_does_not_have_is_refused():
-    with pytest.raises(InputError, match="ipc is 5, but class 0 of made has 4"):
-        Dm(5).make(networks.data(), seed=0)
+    for refuse in (Dm(5).check, functools.partial(Dm(5).make, seed=0)):
+        with pytest.raises(InputError, match="ipc is 5, but class 0 of made has 4"):
+            refuse(networks.data())
     with pytest.raises(InputError, match="Dc: width is 0"):
         Dc(1, width=0)
 

@@ -259,4 +259,14 @@ def test_what_cannot_be_is_refused_before_experts_are_trained(
 ):
     monkeypatch.setattr(experts_lib, "fit", None)
     with pytest.raises(InputError, match=message):
+        dataclasses.replace(small(), **options).check(data)
+    with pytest.raises(InputError, match=message):
         dataclasses.replace(small(), **options).make(data, seed=0)
+
+
+def test_fewer_images_than_whitening_needs_are_refused(data):
+    small().check(data)
+    few = dataclasses.replace(data, train=data.train.subset(np.arange(191)))
+    small(zca=False).check(few)
+    with pytest.raises(InputError, match=r"shape \(191, 8, 8, 3\).* N >= H \* W"):
+        small().check(few)

@@ -222,6 +222,22 @@ def test_options_and_turns():
         make_distiller("gvbsm", ipc=2, batch_size=-1)
 
 
+@pytest.mark.parametrize("kind", ["gvbsm", "edc"])
+def test_batches_have_whole_classes(kind):
+    data = networks.data(images_per_class=200)
+    make_distiller(kind, ipc=100).check(data)
+    message = f"{kind.title()}: ipc is 101, but .* set batch_size to at least 101"
+    distiller = make_distiller(kind, ipc=101)
+    for refuse in (
+        distiller.check,
+        lambda data: distiller.make(data, teacher=None, seed=0),
+        lambda data: distiller.method(None, networks.NORMALIZATION, data.info),
+    ):
+        with pytest.raises(InputError, match=message):
+            refuse(data)
+    make_distiller(kind, ipc=101, batch_size=101).check(data)
+
+
 def test_convolutions_will_do_for_a_teacher():
     info = dataset_info("cifar10")
     distiller = Gvbsm(1)
