@@ -129,7 +129,7 @@ for row, iterations in zip(panels, numbers, strict=True):
         digits,
         teacher=teacher,
         seed=0,
-        on_progress=lambda done, total, to=terms, **now: to.update(now),
+        on_progress=lambda done, total, images, to=terms, **now: to.update(now),
     )
     for axes, image in zip(row, recovered.images, strict=True):
         axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1)

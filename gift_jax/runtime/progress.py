@@ -58,9 +58,14 @@ class ProgressBar:
     def update(self, units: int, **metrics: float) -> None:
         """Moves the bar on, and shows metrics in place of those shown before."""
         if metrics:
-            shown = {name: f"{value:.4g}" for name, value in metrics.items()}
+            shown = {name: _shown(value) for name, value in metrics.items()}
             self._bar.set_postfix(shown, refresh=False)
         self._bar.update(units)
+
+
+def _shown(value: float) -> str:
+    """Counts as they are, measurements with four digits."""
+    return str(value) if type(value) is int else f"{value:.4g}"
 
 
 class MetricsWriter:

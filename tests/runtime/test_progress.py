@@ -159,6 +159,12 @@ def test_the_bar_shows_where_it_is_and_the_latest_metrics(capsys):
     assert "loss=0.1235, test_top1=61.99" in last
 
 
+def test_the_bar_shows_counts_as_they_are(capsys):
+    with ProgressBar("sre2l", total=10, unit="it") as bar:
+        bar.update(10, images=50_000, ce=50_000.0)
+    assert "images=50000, ce=5e+04" in capsys.readouterr().err
+
+
 def test_a_resumed_bar_starts_where_it_was(capsys):
     with ProgressBar("relabel", total=8, unit="view", done=6) as bar:
         bar.update(1)

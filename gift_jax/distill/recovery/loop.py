@@ -107,7 +107,8 @@ def recover(
       ipc: Images per class.
       seed: Of noise and views.
       on_progress: Called after every iteration, or every scan of some, with the terms
-        of the loss. When it raises `PreemptedError`, the state is kept first.
+        of the loss and, as "images", how many are finished. When it raises
+        `PreemptedError`, the state is kept first.
       unfinished: Keeps finished batches, states of the others, and a preview.
 
     Returns:
@@ -136,7 +137,10 @@ def recover(
         def report(iteration: int, terms: Mapping[str, float]) -> None:
             if on_progress is not None:
                 done = len(finished) * method.iterations + len(group) * iteration  # noqa: B023
-                on_progress(done, len(batches) * method.iterations, **terms)
+                ended = group if iteration == method.iterations else []  # noqa: B023
+                images = sum(len(batches[number]) for number in finished + ended)
+                total = len(batches) * method.iterations
+                on_progress(done, total, images=images, **terms)
 
         state = _recover_group(
             method,

@@ -158,13 +158,23 @@ def test_images_to_start_from():
     np.testing.assert_array_equal(pixels, np.rint(initial * 255))
 
 
+def test_finished_images_are_counted(monkeypatch):
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    images = []
+    recover(
+        method(iterations=2),  # of three batches with three images each
+        on_progress=lambda done, total, **terms: images.append(terms["images"]),
+    )
+    assert images == [0, 0, 3, 3, 3, 6, 6, 6, 9]
+
+
 def stopped_at(count):
     calls = []
 
     def on_progress(done, total, **terms):
         calls.append(done)
         assert total == 3 * 12
-        assert not terms or terms.keys() == {"target", "noise"}
+        assert terms.keys() in ({"images"}, {"images", "target", "noise"})
         if len(calls) == count:
             raise PreemptedError
 
