@@ -11,7 +11,8 @@ import time
 import pytest
 
 from gift_jax.configs import digits
-from gift_jax.pipeline import grid, job, results, teacher
+from gift_jax.pipeline import distilled, grid, job, results, statistics, teacher
+from gift_jax.report import groups, reading, tables
 from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import relabel
 from gift_jax.train import epochs, step
@@ -66,6 +67,49 @@ def test_what_comes_before_training_is_made_once_for_all_students(whole):
     assert made.count("train_teacher") == 1
     assert made.count("relabel") == 2  # one a distilled dataset
     assert made.count("new_student") == 8
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "rded+random",
+        pytest.param("sre2l+cda+gvbsm+edc+rded+random+dm", marks=pytest.mark.slow),
+    ],
+)
+def test_every_distiller_makes_images_once_and_has_a_row(names, tmp_path, monkeypatch):
+    # Networks as of `whole`, for which they are compiled.
+    config = small_config(distilled__name=names, config__variants=("ipc=1", "ipc=2"))
+    for name in ("sre2l", "cda", "gvbsm", "edc", "dm"):
+        config.distilled[name].iterations = 2
+    config.distilled.dm.width = 4
+    config.teacher.min_accuracy = 0.0  # of images of two iterations
+    images, made = [], []
+    make = distilled._new_distilled
+
+    def new_distilled(job, *args):
+        images.append((job.spec.distilled.name, str(job.spec.distilled.ipc)))
+        return make(job, *args)
+
+    monkeypatch.setattr(distilled, "_new_distilled", new_distilled)
+    for module, name in (
+        (teacher, "train_teacher"),
+        (statistics.real_statistics, "measure"),
+        (relabel, "relabel"),
+    ):
+        monkeypatch.setattr(module, name, counted(getattr(module, name), made))
+    for _ in range(2):  # the second time all of it is found
+        job.run_job(config, tmp_path)
+    wanted = [(name, ipc) for ipc in "12" for name in names.split("+")]
+    assert sorted(images) == sorted(wanted)
+    assert made.count("relabel") == len(wanted)
+    assert made.count("train_teacher") == 1
+    assert made.count("measure") == ("gvbsm" in names)
+    rows, choices, _ = reading.read_results([tmp_path])
+    compared = groups.compare(groups.group_rows(rows), None, choices)
+    table = tables.accuracy_table(compared, ["gift"])
+    places = [table.header.index(name) for name in ("distilled", "IPC")]
+    cells = [tuple(row[place].text for place in places) for row in table.cells]
+    assert sorted(cells) == sorted(wanted)
 
 
 def test_gradients_are_traced_once_for_all_seeds_rates_and_optimizers(
