@@ -2,20 +2,28 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
-from gift_jax import distilled
+from gift_jax import augment, distilled, losses, models, optimizers
 from gift_jax.data import info
 from gift_jax.distilled import read_distilled
+from gift_jax.runtime import devices
+from gift_jax.soft_labels import views
+from gift_jax.soft_labels.fixed import FixedSoftLabels
+from gift_jax.train import fit, step
 from tests.distilled.writers.samples import (
     LABELS,
+    TINY_CIFAR,
     TRAIN_IMAGES,
     by_class,
     pixel_dataset,
     whitened_dataset,
     written,
 )
+
+ARRAYS = ("images", "labels", "soft_labels")
 
 
 @pytest.mark.parametrize("format", ["gift", "npz", "parquet", "folders"])
@@ -76,6 +84,55 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path, format):
     distilled.save_distilled(learnt, tmp_path / "own")
     read = read_distilled(tmp_path / "own")
     np.testing.assert_array_equal(read.images, learnt.images)
+
+
+def trained_logits(dataset, soft_labels, shown):
+    """What a student answers to `shown` after a training on a distilled dataset."""
+    data, normalization = views.train_data(dataset, seed=1)
+    size = dataset.images.shape[1]
+    model = models.create_model(
+        "conv1", num_classes=10, image_size=size, width=4, axis_name=devices.AXIS
+    )
+    sgd = optimizers.OptimizerSpec("sgd", 0.1)
+    state = step.create_train_state(
+        model,
+        optimizers.build_optimizer(sgd, epochs=2, steps_per_epoch=2),
+        dataset.images.shape[1:],
+        learning_rate=sgd.learning_rate,
+        init_key=jax.random.key(2),
+        dropout_key=jax.random.key(3),
+    )
+    fitted = fit.fit(
+        state,
+        data,
+        None if soft_labels is None else FixedSoftLabels(soft_labels, views=2),
+        loss=losses.get_loss("ce" if soft_labels is None else "kl"),
+        view_images=views.AugmentedViews(augment.AugmentSpec(flip=True), normalization),
+        epochs=2,
+        batch_size=10,
+        order_key=jax.random.key(4),
+        devices=jax.devices()[:1],
+    )
+    return np.asarray(model.apply(fitted.state.variables, shown, train=False))
+
+
+# JPEG is not exact. Class folders have the images in the order of their classes.
+@pytest.mark.parametrize("format", ["gift", "npz", "parquet", "folders", "datm"])
+def test_what_is_read_trains_to_the_very_same_numbers(tmp_path, format):
+    if format == "datm":
+        dataset, options = whitened_dataset("datm"), {"train_images": TRAIN_IMAGES}
+    else:
+        dataset, options = pixel_dataset(), {}
+        order = np.argsort(LABELS, kind="stable")
+        arrays = {name: getattr(dataset, name)[order] for name in ARRAYS}
+        dataset = dataclasses.replace(dataset, **arrays)
+    path = written(tmp_path, dataset, format)
+    read = read_distilled(path, dataset=TINY_CIFAR, **options)
+    # Those of class folders and of parquet are trained on without soft labels.
+    kept = None if read.soft_labels is None else dataset.soft_labels
+    expected = trained_logits(dataset, kept, dataset.inputs())
+    found = trained_logits(read, read.soft_labels, dataset.inputs())
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("format", distilled.WRITERS)
