@@ -6,6 +6,7 @@ Images stay in memory, nothing is read back in a step, AdamW is the fused one, a
 processors are used.
 
 - channels_last and contiguous: epochs with either memory format;
+- recovery, and a memory format: iterations of `recovery_official`;
 - gemm: a product of two 2048 x 2048 matrices.
 """
 
@@ -23,10 +24,6 @@ from experiments.benchmark import torch_networks, workers
 from gift_jax.runtime import allocator
 
 GEMM_SIZE = 2048
-FORMATS = {
-    "channels_last": torch.channels_last,
-    "contiguous": torch.contiguous_format,
-}
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -117,7 +114,7 @@ class Training:
         labels: (N,) int64.
         num_classes: Length of the logits.
         batch_size: Images of a step.
-        memory_format: A key of `FORMATS`.
+        memory_format: A key of `torch_networks.FORMATS`.
         loss: Of (student logits, teacher logits, labels).
         optimizer: "sgd", "adam" or "adamw".
     """
@@ -134,7 +131,7 @@ class Training:
         loss: Loss = gift,
         optimizer: str = "adamw",
     ) -> None:
-        self._format = FORMATS[memory_format]
+        self._format = torch_networks.FORMATS[memory_format]
         self._images, self._labels = images, labels
         self._batch_size = batch_size
         self._loss = loss
@@ -187,7 +184,11 @@ def make(contender: str, workload: str) -> workers.Run:
     if contender == "gemm":
         return _gemm()
     # The figures of a workload need JAX to be imported, not to be started.
+    from experiments.benchmark import recovery_official
     from experiments.benchmark.workloads import WORKLOADS
+
+    if contender.startswith("recovery, "):
+        return recovery_official.iterations(contender.removeprefix("recovery, "))
 
     chosen = WORKLOADS[workload]
     training = Training(

@@ -3,6 +3,7 @@
 - stored: epochs of `gift_jax.train` on soft labels read from a store on disk;
 - online: the same with the teacher run on every view of every epoch;
 - the name of a loss: "stored" with it, in place of GIFT;
+- recovery: iterations of `recovery_ours`;
 - gemm: a product of two 2048 x 2048 matrices.
 """
 
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmark import workers, workloads
+from experiments.benchmark import recovery_ours, workers, workloads
 from experiments.benchmark.workloads import Workload
 from gift_jax import augment, losses, models, optimizers
 from gift_jax.data import preprocess
@@ -43,6 +44,8 @@ def make(contender: str, workload: str) -> workers.Run:
     """A contender, ready to run."""
     if contender == "gemm":
         return _gemm()
+    if contender == "recovery":
+        return recovery_ours.iterations()
     return _training(workloads.find(workload), contender)
 
 

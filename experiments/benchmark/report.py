@@ -48,7 +48,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     ]
     for name, workload in results["workloads"].items():
         rows = [
-            f"| {label} | {_spread(seconds, 1e3, 1)} |"
+            f"| {label} | {spread(seconds, 1e3, 1)} |"
             for label, seconds in workload["seconds"].items()
         ]
         parts.append(
@@ -56,18 +56,18 @@ def markdown(results: Mapping[str, Any]) -> str:
             "| | ms per step or product |\n|---|---|\n" + "\n".join(rows)
         )
     rows = [
-        f"| {name} | {ratio} | {_spread(values, 1, 2)} |"
+        f"| {name} | {ratio} | {spread(values, 1, 2)} |"
         for name, workload in results["workloads"].items()
         for ratio, values in workload["ratios"].items()
     ]
     parts.append("| | Ratio | |\n|---|---|---|\n" + "\n".join(rows))
     parts.append(
-        f"GIFT over cross-entropy: {_spread(results['loss_overhead'], 1, 4)} of a step "
+        f"GIFT over cross-entropy: {spread(results['loss_overhead'], 1, 4)} of a step "
         f"({len(results['loss_overhead'])} pairs)."
     )
     grid = results["grid"]
     rows = [
-        f"| {name} | {_spread(seconds, 1, 1)} |"
+        f"| {name} | {spread(seconds, 1, 1)} |"
         for name, seconds in grid["seconds"].items()
     ]
     parts.append(
@@ -76,7 +76,8 @@ def markdown(results: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _spread(values: list[float], scale: float, digits: int) -> str:
+def spread(values: list[float], scale: float, digits: int) -> str:
+    """Median and, in brackets, quartiles of values times `scale`."""
     low, middle, high = (f"{scale * v:.{digits}f}" for v in quartiles(values))
     return f"{middle} [{low}, {high}]"
 

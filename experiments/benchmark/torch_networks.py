@@ -4,6 +4,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+FORMATS = {
+    "channels_last": torch.channels_last,
+    "contiguous": torch.contiguous_format,
+}
+
 
 def create(network: str, *, num_classes: int, image_size: int) -> nn.Module:
     """A network by the name that it has in `gift_jax.models.MODELS`."""
