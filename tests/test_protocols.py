@@ -9,6 +9,8 @@ import pytest
 
 from gift_jax import specs
 from gift_jax.configs import common, protocols
+from gift_jax.configs.protocols.base import Setting
+from gift_jax.data import info
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs.options import with_options
 
@@ -34,8 +36,8 @@ HEADER = (
 )  # fmt: skip
 
 
-def cells(name, dataset):
-    job = job_of(f"protocol={name}", dataset)
+def cells(name, dataset, options=""):
+    job = job_of(f"protocol={name}{options}", dataset)
     (student, *_), *_ = job.setups
     loss = "" if student.loss.label == "gift" else f"{student.loss.label}"
     return (
@@ -58,7 +60,7 @@ def table(dataset):
 
 
 def has_none(name, dataset):
-    return name == "hard_truths" and dataset == "imagenet1k_resnet18"
+    return name == "hard_truths" and dataset.startswith("imagenet1k")
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -69,7 +71,7 @@ def test_the_tables_in_docs_are_those_of_the_configs(dataset):
 
 @pytest.mark.parametrize("name", protocols.PROTOCOLS)
 def test_a_protocol_is_followed_to_the_letter_unless_something_wins_over_it(name):
-    for dataset in ("digits", *DATASETS):
+    for dataset in ("digits", "imagenet1k", *DATASETS):
         if has_none(name, dataset):
             continue
         job = job_of(f"protocol={name}", dataset)
@@ -89,6 +91,31 @@ def test_configs_say_how_they_differ_from_the_official_protocol():
     )
     # Loss and optimizer are what studies vary; rows name them.
     assert job_of("loss=kl+gift,optimizer=sgd").protocol_changes == ""
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in protocols.PROTOCOLS if not has_none(name, "imagenet1k")]
+)
+def test_imagenet_has_its_own_recipes_at_64_pixels_too(name):
+    small = cells(name, "imagenet1k", ",student=resnet18")
+    assert small == cells(name, "imagenet1k_resnet18")
+
+
+def test_recipes_are_by_the_name_of_the_dataset_before_the_side():
+    def family(name, side):
+        return Setting(name, side, None, 10, "conv3", ("conv3",)).family
+
+    for name in info.DATASETS:
+        # As channel statistics, by name in the official code.
+        by_name = "imagenet" in name or name in ("imagewoof", "imagenette")
+        if name == "tiny_imagenet":
+            assert family(name, 32) == family(name, 224) == "tiny"
+        elif by_name:
+            assert family(name, 32) == family(name, 224) == "imagenet"
+        elif "cifar" in name:
+            assert family(name, 64) == "cifar"
+    by_side = [family("folder:/data/pets", side) for side in (8, 32, 33, 64, 65, None)]
+    assert by_side == ["cifar", "cifar", "tiny", "tiny", "imagenet", "imagenet"]
 
 
 def batch_size_of_rded(dataset, ipc):
@@ -140,14 +167,25 @@ def test_the_schedule_of_rd3_is_by_the_student():
         (one, *_), *_ = job_of(f"protocol=rd3,student={student}").setups
         return one.optimizer.schedule
 
-    assert schedule("resnet18_modified") == "cosine"
-    assert schedule("conv3+conv2") == "smoothed_cosine"
+    for student in ("resnet18_modified", "resnet50", "resnet20"):
+        assert schedule(student) == "cosine"
+    assert schedule("conv3+conv2") == schedule("vgg11") == "smoothed_cosine"
+    assert schedule("resnet18+resnet50") == "cosine"
     with pytest.raises(InputError, match=r"another schedule each .*one at a time"):
         schedule("conv3+resnet18")
 
 
-def test_ddranking_tries_the_rates_of_the_package():
-    job = job_of("protocol=ddranking")
+def test_the_teacher_of_rd3_has_the_stem_for_the_size_of_the_images():
+    def teacher(dataset):
+        return job_of("protocol=rd3", dataset).teacher.name
+
+    assert teacher("imagenet1k_resnet18") == "resnet18"
+    assert teacher("imagenet1k") == teacher("cifar10") == "resnet18_modified"
+
+
+@pytest.mark.parametrize("dataset", [*DATASETS, "imagenet1k"])
+def test_ddranking_tries_the_rates_of_the_package(dataset):
+    job = job_of("protocol=ddranking", dataset)
     (student, *_), *_ = job.setups
     rates = [student.optimizer.learning_rate * f for f in job.tuning.factors]
     assert rates == pytest.approx([0.001, 0.005, 0.01, 0.05, 0.1])
@@ -155,8 +193,10 @@ def test_ddranking_tries_the_rates_of_the_package():
 
 def test_hard_labels_need_no_teacher_and_are_for_small_images():
     assert not job_of("protocol=hard_truths").relabel.needs_teacher
-    with pytest.raises(InputError, match=r"up to 64 pixels, .* protocol=rethinkdc,"):
-        job_of("protocol=hard_truths", "imagenet1k_resnet18")
+    for dataset, side in (("imagenet1k_resnet18", 224), ("imagenet1k", 64)):
+        expected = rf"is imagenet2012 at {side} pixels: protocol=rethinkdc,"
+        with pytest.raises(InputError, match=expected):
+            job_of("protocol=hard_truths", dataset)
     options = "protocol=rethinkdc,relabel.source=hard,loss=ce,augment.mix=none"
     job = job_of(options, "imagenet1k_resnet18")
     assert not job.relabel.needs_teacher

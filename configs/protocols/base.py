@@ -7,6 +7,15 @@ from gift_jax.runtime.errors import InputError
 
 T = TypeVar("T")
 
+# Whose recipe a dataset of gift_jax/data/info.py is given, at any size.
+_FAMILIES = {
+    **dict.fromkeys(("cifar10", "cifar100"), "cifar"),
+    "tiny_imagenet": "tiny",
+    **dict.fromkeys(("imagenet2012", "imagenet2012_64"), "imagenet"),
+    **dict.fromkeys(("imagenet10", "imagenet100"), "imagenet"),
+    **dict.fromkeys(("imagenette", "imagewoof"), "imagenet"),
+}
+
 
 class Setting(NamedTuple):
     """What a protocol's numbers depend on.
@@ -28,14 +37,21 @@ class Setting(NamedTuple):
     students: tuple[str, ...]
 
     @property
-    def family(self) -> str:
-        """Whose recipe it is given: "cifar" to 32 pixels, "tiny" to 64, or "imagenet".
+    def side(self) -> int:
+        """Of the images in pixels; ImageNet's where it is not known yet."""
+        return self.image_size or 224
 
-        Authors have recipes for datasets by name; others are given that of the nearest
-        size.
+    @property
+    def family(self) -> str:
+        """Whose recipe it is given: "cifar", "tiny" or "imagenet".
+
+        Authors have recipes for datasets by name, ImageNet's at 64 pixels, too. Others
+        are given that of the nearest size: to 32 pixels, to 64, and above.
         """
-        side = self.image_size or 224
-        return "cifar" if side <= 32 else "tiny" if side <= 64 else "imagenet"
+        by_side = (
+            "cifar" if self.side <= 32 else "tiny" if self.side <= 64 else "imagenet"
+        )
+        return _FAMILIES.get(self.dataset, by_side)
 
     def at_most_all(self, batch_size: int) -> int:
         """A batch size, or the number of distilled images if that is smaller."""

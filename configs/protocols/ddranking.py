@@ -13,13 +13,11 @@ from gift_jax.configs.protocols.base import DIFFAUG, LABELS_OF_VIEWS, Setting, v
 def fields(setting: Setting) -> dict[str, Any]:
     """One soft label an image and DSA on small images, CutMix and one a view on others.
 
-    The package tries these five learning rates where none is learnt with the images,
-    and keeps the best on the test split; with `tuning.enabled` they are compared on
-    held-out images.
+    The package tries the learning rates 0.001, 0.005, 0.01, 0.05 and 0.1 where none is
+    learnt with the images, whatever the optimizer (`lr_list`), and keeps the best on
+    the test split; with `tuning.enabled` they are compared on held-out images.
     """
-    large = setting.family == "imagenet"
-    rates = {"tuning.factors": (0.1, 0.5, 1.0, 5.0, 10.0)}
-    return (_imagenet1k if large else _cifar)(setting) | rates
+    return (_imagenet1k if setting.family == "imagenet" else _cifar)(setting)
 
 
 def _cifar(setting: Setting) -> dict[str, Any]:
@@ -31,6 +29,7 @@ def _cifar(setting: Setting) -> dict[str, Any]:
         "loss.name": "soft_ce",
         # default_lr 0.01, momentum 0.9; StepLR(500, 0.1) of 1000 epochs.
         "optimizer.name": "sgd-weight_decay=0.0005-schedule=half_step",
+        "tuning.factors": (0.1, 0.5, 1.0, 5.0, 10.0),  # of SGD's 0.01
         "train.epochs": 1000,
         "train.batch_size": setting.at_most_all(128),
     }
@@ -41,7 +40,9 @@ def _imagenet1k(setting: Setting) -> dict[str, Any]:
         **LABELS_OF_VIEWS,  # soft_label_mode M
         **views(resized_crop=0.08, flip=True, mix="cutmix"),
         "loss.name": "kl-temperature=1.0",
-        "optimizer.name": "adamw-weight_decay=0.01-schedule=cosine",
+        # Its "cosine" is the first half of one (`get_lr_scheduler`).
+        "optimizer.name": "adamw-weight_decay=0.01-schedule=smoothed_cosine",
+        "tuning.factors": (1.0, 5.0, 10.0, 50.0, 100.0),  # of AdamW's 0.001
         "train.epochs": 300,
         "train.batch_size": setting.at_most_all(1024),
     }

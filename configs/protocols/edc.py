@@ -1,8 +1,9 @@
 """EDC (NeurIPS 2024): ImageNet-1k, `train/train.sh` and `train_FKD_parallel.py`.
 
-`Branch_full_ImageNet_1k` of https://github.com/shaoshitong/EDC at commit 1981347. Its
-branches for CIFAR and Tiny-ImageNet train with RandAugment and evaluate a moving
-average of the weights, neither of which is here: smaller images are given this recipe.
+`Branch_full_ImageNet_1k` of https://github.com/shaoshitong/EDC at commit 1981347. It
+evaluates a moving average of the weights (`--ema-dr 0.99`), and its branches for CIFAR
+and Tiny-ImageNet train with RandAugment, neither of which is here: smaller images are
+given this recipe.
 """
 
 from typing import Any
@@ -11,7 +12,11 @@ from gift_jax.configs.protocols.base import LABELS_OF_VIEWS, Setting, views
 
 
 def fields(setting: Setting) -> dict[str, Any]:
-    """MSE and 0.025 CE on CutMix, AdamW with decay 0.01, half a cosine (`--st 2`)."""
+    """MSE and 0.025 CE on CutMix, AdamW with decay 0.01, half a cosine (`--st 2`).
+
+    Half a cosine is what `--ls-type cos` asks for. What the code takes is a straight
+    line to one half: an `if` that should be `elif` sends "cos" to the last branch, too.
+    """
     return {
         **LABELS_OF_VIEWS,
         **views(shuffle=2, resized_crop=0.5, flip=True, mix="cutmix"),

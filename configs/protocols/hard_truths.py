@@ -14,14 +14,14 @@ def fields(setting: Setting) -> dict[str, Any]:
     """No teacher: cross-entropy, SGD at 0.01, x0.1 from epoch 151 of 300, DSA.
 
     Raises:
-      InputError: images are large, for which the recipe is not known here.
+      InputError: it is for ImageNet, whose recipe is not known here.
     """
     if setting.family == "imagenet":
         raise InputError(
-            f"protocol hard_truths is for images of up to 64 pixels, but those of "
-            f"{setting.dataset} are larger: "
+            f"protocol hard_truths is for CIFAR, Tiny-ImageNet and images of their "
+            f"size, but the dataset is {setting.dataset} at {setting.side} pixels: "
             "protocol=rethinkdc,relabel.source=hard,loss=ce,augment.mix=none has hard "
-            "labels for them"
+            "labels for it"
         )
     return {
         "relabel.source": "hard",

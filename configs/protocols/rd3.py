@@ -10,18 +10,18 @@ from typing import Any
 from gift_jax.configs.protocols.base import LABELS_OF_VIEWS, Setting
 from gift_jax.configs.protocols.rded import rded_views
 
-# Zeta is 1 for ResNet-18, a whole cosine, and 2 for all others.
-_SCHEDULES = {"resnet18": "cosine", "resnet18_modified": "cosine"}
-
 
 def fields(setting: Setting) -> dict[str, Any]:
     """400 epochs in batches of 50, Adam at 1e-3."""
-    schedule = setting.of_students("schedule", _SCHEDULES, "smoothed_cosine")
-    is_large = setting.family == "imagenet"
+    # Zeta is 1 for ResNets, a whole cosine, and 2 for all others.
+    resnets = [name for name in setting.students if name.startswith("resnet")]
+    schedules = dict.fromkeys(resnets, "cosine")
+    schedule = setting.of_students("schedule", schedules, "smoothed_cosine")
     return {
         **LABELS_OF_VIEWS,
         **rded_views(setting),
-        "teacher.name": "resnet18" if is_large else "resnet18_modified",
+        # With the stem for the size of the images.
+        "teacher.name": "resnet18" if setting.side > 64 else "resnet18_modified",
         "loss.name": "kl",
         "optimizer.name": f"adam-schedule={schedule}",
         "train.epochs": 400,

@@ -55,8 +55,9 @@ def warp(image: jax.Array, matrix: jax.Array, shift: jax.Array) -> jax.Array:
 
     Output pixel p takes the value at `matrix @ p + shift`, in (row, column) pixels
     from the image's centre. On square images that is PyTorch's `affine_grid` and
-    `grid_sample` with their defaults (align_corners False). Whole-pixel shifts of
-    the identity are exact.
+    `grid_sample` with their defaults (align_corners False), and, without a shift, with
+    align_corners True in both, as in DATM and DD-Ranking. Whole-pixel shifts of the
+    identity are exact.
 
     It is one path for scaling, rotating and shifting, so that a batch in which
     each image draws one of them costs one gather of four taps, not three branches.
