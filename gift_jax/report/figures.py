@@ -251,7 +251,7 @@ def _measurements(
             "measurements" + f"_{number}" * (len(found) > 1),
             f"Measurements under {' '.join(labels[optimizer].split())}",
             "On the test split at every evaluation, mean and range over the finished "
-            "runs. docs/theory.md says what they are.",
+            f"runs. {measurements.meaning(some)}",
             measurements.figure(some, curves, losses),
             measurements.data(some, curves),
         )

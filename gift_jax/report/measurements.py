@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from gift_jax.evaluators import diagnostics
 from gift_jax.pipeline.results import OPTIMIZER, is_number
 from gift_jax.report import figure_data, lines, style
 from gift_jax.report.formatting import (
@@ -41,6 +42,18 @@ def measured(groups: Sequence[Group]) -> list[str]:
     return list(found)
 
 
+def meaning(groups: Sequence[Group]) -> str:
+    """Of a caption: what a bound is of, where one was measured, and where to read."""
+    told = "docs/theory.md says what they are."
+    if not any(name.endswith("info_nce") for name in measured(groups)):
+        return told
+    return (
+        "InfoNCE, its alignment and its spread are of cosines divided by "
+        f"{diagnostics.TEMPERATURE}, in blocks of {diagnostics.BLOCK} images, or of "
+        f"all where they are fewer. {told}"
+    )
+
+
 def table(groups: Sequence[Group], losses: Sequence[str]) -> Table | None:
     """Everything after the last epoch; None where nothing was measured."""
     names, of = measured(groups), distinguishing(groups)
@@ -50,7 +63,7 @@ def table(groups: Sequence[Group], losses: Sequence[str]) -> Table | None:
         "measurements",
         "Measurements",
         "Of the state after the last epoch, mean ± sample standard deviation over the "
-        "finished runs of a setting. docs/theory.md says what they are.",
+        f"finished runs of a setting. {meaning(groups)}",
         [*map(heading, of), "loss"],
         [heading(name) for name in names],
         [

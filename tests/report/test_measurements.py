@@ -29,6 +29,15 @@ def test_everything_that_is_a_number_stands_in_the_table():
     assert measurements.table(compared(rows("kl", [1.0, 2.0])), LOSSES) is None
 
 
+def test_captions_say_what_the_bound_is_of():
+    groups = compared(measured_rows())
+    told = "divided by 0.1, in blocks of 500 images"
+    assert told in measurements.table(groups, LOSSES).caption
+    others = [row("kl", 0, 50.0, ece_last=0.1)]
+    caption = measurements.table(compared(others), ("kl",)).caption
+    assert "blocks" not in caption and "docs/theory.md" in caption
+
+
 def test_correlations_are_over_settings_and_under_each_optimizer():
     groups = compared([*measured_rows(), *measured_rows("sgd", -1)])
     table = measurements.correlations(groups)
@@ -65,6 +74,9 @@ def test_curves_are_read_and_drawn(tmp_path):
         "measurements.png.csv",
         "rank_correlations.csv",
     } <= files
+    page = (tmp_path / "report" / "report.html").read_text()
+    # Below the table, in its LaTeX, and below the figure.
+    assert page.count("in blocks of 500 images") == 3
     lines = (tmp_path / "report" / "measurements.png.csv").read_text().splitlines()
     assert len(lines) == 1 + 2 * len(found)
 
