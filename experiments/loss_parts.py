@@ -3,7 +3,8 @@
     python -m experiments.loss_parts --config=configs/digits.py --workdir=DIR
 
 `parts` is the loss with every part of it exchangeable, and a loss of one's own as any:
-`--config.loss.name=gift_jax.experiments.loss_parts:parts-temperature=8.0`.
+`--config.loss.name=gift_jax.experiments.loss_parts:parts-temperature=8.0`. KL
+multiplied by T^2, which has no unit length and no refinement, stands beside it.
 docs/theory.md has what came of it.
 """
 
@@ -151,7 +152,7 @@ def study(config: ml_collections.ConfigDict) -> None:
     """One part at a time, four optimizers, three seeds."""
     config.distilled.name = "rded"
     names = [*(_PARTS + variant for variant in VARIANTS), GIFT, GIFT_WITH_FACTOR]
-    config.loss.name = "+".join(names)
+    config.loss.name = "+".join([*names, "kl-t_squared=True"])
     config.optimizer.name = "sgd+adamw+lion+muon"
     config.train.seeds = (0, 1, 2)
 

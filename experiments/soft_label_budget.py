@@ -4,8 +4,8 @@
 
 From one stored view of every image to one for every epoch, as float16; all of them as
 int8, and as the largest logits with the mean of the others; and a tenth of the views in
-each of these formats. Under KL, KL multiplied by T^2, soft CE and GIFT: does a cosine
-survive a compression that KL does not?
+each of these formats. Under KL, KL multiplied by T^2, soft CE and GIFT, with AdamW and
+Muon: does a cosine survive a compression that KL does not?
 """
 
 import ml_collections
@@ -15,11 +15,12 @@ from gift_jax.data import info
 
 
 def study(config: ml_collections.ConfigDict) -> None:
-    """A ladder of views, formats of all and of a tenth, four losses, three seeds."""
+    """A ladder of views, formats of all and of a tenth, four losses, two optimizers."""
     epochs = config.train.epochs
     ladder = sorted({max(1, epochs // part) for part in (1000, 100, 30, 10, 3, 1)})
     config.distilled.name = "rded"
     config.loss.name = "kl+kl-t_squared=True+soft_ce+gift"
+    config.optimizer.name = "adamw+muon"
     config.train.seeds = (0, 1, 2)
     formats = _formats(config.dataset.name)
     config.variants = (

@@ -1,9 +1,13 @@
-"""Studies of architectures and of the theory on digits, in seconds."""
+"""Studies on digits, in seconds; test_continual.py has that of classes in steps."""
+
+import functools
+import importlib
+import math
 
 import pytest
 
 from experiments import cross_architecture, theory
-from gift_jax import models, specs
+from gift_jax import models, registry, specs
 from gift_jax.configs import cifar10, digits
 from gift_jax.pipeline import job
 from gift_jax.report import build
@@ -32,6 +36,71 @@ def run(study, directory, **fields):
     study(config)
     config.update_from_flattened_dict({**SMALL, **fields})
     return job.run_job(config, directory)
+
+
+# Students of the first two variants, and twice as many where rates are tuned.
+ROWS = {
+    "ablation": 2,
+    "cross_optimizer": 4,
+    "dataset_scale": 4,
+    "hard_labels": 3,  # hard labels have one loss
+    "loss_parts": 2,
+    "loss_sensitivity": 2,
+    "paper_tables": 4,
+    "soft_label_budget": 4,
+    "universal_loss": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Runs a study once: its first and last loss, one optimizer, three epochs.
+
+    Studies share a work directory, and what another has made there. Those that tune
+    hold images out, and so have another teacher.
+    """
+    directories = {tuned: tmp_path_factory.mktemp("shared") for tuned in (True, False)}
+
+    @functools.cache
+    def of(name):
+        config = digits.get_config("epochs=3")
+        importlib.import_module(f"experiments.{name}").study(config)
+        losses = registry.names(config.loss.name)
+        config.update_from_flattened_dict(
+            {
+                **SMALL,
+                "distilled.name": "rded",
+                "distilled.rded.images_per_class": 12,
+                "loss.name": f"{losses[0]}+{losses[-1]}",
+                "train.epochs": 3,
+                "tuning.factors": (0.5, 1.0, 2.0),
+                "variants": config.variants[:2],
+            }
+        )
+        directory = directories[config.tuning.enabled]
+        return directory, job.run_job(config, directory), {losses[0], losses[-1]}
+
+    return of
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_study_has_a_row_for_every_student(name, finished):
+    directory, rows, losses = finished(name)
+    assert len(rows) == ROWS[name]
+    assert {row["loss"] for row in rows} >= losses
+    for row in rows:
+        assert row["status"] == "finished"
+        assert math.isfinite(row["top1_last"])
+    assert len(list((directory / "teacher").glob("conv1*"))) == 1
+
+
+def test_studies_have_a_report(finished, tmp_path):
+    runs = [finished(name) for name in ROWS]
+    build.write_report(sorted({directory for directory, *_ in runs}), tmp_path)
+    table = (tmp_path / "accuracy.csv").read_text()
+    for _, _, losses in runs:
+        assert all(loss in table for loss in losses)
+    assert (tmp_path / "report.html").is_file()
 
 
 def test_networks_are_teachers_and_students(tmp_path):

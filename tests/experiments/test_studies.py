@@ -34,9 +34,16 @@ def optimizers_of(jobs):
     return {s.optimizer.name for job in jobs for s, *_ in job.setups}
 
 
-@pytest.mark.parametrize("name", sorted({*STUDIES} - {"soft_label_budget"}))
+@pytest.mark.parametrize("name", STUDIES)
 def test_muon_is_a_column_of_every_study(name):
     assert "muon" in optimizers_of(jobs_of(name, digits.get_config()))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_kl_with_its_factor_stands_beside_every_loss(name):
+    jobs = jobs_of(name, digits.get_config())
+    labels = {s.loss.label for job in jobs for s, *_ in job.setups}
+    assert "kl-t_squared=True" in labels
 
 
 def test_a_rate_that_is_found_is_a_control_of_the_optimizers():
@@ -53,6 +60,16 @@ def test_the_budget_has_every_way_to_fewer_bytes_under_four_losses():
     formats = ("float16", "int8", "top20", "top10", "top5", "top1")
     assert {(300, form) for form in formats} | {(30, form) for form in formats} <= cells
     assert {(views, "float16") for views in (1, 3, 10, 30, 100, 300)} <= cells
+
+
+def test_any_study_takes_hard_labels_as_a_further_column():
+    config = digits.get_config()
+    importlib.import_module("experiments.cross_optimizer").study(config)
+    config.variants = ("", "relabel.source=hard,loss=ce")
+    soft, hard = specs.expand(config)
+    assert {s.loss.label for s, *_ in hard.setups} == {"ce"}
+    assert optimizers_of([hard]) == optimizers_of([soft])
+    assert (hard.relabel.needs_teacher, hard.distilled) == (False, soft.distilled)
 
 
 def test_hald_has_a_third_of_the_epochs_with_soft_labels():
