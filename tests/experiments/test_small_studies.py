@@ -43,9 +43,11 @@ ROWS = {
     "ablation": 2,
     "cross_optimizer": 4,
     "dataset_scale": 4,
+    "falsification": 4,
     "hard_labels": 3,  # hard labels have one loss
     "loss_parts": 2,
     "loss_sensitivity": 2,
+    "optimizer_parts": 2,
     "paper_tables": 4,
     "soft_label_budget": 4,
     "universal_loss": 2,
