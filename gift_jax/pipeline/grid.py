@@ -64,9 +64,7 @@ class Setup(NamedTuple):
     @property
     def upstream(self) -> tuple:
         """Stands for what it shares with others: all stages before training."""
-        spec = self.job.spec
-        sections = (spec.dataset, spec.teacher, spec.distilled, spec.augment)
-        return (spec.seed, *sections, spec.relabel, spec.views, spec.continual)
+        return self.job.spec.upstream
 
     @property
     def trainings(self) -> int:

@@ -1,7 +1,7 @@
 """What a config takes: `python -m gift_jax.plan --config=configs/imagenet1k.py`.
 
-Operations, memory, bytes of soft labels and time, before anything is run. No dataset,
-checkpoint or accelerator is needed.
+Operations, memory, disk and time, before anything is run. No dataset, checkpoint or
+accelerator is needed. What several jobs of a grid need is counted in the first of them.
 
     python -m gift_jax.plan --config=configs/imagenet1k_resnet18.py --device=v4-8
     python -m gift_jax.plan --config=configs/cifar10.py:ipc=50 \\
@@ -12,8 +12,9 @@ Times rest on two assumptions: what share of their peak the devices reach in lar
 wait for one another (`--least_step_ms`). Reading images, compiling and the host's work
 come on top. Steps are those of single students, of which several can train at once.
 
-The memory of a step is what the compiler for the devices here plans, which is more on
-CPUs (models/cpu/). Of GPU memory JAX takes three quarters unless told otherwise.
+Memory is that of the stage that needs most of a device: what the compiler for the
+devices here plans for a step, which is more on CPUs (models/cpu/). Of GPU memory JAX
+takes three quarters unless told otherwise.
 """
 
 import sys
@@ -24,9 +25,9 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from gift_jax import configs, specs
-from gift_jax.plan import cost_model
-from gift_jax.plan.stages import Workload
-from gift_jax.plan.text import report
+from gift_jax.plan import cost_model, grid
+from gift_jax.plan.grid import Plan
+from gift_jax.plan.text import report, total
 from gift_jax.runtime import errors
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -62,18 +63,21 @@ def _machine() -> cost_model.Machine:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the plan of every job of a grid."""
+    """Prints the plan of every job of a grid, and their sum."""
     del argv
     absl_logging.set_verbosity(absl_logging.ERROR)  # JAX tells what it did not find
     try:
         machine = _machine()
-        for number, spec in enumerate(specs.expand(_CONFIG.value)):
-            text = report(
-                Workload(spec, machine),
-                utilization=_UTILIZATION.value,
-                least_step=_LEAST_STEP.value / 1e3,
-            )
-            print("\n" * (number > 0) + text)
+        assumed = {
+            "utilization": _UTILIZATION.value,
+            "least_step": _LEAST_STEP.value / 1e3,
+        }
+        plans: list[Plan] = []
+        for plan in grid.plans(specs.expand(_CONFIG.value), machine):
+            print("\n" * bool(plans) + report(plan, **assumed), flush=True)
+            plans.append(plan)
+        if len(plans) > 1:
+            print("\n" + total(plans, **assumed))
     except errors.EXPECTED as error:
         print(f"error: {errors.message(error)}", file=sys.stderr)
         return 1

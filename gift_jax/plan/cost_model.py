@@ -6,7 +6,7 @@ Steps are lowered for abstract arrays: nothing is allocated or computed.
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -113,6 +113,13 @@ class Stage:
       dtype: Of activations.
       machine: Has the devices.
       saved: The work, in steps, that those with fewer images save.
+      times: How often it is done, with `steps` in all.
+      program: What is compiled for it; stages of one differ in the number of images.
+      is_donated: Whether a step writes over the first argument.
+      whole: Arguments of a step where `arguments` are those of one turn of its loop:
+        XLA counts the operations of a loop's body once, whatever its turns.
+      at_once: How many work on a device at once, each with a first argument of its own.
+      resident: Bytes of what else stays on a device meanwhile.
     """
 
     name: str
@@ -124,6 +131,19 @@ class Stage:
     dtype: str
     machine: Machine
     saved: float = 0.0
+    times: int = 1
+    program: str = ""
+    is_donated: bool = True
+    whole: tuple[Any, ...] | None = None
+    at_once: int = 1
+    resident: int = 0
+
+    def repeated(self, times: int) -> "Stage":
+        """The same done so many times."""
+        steps, saved = times * self.steps, times * self.saved
+        return dataclasses.replace(
+            self, steps=steps, saved=saved, times=times * self.times
+        )
 
     @property
     def images(self) -> int:
@@ -138,7 +158,8 @@ class Stage:
         at 32x32 pixels a tenth less than the textbook's count.
         """
         platform = self.machine.chip.platform  # need not be there
-        lowered = self._traced().lower(lowering_platforms=(platform,))
+        traced = self._traced(self.arguments)
+        lowered = traced.lower(lowering_platforms=(platform,))
         return self.devices * float(lowered.cost_analysis()["flops"])
 
     @property
@@ -157,23 +178,61 @@ class Stage:
         computing = self.total_flops / (peak * utilization)
         return max(computing, self.steps * least_step)
 
+    @functools.cached_property
     def memory(self) -> tuple[int, int]:
-        """Bytes of the arguments, the first of which is donated, and of all else.
+        """Bytes of the arguments, and of all else that a step needs, on a device.
 
         As the compiler for the devices here plans it.
         """
-        compiled = self._traced(donate_argnums=0).lower().compile()
+        arguments = self.whole or self.arguments
+        donated = {"donate_argnums": 0} if self.is_donated else {}
+        compiled = self._traced(arguments, **donated).lower().compile()
         stats = compiled.memory_analysis()
         made = stats.output_size_in_bytes - stats.alias_size_in_bytes
-        return stats.argument_size_in_bytes, stats.temp_size_in_bytes + made
+        others = (self.at_once - 1) * tree_bytes(arguments[0])
+        return (
+            stats.argument_size_in_bytes + others,
+            self.at_once * (stats.temp_size_in_bytes + made),
+        )
 
-    def _traced(self, **options: Any) -> Any:
+    @property
+    def needed_memory(self) -> int:
+        """Bytes on a device in all."""
+        return sum(self.memory) + self.resident
+
+    def _traced(self, arguments: tuple[Any, ...], **options: Any) -> Any:
         everywhere = jax.sharding.PartitionSpec()
         mapped = jax.shard_map(
             self.step,
             mesh=jax.sharding.Mesh(np.asarray(jax.local_devices()[:1]), (AXIS,)),
-            in_specs=(*[everywhere] * (len(self.arguments) - 1), jax.P(AXIS)),
+            in_specs=(*[everywhere] * (len(arguments) - 1), jax.P(AXIS)),
             out_specs=everywhere,
             check_vma=False,
         )
-        return jax.jit(mapped, **options).trace(*self.arguments)
+        return jax.jit(mapped, **options).trace(*arguments)
+
+
+def tree_bytes(shapes: Any) -> int:
+    """Bytes of the arrays of a tree, or of what stands for them."""
+    leaves = [leaf for leaf in jax.tree.leaves(shapes) if not _is_key(leaf)]
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def largest(stages: Iterable[Stage]) -> Stage:
+    """The one that needs most memory of a device.
+
+    Of stages of one program the one with most images alone is compiled.
+    """
+    found: dict[str, Stage] = {}
+
+    def size(stage: Stage) -> tuple[int, int]:
+        return stage.per_device, tree_bytes(stage.arguments)
+
+    for stage in stages:
+        program = stage.program or stage.name
+        found[program] = max(found.get(program, stage), stage, key=size)
+    return max(found.values(), key=lambda stage: stage.needed_memory)

@@ -176,6 +176,12 @@ class JobSpec:
         """Views of every image with labels; by default one an epoch that has some."""
         return self.relabel.views or self.train.epochs - self.relabel.hard_epochs
 
+    @property
+    def upstream(self) -> tuple:
+        """Stands for all stages before students are trained."""
+        sections = (self.dataset, self.teacher, self.distilled, self.augment)
+        return (self.seed, *sections, self.relabel, self.views, self.continual)
+
     def tagged(self, name: str, *products: str) -> str:
         """A name with the fields of the variant that products depend on.
 

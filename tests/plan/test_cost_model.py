@@ -13,7 +13,7 @@ import pytest
 from gift_jax import specs
 from gift_jax.configs import cifar10
 from gift_jax.plan import cost_model
-from gift_jax.plan.stages import Workload
+from gift_jax.plan.workload import Workload
 from tests.plan.planned import student_training, work
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -49,6 +49,51 @@ def test_time_is_operations_over_the_peak_or_that_of_the_shortest_step():
     found = stage.seconds(utilization=0.5, least_step=0.0)
     assert found == pytest.approx(10 * 16_384 / 10_000)
     assert stage.seconds(utilization=0.5, least_step=2.0) == pytest.approx(20)
+
+
+def test_repeated_stages_take_as_much_each():
+    stage = product(saved=0.5, steps=10).repeated(3).repeated(2)
+    assert (stage.times, stage.steps, stage.saved) == (6, 60, 3.0)
+    assert stage.total_flops == 57 * stage.flops
+
+
+def test_memory_is_that_of_all_that_are_there_at_once():
+    weights, inputs, made = 4 * 16 * 32, 4 * 8 * 16, 4 * 8 * 32
+    arguments, working = product(is_donated=False).memory
+    assert arguments == weights + inputs
+    assert made <= working < 2 * made + 64
+    stage = product(is_donated=False, at_once=3, resident=1_000)
+    assert stage.memory == (3 * weights + inputs, 3 * working)
+    assert stage.needed_memory == 3 * weights + inputs + 3 * working + 1_000
+
+
+def test_a_donated_argument_is_written_over():
+    def step(weights, inputs):
+        return weights + inputs.sum()
+
+    kept = product(step=step, is_donated=False).memory[1]
+    assert kept - product(step=step).memory[1] == 4 * 16 * 32
+
+
+def test_memory_is_that_of_the_whole_loop():
+    (weights, inputs) = product().arguments
+    more = jax.ShapeDtypeStruct((80, 16), jnp.float32)
+    stage = product(is_donated=False, whole=(weights, more))
+    assert stage.flops == product().flops
+    assert stage.memory[0] == 4 * (16 * 32 + 80 * 16)
+    assert stage.arguments == (weights, inputs)
+
+
+def test_the_largest_stage_is_found_by_one_compilation_a_program():
+    small, large = (
+        product(name=str(n), program="p", per_device=n, is_donated=False)
+        for n in (1, 2)
+    )
+    other = product(name="other", resident=500, is_donated=False)
+    assert cost_model.largest([small, large, other]) is other
+    assert "memory" not in vars(small)
+    heavy = product(name="3", program="p", per_device=3, resident=501, is_donated=False)
+    assert cost_model.largest([small, heavy, large, other]) is heavy
 
 
 # --- A training step of ConvNet-3 ---------------------------------------------------
@@ -104,7 +149,7 @@ def test_memory_of_a_training_step():
     machine = cost_model.other_machine(devices=1, hosts=1, peak=1e12, memory=16e9)
     (spec,) = specs.expand(config)
     stage = student_training(Workload(spec, machine))
-    arguments, working = stage.memory()
+    arguments, working = stage.memory
     weights = 4 * sum(leaf.size for leaf in jax.tree.leaves(stage.arguments[0].params))
     # Weights and both moments of AdamW; pixels, labels and logits.
     expected = 3 * weights + 500 * (32 * 32 * 3 + 4 + 2 * 10)
@@ -120,15 +165,15 @@ import re
 import jax, jax.numpy as jnp
 from gift_jax.configs import cifar10
 from gift_jax import specs
-from gift_jax.plan import cost_model, stages
+from gift_jax.plan import cost_model, stages, workload
 
 (spec,) = specs.expand(cifar10.get_config("ipc=50"))
 machine = cost_model.other_machine(devices=1, hosts=1, peak=1e12, memory=16e9)
-work = stages.Workload(spec, machine)
+work = workload.Workload(spec, machine)
 (network,) = work.trainings
-stage = work.student_training(network)
-planned = stage.memory()[1]
-compiled = stage._traced(donate_argnums=0).lower().compile()
+stage = stages.student_training(work, network)
+planned = stage.memory[1]
+compiled = stage._traced(stage.arguments, donate_argnums=0).lower().compile()
 
 def zeros(shape):
     is_key = jnp.issubdtype(shape.dtype, jax.dtypes.prng_key)

@@ -35,8 +35,11 @@ def test_the_command_plans_every_job_of_a_grid(tmp_path):
     assert found.returncode == 0, found.stderr
     assert found.stdout.count("machine     1 TFLOP/s each: 2 devices") == 2
     assert "random, IPC 1: 10 images, 4 views" in found.stdout
-    assert found.stdout.count("choice of crops (rded)") == 1
-    assert len(re.findall(r"the teacher .* 128 +360 ", found.stdout)) == 2
+    lines = found.stdout.splitlines()
+    assert sum(line.startswith("choice of crops (rded) ") for line in lines) == 1
+    assert len(re.findall(r"the teacher .* 128 +360 ", found.stdout)) == 1
+    assert lines.count("made by a plan above: the teacher") == 1
+    assert lines[-1].startswith("2 plans: ")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""How many images real datasets have, which are not opened for a plan."""
+
+import dataclasses
+
+from gift_jax import registry
+from gift_jax.data import info as info_lib
+from gift_jax.specs import DatasetSpec, base
+
+# Train and test images, by the pages of the datasets; of ImageNet's subsets about
+# 1,300 and exactly 50 a class.
+_IMAGES = {
+    "digits": (1_437, 360),
+    "cifar10": (50_000, 10_000),
+    "cifar100": (50_000, 10_000),
+    "mnist": (60_000, 10_000),
+    "fashion_mnist": (60_000, 10_000),
+    "tiny_imagenet": (100_000, 10_000),
+    "imagenette": (9_469, 3_925),
+    "imagewoof": (9_025, 3_929),
+    "imagenet10": (13_000, 500),
+    "imagenet100": (130_000, 5_000),
+    "imagenet2012": (1_281_167, 50_000),
+    "imagenet2012_64": (1_281_167, 50_000),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RealData:
+    """What `data.real.RealDataset` is, without images.
+
+    Attributes:
+      info: The dataset.
+      images: How many there are in the splits "train", "validation" and "test".
+    """
+
+    info: info_lib.DatasetInfo
+    images: dict[str, int]
+
+    def of_classes(self, count: int) -> "RealData":
+        """With so many of its classes, as if all were of one size."""
+        classes = self.info.num_classes
+        return RealData(
+            dataclasses.replace(self.info, num_classes=count),
+            {split: round(n * count / classes) for split, n in self.images.items()},
+        )
+
+
+def real_data(spec: DatasetSpec) -> RealData:
+    """A real dataset of known size.
+
+    Raises:
+      InputError: its size is not known before it is opened.
+    """
+    name = info_lib.ALIASES.get(spec.name.lower(), spec.name)
+    if name not in _IMAGES:
+        raise registry.unknown_name("dataset of known size", name, _IMAGES)
+    info = info_lib.DATASETS[name]
+    normalization = base.normalization("dataset", spec.mean, spec.std)
+    train, test = _IMAGES[name]
+    held_out = spec.validation_images
+    return RealData(
+        dataclasses.replace(
+            info,
+            image_size=spec.image_size or info.image_size,
+            normalization=normalization or info.normalization,
+        ),
+        {"train": train - held_out, "validation": held_out, "test": test},
+    )
