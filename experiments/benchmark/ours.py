@@ -10,7 +10,7 @@
 import functools
 import pathlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Generator
 
 import jax
 import jax.numpy as jnp
@@ -27,17 +27,22 @@ from gift_jax.soft_labels.base import LabelViews, SoftLabels
 from gift_jax.soft_labels.online import OnlineSoftLabels
 from gift_jax.soft_labels.store import SoftLabelStore, open_store
 from gift_jax.teachers import FlaxTeacher
-from gift_jax.train.epochs import make_run_epoch, train_epochs
-from gift_jax.train.step import TrainState, create_train_state, train_step
+from gift_jax.train.epochs import EpochMetrics, make_run_epoch, train_epochs
+from gift_jax.train.step import (
+    TrainState,
+    create_train_state,
+    stack_states,
+    train_step,
+)
 
 GEMM_SIZE = 2048
 _EPOCHS = 1000  # more than are ever run
-_VIEWS = 4
+VIEWS = 4
 _SCRATCH = tempfile.TemporaryDirectory()
 _AUGMENTED = views.AugmentedViews(
     augment.AugmentSpec(diffaug="color_crop_cutout_flip_scale_rotate"), None
 )
-_NORMALIZATION = preprocess.Normalization((0.5,) * 3, (0.25,) * 3)
+NORMALIZATION = preprocess.Normalization((0.5,) * 3, (0.25,) * 3)
 
 
 def make(contender: str, workload: str) -> workers.Run:
@@ -79,7 +84,7 @@ def memory_bytes(workload: Workload, loss: str) -> int:
     )
     logits = np.zeros((workload.num_images, workload.num_classes), np.float32)
     compiled = mapped.lower(
-        _student(workload),
+        student(workload),
         _data(workload),
         views.View(np.int32(0), logits),
         np.zeros((1, workload.batch_size), np.int32),
@@ -98,39 +103,64 @@ def _data(workload: Workload) -> views.TrainData:
 
 def _training(workload: Workload, contender: str) -> workers.Run:
     """Epoch after epoch of one student."""
-    devices = tuple(jax.local_devices()[:1])
-    data = _data(workload)
-    label_views = _label_views(workload, data, devices)
-    make_labels: Callable[..., SoftLabels] = (
-        _online if contender == "online" else _stored
-    )
-    epochs = train_epochs(
-        _student(workload),
-        data,
-        make_labels(workload, label_views),
-        make_run_epoch(
-            loss=losses.get_loss(
-                contender if contender in losses.LOSS_NAMES else "gift"
-            ),
-            view_images=_AUGMENTED,
-            devices=devices,
-        ),
-        first_epoch=0,
-        epochs=_EPOCHS,
-        batch_size=workload.batch_size,
-        order_keys=[jax.random.key(2)],
-        devices=devices,
+    label_views = teacher_views(workload)
+    trained = epochs(
+        workload,
+        _online(workload, label_views)
+        if contender == "online"
+        else stored(workload, label_views),
+        loss=contender if contender in losses.LOSS_NAMES else "gift",
     )
 
     def run() -> int:
-        _, state, _ = next(epochs)
+        _, state, _ = next(trained)
         jax.block_until_ready(state.params)
         return workload.steps
 
     return run
 
 
-def _student(workload: Workload) -> TrainState:
+def epochs(
+    workload: Workload,
+    soft_labels: SoftLabels,
+    *,
+    loss: str = "gift",
+    students: int = 1,
+) -> Generator[tuple[int, TrainState, EpochMetrics]]:
+    """Epochs on one device, one after the other, of students that train at once.
+
+    Args:
+        workload: The network, and its data.
+        soft_labels: Of its images.
+        loss: A name of `losses.LOSS_NAMES`.
+        students: How many, each with weights and an order of its own.
+
+    Returns:
+        What `train_epochs` yields.
+    """
+    devices = tuple(jax.local_devices()[:1])
+    several = students > 1
+    states = [student(workload, number) for number in range(students)]
+    return train_epochs(
+        stack_states(states) if several else states[0],
+        _data(workload),
+        soft_labels,
+        make_run_epoch(
+            loss=losses.get_loss(loss),
+            view_images=_AUGMENTED,
+            devices=devices,
+            students=students if several else None,
+        ),
+        first_epoch=0,
+        epochs=_EPOCHS,
+        batch_size=workload.batch_size,
+        order_keys=[jax.random.key(number) for number in range(students)],
+        devices=devices,
+    )
+
+
+def student(workload: Workload, seed: int = 0) -> TrainState:
+    """A student before its first step."""
     optimizer = optimizers.build_optimizer(
         optimizers.OptimizerSpec("adamw"),
         epochs=_EPOCHS,
@@ -141,21 +171,23 @@ def _student(workload: Workload) -> TrainState:
         optimizer,
         (workload.image_size, workload.image_size, 3),
         learning_rate=1e-3,
-        init_key=jax.random.key(3),
-        dropout_key=jax.random.key(4),
+        init_key=jax.random.key(seed),
+        dropout_key=jax.random.key(seed),
     )
 
 
-def _label_views(
-    workload: Workload, data: views.TrainData, devices: tuple[jax.Device, ...]
-) -> LabelViews:
+def teacher_views(workload: Workload) -> LabelViews:
     """A teacher of the student's architecture, as in the official scripts."""
     model = workload.model()
     key = jax.random.key(5)
     variables = models.init_variables(model, key, image_size=workload.image_size)
-    teacher = FlaxTeacher(workload.network, model, variables, _NORMALIZATION)
+    teacher = FlaxTeacher(workload.network, model, variables, NORMALIZATION)
     return relabel.make_label_views(
-        teacher, data, _AUGMENTED, transform=_NORMALIZATION, devices=devices
+        teacher,
+        _data(workload),
+        _AUGMENTED,
+        transform=NORMALIZATION,
+        devices=jax.local_devices()[:1],
     )
 
 
@@ -165,19 +197,25 @@ def _online(workload: Workload, label_views: LabelViews) -> OnlineSoftLabels:
     )
 
 
-def _stored(workload: Workload, label_views: LabelViews) -> SoftLabelStore:
-    directory = pathlib.Path(tempfile.mkdtemp(dir=_SCRATCH.name))
-    store = open_store(
-        directory / "soft_labels",
-        views=_VIEWS,
-        num_images=workload.num_images,
-        num_classes=workload.num_classes,
-    )
+def stored(workload: Workload, label_views: LabelViews) -> SoftLabelStore:
+    """A store on disk with the labels of some views."""
+    store = empty_store(workload)
     batches = np.arange(workload.num_images).reshape(-1, workload.batch_size)
     for view, start, stop in store.missing_chunks():
         logits = np.concatenate([label_views(view, batch) for batch in batches])
         store.write(view, start, logits[start:stop])
     return store
+
+
+def empty_store(workload: Workload) -> SoftLabelStore:
+    """A store of `VIEWS` views, to be filled."""
+    directory = pathlib.Path(tempfile.mkdtemp(dir=_SCRATCH.name))
+    return open_store(
+        directory / "soft_labels",
+        views=VIEWS,
+        num_images=workload.num_images,
+        num_classes=workload.num_classes,
+    )
 
 
 if __name__ == "__main__":

@@ -10,18 +10,21 @@ FORMATS = {
 }
 
 
-def create(network: str, *, num_classes: int, image_size: int) -> nn.Module:
+def create(
+    network: str, *, num_classes: int, image_size: int, width: int | None = None
+) -> nn.Module:
     """A network by the name that it has in `gift_jax.models.MODELS`."""
     if network == "resnet18_modified":
         return ResNet18(num_classes)
-    return ConvNet(int(network.removeprefix("conv")), num_classes, image_size)
+    depth = int(network.removeprefix("conv"))
+    return ConvNet(depth, num_classes, image_size, width or 128)
 
 
 class ConvNet(nn.Sequential):
     """Blocks of 3x3 convolution, batch norm, ReLU and 2x2 average pool; linear."""
 
     def __init__(
-        self, depth: int, num_classes: int, image_size: int, width: int = 128
+        self, depth: int, num_classes: int, image_size: int, width: int
     ) -> None:
         layers: list[nn.Module] = []
         for block in range(depth):

@@ -23,7 +23,7 @@ def serve(make: Make) -> None:
     that nothing is compiled or allocated in a measurement. The contenders of one
     workload are kept until the next workload.
     """
-    answers = _own_stdout()
+    answers = own_stdout()
     made: dict[str, Run] = {}
     current = ""
     for line in sys.stdin:
@@ -41,7 +41,7 @@ def serve(make: Make) -> None:
         print(json.dumps(seconds / steps), file=answers, flush=True)
 
 
-def _own_stdout() -> TextIO:
+def own_stdout() -> TextIO:
     """The pipe of answers; what libraries print goes to stderr instead."""
     answers, sys.stdout = sys.stdout, sys.stderr
     return answers

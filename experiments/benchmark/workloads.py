@@ -23,6 +23,8 @@ class Workload:
         batch_size: Images of a step.
         num_classes: Length of the logits.
         steps: Steps of one epoch, which is timed as one.
+        dtype: Of activations, "float32" or "bfloat16".
+        width: Channels of a ConvNet; None stands for the official number.
     """
 
     name: str
@@ -31,6 +33,8 @@ class Workload:
     batch_size: int
     num_classes: int
     steps: int
+    dtype: str = "float32"
+    width: int | None = None
 
     @property
     def num_images(self) -> int:
@@ -38,12 +42,14 @@ class Workload:
         return self.steps * self.batch_size
 
     def model(self, axis_name: str | None = None) -> nn.Module:
-        """The network, with the official width where it has one."""
+        """The network."""
         return models.create_model(
             self.network,
             num_classes=self.num_classes,
             image_size=self.image_size,
             axis_name=axis_name,
+            dtype=self.dtype,
+            **({} if self.width is None else {"width": self.width}),
         )
 
 
