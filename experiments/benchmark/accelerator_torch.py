@@ -51,6 +51,7 @@ def _rows(
     device: torch.device,
     peak: float | None,
 ) -> Iterator[Row]:
+    torch.compiler.reset()  # a function that is compiled too often stays as it is
     workload = case.workload
     number, side = workload.num_images, workload.image_size
     soft_labels = torch.randn(number, workload.num_classes, device=device)
