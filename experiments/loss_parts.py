@@ -28,6 +28,7 @@ VARIANTS = (
     "-length=both-length_weight=1.0",
     "-length=both-length_weight=1.0-rule=angle",
     "-length=both-length_weight=1.0-rule=matched",
+    *(f"-length=both-length_weight=1.0-rule={r}" for r in ("linear", "late", "early")),
     "-length=radial",
     "-length=radial-length_weight=1.0",
     "-length=relative-length_weight=1.0",
@@ -51,6 +52,7 @@ def parts(
     length: str = "none",
     length_weight: float = 0.3,
     rule: str = "constant",
+    progress: jax.Array | float = 1.0,
 ) -> jax.Array:
     """`standardized_gift`, whose parts can be exchanged; its own by default.
 
@@ -73,7 +75,9 @@ def parts(
       length_weight: Of that term.
       rule: What the weight follows: "constant"; "angle", times the fourth power of the
         cosine to the target; "matched", so that the term's gradient is never longer
-        than the direction's at large T.
+        than the direction's at large T; or the epoch: "linear" grows from 0 to 1,
+        "late" over the middle third, "early" falls from 1 to 0.
+      progress: See `losses.at_progress`.
 
     Returns:
       (B,) float32.
@@ -114,6 +118,9 @@ def parts(
     rules = {
         "constant": jnp.ones_like(ours),
         "angle": jnp.maximum(agreement, 0) ** 4,
+        "linear": progress,
+        "late": jnp.clip(3 * progress - 1, 0, 1),
+        "early": 1 - progress,
         "matched": sine / jnp.hypot(ours / theirs - agreement, sine),
     }
     weight = length_weight * jax.lax.stop_gradient(rules[rule])

@@ -9,7 +9,8 @@ mean. Logits are (B, C) float, not softmaxed, and labels (B,) integer classes.
 Where there are no soft labels `teacher_logits` is None.
 
 `get_loss` binds the hyperparameters of a loss chosen by name, or of any other
-function of that form: its keyword arguments are its hyperparameters.
+function of that form: its keyword arguments are its hyperparameters. One that has an
+argument `progress` is given how much of a training is done (`at_progress`).
 
 The first eight have the definitions, and the defaults of the hyperparameters, of the
 official code, `losses_benchmark.py` in https://github.com/LINs-lab/GIFT. GIFT
@@ -41,6 +42,9 @@ from gift_jax import labels as labels_lib
 Loss = Callable[[jax.Array, jax.Array | None, jax.Array], jax.Array]
 
 LOSSES: dict[str, Callable[..., jax.Array]] = {}
+# No hyperparameter: the training's.
+_PROGRESS = "progress"
+_LENGTH_SCHEDULES = ("constant", "linear")
 
 
 def _loss(
@@ -279,7 +283,7 @@ def soft_ce_ce(
     return soft_ce(student_logits, teacher_logits, labels) + ce_weight * hard
 
 
-@_loss("mode", "length_weight")
+@_loss("mode", "length_weight", "length_schedule")
 def standardized_gift(
     student_logits: jax.Array,
     teacher_logits: jax.Array,
@@ -287,6 +291,8 @@ def standardized_gift(
     *,
     temperature: float = 2.0,
     length_weight: float = 0.0,
+    length_schedule: str = "constant",
+    progress: jax.Array | float = 1.0,
     gamma: float = 0.1,
     alpha: float = 0.1,
     mode: str = "additive",
@@ -321,11 +327,19 @@ def standardized_gift(
     Other Parameters:
       temperature: T, in standard deviations of the logits.
       length_weight: Weight of the second term.
+      length_schedule: "constant", or "linear": from zero to `length_weight` over the
+        training.
+      progress: See `at_progress`; a loss by itself is that of the end.
       gamma: Weight of the hard label in the refinement.
       alpha: Smoothing of the hard label.
       mode: Of the refinement, see `gift_jax.labels.refine_labels`.
     """
     num_classes = student_logits.shape[-1]
+    if length_schedule not in _LENGTH_SCHEDULES:
+        raise ValueError(
+            f"length_schedule is {length_schedule!r}, expected one of "
+            f"{', '.join(_LENGTH_SCHEDULES)}"
+        )
     if num_classes < 3 and not length_weight:
         raise ValueError(
             f"{num_classes} classes have no direction to learn: set length_weight, or "
@@ -345,7 +359,8 @@ def standardized_gift(
     squared = jnp.sum((centred - length * target) ** 2, axis=-1)
     # Constant logits have no length to learn.
     scale = jnp.where(length[:, 0] > 0, length[:, 0], jnp.inf)
-    return direction + length_weight * squared / (2 * scale)
+    weight = length_weight * (progress if length_schedule == "linear" else 1)
+    return direction + weight * squared / (2 * scale)
 
 
 # --- Losses of knowledge distillation, to compare with ------------------------------
@@ -665,12 +680,30 @@ def with_hard_epochs(loss: Loss, hard_loss: Loss) -> Loss:
     """
 
     def either(
-        student_logits: jax.Array, teacher_logits: jax.Array | None, labels: jax.Array
+        student_logits: jax.Array,
+        teacher_logits: jax.Array | None,
+        labels: jax.Array,
+        *,
+        progress: jax.Array | float = 1.0,
     ) -> jax.Array:
         chosen = hard_loss if teacher_logits is None else loss
-        return chosen(student_logits, teacher_logits, labels)
+        return at_progress(chosen, progress)(student_logits, teacher_logits, labels)
 
     return either
+
+
+def at_progress(loss: Loss, progress: jax.Array | float) -> Loss:
+    """A loss at some time of a training.
+
+    Args:
+      loss: From `get_loss`.
+      progress: Fraction of the epochs that are done, a scalar in [0, 1). Only losses
+        with an argument of that name see it.
+    """
+    if _PROGRESS not in inspect.signature(loss).parameters:
+        return loss
+    bound: Loss = functools.partial(loss, progress=progress)  # type: ignore[call-arg]
+    return bound
 
 
 def _function(loss: str | Callable[..., jax.Array]) -> Callable[..., jax.Array]:
@@ -702,6 +735,8 @@ def hyperparameters(loss: str | Callable[..., jax.Array]) -> dict[str, Any]:
     function = _function(loss)
     defaults = {}
     for p in inspect.signature(function).parameters.values():
+        if p.name == _PROGRESS:
+            continue
         if p.default is not p.empty:
             defaults[p.name] = p.default
         elif p.kind == p.KEYWORD_ONLY:
@@ -742,7 +777,7 @@ def get_loss(loss: str | Callable[..., jax.Array], **hyper: Any) -> Loss:
         _check_value(f"{option} of loss {name!r}", value, known[option])
     own = LOSSES.get(name) is function
     if not own:
-        function = functools.partial(_in_float32, function)
+        function = functools.wraps(function)(functools.partial(_in_float32, function))
     bound = functools.partial(function, **hyper)
     # Traced once, so that a bad value is an error here and not in the first step.
     logits = jax.ShapeDtypeStruct((3, 4), jnp.float32)
@@ -750,7 +785,8 @@ def get_loss(loss: str | Callable[..., jax.Array], **hyper: Any) -> Loss:
         if own:
             _check_own(known | hyper, known)
         result = jax.eval_shape(
-            bound, logits, logits, jax.ShapeDtypeStruct((3,), jnp.int32)
+            at_progress(bound, 0.0),
+            *(logits, logits, jax.ShapeDtypeStruct((3,), jnp.int32)),
         )
     except Exception as error:
         raise ValueError(f"loss {name!r}: {error}") from error

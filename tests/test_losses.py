@@ -833,7 +833,12 @@ def test_hyperparameters_have_the_official_defaults():
         "mse": {},
         "mse_ce": {"ce_weight": 0.1},
         "soft_ce_ce": {"ce_weight": 0.1},
-        OURS: {"temperature": 2.0, "length_weight": 0.0, **cosine},
+        OURS: {
+            "temperature": 2.0,
+            "length_weight": 0.0,
+            "length_schedule": "constant",
+            **cosine,
+        },
         "lskd": {"temperature": 2.0, "kd_weight": 9.0, "ce_weight": 0.1},
         "normkd": {"scale": 2.0, "kd_weight": 0.9, "ce_weight": 0.1},
         "spherical_kd": {"temperature": 4.0, "kd_weight": 0.9, "ce_weight": 0.1},
@@ -990,6 +995,36 @@ def test_a_loss_with_hard_epochs_is_either():
     np.testing.assert_array_equal(
         either(student, None, labels), hard(student, None, labels)
     )
+
+
+def by_progress(student, teacher, labels, *, power=1.0, progress):
+    return student[:, 0] + progress**power
+
+
+def test_progress_is_the_training_s_and_no_hyperparameter():
+    assert losses.hyperparameters(by_progress) == {"power": 1.0}
+    assert "progress" not in losses.hyperparameters(OURS)
+    inputs = batch()
+    loss = losses.get_loss(by_progress, power=2.0)
+    with_hard = losses.with_hard_epochs(loss, losses.get_loss("ce"))
+    for one in (loss, with_hard):
+        found = losses.at_progress(one, 0.5)(*inputs)
+        np.testing.assert_allclose(found, inputs[0][:, 0] + 0.25, rtol=1e-6)
+    gift = losses.get_loss("gift")
+    assert losses.at_progress(gift, 0.5) is gift
+
+
+def test_the_length_s_weight_may_grow_with_the_epochs():
+    inputs = batch()
+    growing = losses.get_loss(OURS, length_weight=0.8, length_schedule="linear")
+    for progress in (0.0, 0.25, 1.0):
+        constant = losses.get_loss(OURS, length_weight=0.8 * progress)
+        found = losses.at_progress(growing, progress)(*inputs)
+        np.testing.assert_allclose(found, constant(*inputs), rtol=1e-6)
+    # By itself a loss is that of the end.
+    np.testing.assert_array_equal(growing(*inputs), found)
+    with pytest.raises(ValueError, match="length_schedule is 'cosine', expected one"):
+        losses.get_loss(OURS, length_schedule="cosine")
 
 
 @pytest.mark.parametrize("name", sorted(set(losses.LOSS_NAMES) - {"ce"}))

@@ -49,6 +49,7 @@ class FkdView(flax.struct.PyTreeNode):
       lam: (N,) float32, mixup's share of the image itself.
       boxes: (N, 4) int32, cutmix's top, left, bottom, right in pixels.
       logits: (N, C) float16 of the teacher on the view.
+      progress: See `views.View`.
     """
 
     mix: str = flax.struct.field(pytree_node=False)
@@ -58,6 +59,7 @@ class FkdView(flax.struct.PyTreeNode):
     lam: Array
     boxes: Array
     logits: Array
+    progress: Array | float = 0.0
 
     def agreement(self, labels: np.ndarray) -> float:
         """The share of views whose top-1 logit is a class that is in the picture.

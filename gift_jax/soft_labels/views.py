@@ -80,14 +80,17 @@ class View(flax.struct.PyTreeNode):
     Attributes:
       number: Scalar int32.
       logits: (N, num_classes) float; None where hard labels are trained on.
+      progress: Scalar float32, the fraction of the training that is done; set by it.
     """
 
     number: ArrayLike
     logits: jax.Array | np.ndarray | None
+    progress: ArrayLike = 0.0
 
 
 # `view_images(data, view, indices)` -> (B, H, W, C) float32 network inputs. Views of
-# every kind have logits; what else they have is between them and this function.
+# every kind are Flax structs with logits and progress; what else they have is between
+# them and this function.
 ViewImages = Callable[[TrainData, Any, jax.Array], jax.Array]
 
 # Which labels of mixed pictures are mixed, see `AugmentedViews.mix`.

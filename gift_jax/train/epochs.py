@@ -342,7 +342,8 @@ def train_epochs(
             batches = of_students[0]
             if len(of_students) > 1:
                 batches = stack_batches(of_students)
-            view = replicate(view, devices)
+            progress = np.float32(epoch / epochs)
+            view = replicate(view.replace(progress=progress), devices)
             state, metrics = run_epoch(
                 state, data, view, batches, earlier=earlier, stop=stop
             )

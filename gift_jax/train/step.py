@@ -154,6 +154,7 @@ class Batch(NamedTuple):
       labels: (B,) int32 hard labels.
       numbers: (B,) int32 places of the images in the whole set.
       mix: Of the labels, where images are mixed and the labels are not theirs.
+      progress: Scalar float32, see `losses.at_progress`.
     """
 
     images: jax.Array
@@ -161,6 +162,7 @@ class Batch(NamedTuple):
     labels: jax.Array
     numbers: jax.Array
     mix: views.Mix | None
+    progress: jax.Array | float
 
 
 def make_batch(
@@ -184,7 +186,8 @@ def make_batch(
     if isinstance(view_images, views.AugmentedViews | views.ReplayedViews):
         mix = view_images.mix(data, view, indices)
     images = view_images(data, view, indices)
-    return Batch(images, logits, data.labels[indices], indices, mix)
+    labels = data.labels[indices]
+    return Batch(images, logits, labels, indices, mix, view.progress)
 
 
 class Gradients(NamedTuple):
@@ -215,6 +218,7 @@ def batch_gradients(
     """
     # On all devices the same: `layers.Dropout` folds in the numbers of the images.
     step_key = jax.random.fold_in(network.dropout_key, network.step)
+    loss = losses.at_progress(loss, batch.progress)
 
     def mean_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
         logits, updates = network.model.apply(

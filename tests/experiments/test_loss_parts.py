@@ -115,6 +115,20 @@ def test_a_matched_gradient_is_as_long_as_the_sine_of_the_angle():
     np.testing.assert_allclose(lengths(gradient), np.sqrt(1 - cosine**2), rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("rule", "weights"),
+    [("linear", (0, 0.5, 1)), ("late", (0, 0.5, 1)), ("early", (1, 0.5, 0))],
+)
+def test_a_weight_may_follow_the_epoch(rule, weights):
+    one, _ = length_term(length="both")
+    for progress, weight in zip((0.0, 0.5, 1.0), weights, strict=True):
+        found, _ = length_term(length="both", rule=rule, progress=progress)
+        np.testing.assert_allclose(found, weight * one, atol=1e-5)
+    third, _ = length_term(length="both", rule=rule, progress=1 / 3)
+    expected = {"linear": 1 / 3, "late": 0, "early": 2 / 3}[rule]
+    np.testing.assert_allclose(third, expected * one, atol=1e-5)
+
+
 def test_the_angles_rule_is_the_fourth_power_of_the_cosine():
     value, gradient = length_term(length="both")
     found, of_found = length_term(length="both", rule="angle")

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from gift_jax import losses
 from gift_jax.runtime import preemption
 from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import views
@@ -272,6 +273,28 @@ def alone():
         fit_small(state, order_key=order)
         for state, order in zip(students(), ORDERS, strict=True)
     ]
+
+
+def progress_of(student, teacher, labels, *, progress):
+    return 0 * student.sum(axis=-1) + progress
+
+
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_loss_is_told_how_much_of_the_training_is_done(scan, count, monkeypatch):
+    monkeypatch.setattr(
+        fit_lib, "make_run_epoch", functools.partial(make_run_epoch, scan=scan)
+    )
+    told = []
+    fit_together(
+        students()[:count],
+        make_data(),
+        make_soft_labels(),
+        **OPTIONS | {"loss": losses.get_loss(progress_of)},
+        order_keys=ORDERS[:count],
+        on_epoch=lambda index, record, metrics: told.append(metrics["loss"]),
+    )
+    assert told == pytest.approx(sorted([0.0, 0.25, 0.5, 0.75] * count))
 
 
 @pytest.mark.slow
