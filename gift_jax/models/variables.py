@@ -1,11 +1,10 @@
 """Weights of networks on disk, with Orbax.
 
 Every host has all weights. To Orbax each host is alone: the primary saves, and all read
-what it saved.
+what it saved; states of recoveries are saved by each host.
 """
 
 import pathlib
-import tempfile
 from typing import Any
 
 import jax
@@ -48,12 +47,12 @@ def save_variables(path: pathlib.Path, variables: Variables) -> None:
       CheckpointError: they could not be saved.
     """
     try:
-        # Where Orbax cannot make a directory its threads wait for it for five minutes,
-        # and the process with them.
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent):
-            pass
-        with ocp.StandardCheckpointer(multiprocessing_options=alone()) as checkpointer:
+        # A thread that makes the directory would say so to the other hosts, too, whose
+        # own may not be there yet; and where it cannot, is waited for for five minutes.
+        at_once = ocp.AsyncOptions(create_directories_asynchronously=False)
+        with ocp.StandardCheckpointer(
+            async_options=at_once, multiprocessing_options=alone()
+        ) as checkpointer:
             checkpointer.save(path.resolve(), jax.device_get(variables), force=True)
     except Exception as error:
         raise CheckpointError(

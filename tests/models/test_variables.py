@@ -47,3 +47,9 @@ def test_a_disk_that_fails_is_one_short_error(tmp_path, monkeypatch):
     assert isinstance(caught.value, UserError)
     assert str(tmp_path) in message and "File too large" in message
     assert message.endswith("x in the end") and len(message) < 500
+
+
+def test_a_directory_that_cannot_be_made_is_an_error_at_once(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(variables.CheckpointError, match="Not a directory"):
+        variables.save_variables(tmp_path / "file" / "v", WEIGHTS)
