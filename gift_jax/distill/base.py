@@ -36,7 +36,9 @@ class Distiller(Protocol):
 
     One may have an attribute `resumable`, True: its `make` is given a `directory`, a
     path (or None) where it may keep what it needs to go on after it was stopped. It is
-    there again at the next attempt, and removed when the images are made.
+    there again at the next attempt, and removed when the images are made. With an
+    attribute `on_all_hosts`, True, all hosts call `make`, and share that directory;
+    otherwise the primary does.
 
     One may have a method `check(data)`, which raises InputError where it cannot make
     images of a real dataset: jobs call it before any work. It reads no image, and

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from gift_jax.models import variables
-from gift_jax.runtime import atomic
+from gift_jax.runtime import atomic, hosts, npz
+from gift_jax.runtime.errors import InputError, UserError
 from gift_jax.runtime.preemption import PreemptedError
 
 _log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ class Unfinished:
     """Finished parts as arrays, and the state of the part in work, with Orbax.
 
     Attributes:
-      directory: Where; None keeps nothing.
+      directory: Where, for all hosts; None keeps nothing, so that each is on its own.
     """
 
     directory: pathlib.Path | None
@@ -36,9 +37,9 @@ class Unfinished:
         if self.directory is None:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
-        path = self.directory / f"{part}.npy"
+        path = self.directory / f"{part}.npz"
         with atomic.replacing(path) as unfinished, unfinished.open("wb") as file:
-            np.save(file, array)
+            np.savez(file, array)  # unlike an npy file, with a checksum
 
     def forget(self, part: str) -> None:
         """Removes the states of a part."""
@@ -46,9 +47,44 @@ class Unfinished:
             shutil.rmtree(self.directory / part, ignore_errors=True)
 
     def kept(self, part: str) -> np.ndarray | None:
-        """A finished part, or None."""
-        path = self.directory and self.directory / f"{part}.npy"
-        return np.load(path) if path and path.is_file() else None
+        """A finished part, or None where it is absent or damaged."""
+        path = self.directory and self.directory / f"{part}.npz"
+        if not path or not path.is_file():
+            return None
+        try:
+            (array,) = npz.read_npz(path).values()
+        except InputError as error:
+            _log.warning("%s is made again: %s", part, error)
+            return None
+        return array
+
+    def is_own(self, number: int) -> bool:
+        """Whether this host makes part `number`; hosts take turns."""
+        return self.directory is None or number % hosts.count() == hosts.index()
+
+    def of_others(self, part: str) -> np.ndarray:
+        """A part that another host has finished.
+
+        Raises:
+          UserError: it does not come to be seen here.
+        """
+        array = hosts.seen(lambda: self.kept(part))
+        if array is None:
+            raise UserError(
+                f"process {hosts.index()} does not see {part}, which another process "
+                f"wrote, in {self.directory}; it must be a directory that all hosts "
+                "share"
+            )
+        return array
+
+    def kept_or_made(self, part: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """A part that the primary host makes if it is not kept; all hosts call it."""
+        if self.directory is None:
+            return make()
+        if hosts.is_primary() and self.kept(part) is None:
+            self.keep(part, make())
+        hosts.barrier(part)
+        return self.of_others(part)
 
     def save(self, part: str, done: int, state: Any) -> None:
         """Writes the state of a part in work; the one before goes when it is whole.

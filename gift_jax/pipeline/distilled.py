@@ -83,14 +83,16 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
     def make(directory: pathlib.Path) -> dict[str, Any]:
         made = _new_distilled(job, options, directory / _UNFINISHED)
         _check_belongs(made, job.data, spec.ipc)
-        distilled_lib.save_distilled(made, directory)
+        if hosts.is_primary():
+            distilled_lib.save_distilled(made, directory)
         return {
             "images": len(made),
             "ipc": made.ipc,
             "fingerprint": made.fingerprint,
         }
 
-    product.make_on_primary(make, resumable=resumable)
+    on_all_hosts = getattr(spec.distiller, "on_all_hosts", False)
+    product.make_if_absent(make, resumable=resumable, on_all_hosts=on_all_hosts)
     if hosts.is_primary():
         shutil.rmtree(product.directory / _UNFINISHED, ignore_errors=True)
     dataset = distilled_lib.load_distilled(product.directory)

@@ -33,8 +33,6 @@ VERSION_FILE = "version.json"
 VERSION = 2
 
 _POLL_SECONDS = 1.0
-# What one host writes on a network file system others may see later.
-_VISIBLE_WITHIN_SECONDS = 60.0
 
 
 class WorkdirError(UserError):
@@ -175,17 +173,19 @@ class Product:
             with self._directory(resumable):
                 yield self.directory
 
-    def make_on_primary(
+    def make_if_absent(
         self,
         make: Callable[[pathlib.Path], Mapping[str, Any]],
         *,
         resumable: bool = False,
+        on_all_hosts: bool = False,
     ) -> None:
         """Has the primary host make the product if it is absent; the others wait.
 
         Args:
           make: Writes into the directory, and returns what `finish` records.
           resumable: As in `making`.
+          on_all_hosts: Has the others run `make`, too.
 
         Raises:
           PreemptedError: on all hosts, where the primary was asked to stop.
@@ -194,7 +194,7 @@ class Product:
         with self.making_if_absent(resumable=resumable) as directory:
             if directory is None:
                 return
-            if hosts.is_primary():
+            if on_all_hosts or hosts.is_primary():
                 with contextlib.suppress(preemption.PreemptedError):
                     self.finish(**make(directory))
             if not self.is_finished():
@@ -314,14 +314,11 @@ def _locked(file: IO[str]) -> bool:
 
 def _wait_until_visible(path: pathlib.Path) -> None:
     """Raises WorkdirError unless this host sees what the primary host has written."""
-    deadline = time.monotonic() + _VISIBLE_WITHIN_SECONDS
-    while not path.exists():
-        if hosts.is_primary() or time.monotonic() > deadline:
-            raise WorkdirError(
-                f"process {hosts.index()} does not see {path}, which process 0 wrote; "
-                "--workdir must be a directory that all hosts share"
-            )
-        time.sleep(_POLL_SECONDS)
+    if hosts.seen(lambda: path.exists() or None) is None:
+        raise WorkdirError(
+            f"process {hosts.index()} does not see {path}, which process 0 wrote; "
+            "--workdir must be a directory that all hosts share"
+        )
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any] | None:

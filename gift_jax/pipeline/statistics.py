@@ -38,7 +38,7 @@ def make_statistics(
         np.savez(directory / _FILE, **arrays)
         return {"fingerprint": fingerprint(leaves)}
 
-    product.make_on_primary(make)
+    product.make_if_absent(make)
     shapes, structure = jax.tree.flatten(real_statistics.shapes(teacher, data.info))
     with np.load(product.directory / _FILE) as file:
         leaves = [file[str(number)] for number in range(len(shapes))]

@@ -105,13 +105,13 @@ def _crops(work: Workload, spec: distill.Rded) -> Stage:
 
 
 def _recovery(work: Workload, spec: Recovery) -> Iterator[Stage]:
-    """Iterations of all batches, on the devices of one host; teacher by teacher."""
+    """Iterations of all batches, on all devices; teacher by teacher."""
     info, teacher = work.real.info, work.spec.teacher
     network = _flax_teacher(work, teacher)
     real = [real_statistics.shapes(one, info) for one in ensemble.members(network)]
     method = spec.method(network, info.normalization, info, real)
     sizes = [len(b) for b in loop.make_batches(info.num_classes, spec.ipc, method)]
-    devices = min(work.machine.host_devices, len(sizes))
+    devices = min(work.machine.devices, len(sizes))
     images = Shape((sizes[0], *info.image_shape), jnp.float32)
     labels, turns = Shape((sizes[0],), jnp.int32), len(method.objectives)
     for number, objective in enumerate(method.objectives):

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -29,9 +29,12 @@ _FAILURE = f"{_PREFIX}failure"
 # Python handles signals between two waits.
 _WAIT_MILLISECONDS = 500
 _LINGER_SECONDS = 5.0
+_SEEN_WITHIN_SECONDS = 60.0
+_POLL_SECONDS = 1.0
 # Of settings that differ.
 _SHOWN = 10
 _sequence = itertools.count()
+_Found = TypeVar("_Found")
 
 
 def count() -> int:
@@ -88,16 +91,25 @@ def barrier(name: str) -> None:
     Args:
       name: Of this place in the program; hosts must arrive in the same order.
     """
+    on_any(name, flag=False)
+
+
+def on_any(name: str, *, flag: bool) -> bool:
+    """Whether a flag is set on any host; waits until all hosts are here.
+
+    Args:
+      name: As of `barrier`.
+      flag: That of this host.
+    """
     if count() == 1:
-        return
+        return flag
     key = f"{_PREFIX}{next(_sequence)}/{name}"
     client = _client()
-    client.key_value_set(f"{key}/{index()}", "here")
-    for host in range(count()) if is_primary() else ():
-        _wait_for(f"{key}/{host}")
+    client.key_value_set(f"{key}/{index()}", json.dumps(flag))
     if is_primary():
-        client.key_value_set(f"{key}/go", "all here")
-    _wait_for(f"{key}/go")
+        flags = [json.loads(_wait_for(f"{key}/{host}")) for host in range(count())]
+        client.key_value_set(f"{key}/go", json.dumps(any(flags)))
+    return json.loads(_wait_for(f"{key}/go"))
 
 
 def broadcast(value: Any) -> Any:
@@ -113,6 +125,21 @@ def broadcast(value: Any) -> Any:
         _client().key_value_set(key, json.dumps(value))
         return value
     return json.loads(_wait_for(key))
+
+
+def seen(look: Callable[[], _Found | None]) -> _Found | None:
+    """What another host has written, which a network file system may show later.
+
+    Args:
+      look: Finds it, or returns None.
+
+    Returns:
+      What was found, or None after a minute.
+    """
+    deadline = time.monotonic() + _SEEN_WITHIN_SECONDS
+    while (found := look()) is None and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return found
 
 
 def _client() -> Any:

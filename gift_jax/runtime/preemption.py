@@ -5,9 +5,11 @@ of soft labels ahead, saves, and ends with an exit code of its own, so that the 
 command goes on later.
 """
 
+import contextlib
 import logging
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 
 from gift_jax.runtime import hosts
@@ -67,4 +69,23 @@ def check() -> None:
       PreemptedError: on all of them.
     """
     if agreed():
+        raise PreemptedError
+
+
+@contextlib.contextmanager
+def together(name: str) -> Iterator[None]:
+    """A block that all hosts run, each at its own pace; they wait at its end.
+
+    Args:
+      name: Of this place in the program, as of `hosts.barrier`.
+
+    Raises:
+      PreemptedError: on all hosts, where the block of any raised it.
+    """
+    is_stopped = False
+    try:
+        yield
+    except PreemptedError:
+        is_stopped = True
+    if hosts.on_any(name, flag=is_stopped):
         raise PreemptedError

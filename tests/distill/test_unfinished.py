@@ -6,6 +6,8 @@ import pytest
 
 from gift_jax.distill.unfinished import Unfinished
 from gift_jax.models.variables import CheckpointMismatchError
+from gift_jax.runtime import hosts
+from gift_jax.runtime.errors import UserError
 
 STATE = {"images": np.arange(6.0).reshape(2, 3), "count": np.int32(7)}
 ZEROS = {"images": np.zeros((2, 3)), "count": np.int32(0)}
@@ -21,6 +23,49 @@ def test_parts_are_kept(tmp_path):
     assert kept.kept("a") is None
     kept.keep("a", np.arange(3))
     np.testing.assert_array_equal(kept.kept("a"), np.arange(3))
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-9], lambda b: b[:600] + b"?" + b[601:]]
+)
+def test_a_damaged_part_is_none(damage, tmp_path, caplog):
+    kept = Unfinished(tmp_path)
+    kept.keep("a", np.zeros(1000, np.uint8))
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+    assert kept.kept("a") is None and "a is made again" in caplog.text
+
+
+def test_hosts_take_turns(tmp_path, monkeypatch):
+    monkeypatch.setattr(hosts, "count", lambda: 3)
+    monkeypatch.setattr(hosts, "index", lambda: 1)
+    own = [number for number in range(8) if Unfinished(tmp_path).is_own(number)]
+    assert own == [1, 4, 7]
+    assert all(Unfinished(None).is_own(number) for number in range(8))
+
+
+def test_what_another_host_kept_is_waited_for(tmp_path, monkeypatch):
+    kept = Unfinished(tmp_path)
+    monkeypatch.setattr(hosts.time, "sleep", lambda _: kept.keep("a", np.arange(3)))
+    np.testing.assert_array_equal(kept.of_others("a"), np.arange(3))
+    monkeypatch.setattr(hosts, "_SEEN_WITHIN_SECONDS", 0.0)
+    with pytest.raises(
+        UserError, match=r"process 0 does not see b, .* all hosts share"
+    ):
+        kept.of_others("b")
+
+
+def test_what_is_kept_is_not_made_again(tmp_path):
+    made = []
+
+    def make():
+        made.append(1)
+        return np.arange(3)
+
+    for kept, times in ((Unfinished(tmp_path), 1), (Unfinished(None), 3)):
+        for _ in range(2):
+            np.testing.assert_array_equal(kept.kept_or_made("a", make), np.arange(3))
+        assert len(made) == times
 
 
 def test_the_latest_state_is_found_and_the_others_go(tmp_path):

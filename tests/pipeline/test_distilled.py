@@ -1,7 +1,9 @@
 """The distilled dataset of a job: what it is named by, and what its making shares."""
 
 import dataclasses
+import re
 import shutil
+import signal
 from typing import ClassVar
 from unittest import mock
 
@@ -15,7 +17,7 @@ from gift_jax.data import real
 from gift_jax.distill.matching import dm
 from gift_jax.distill.matching import experts as experts_lib
 from gift_jax.distill.matching.experts import Experts
-from gift_jax.distilled import DistilledDataset, Metadata
+from gift_jax.distilled import DistilledDataset, Metadata, load_distilled
 from gift_jax.pipeline import distilled as distilled_stage
 from gift_jax.pipeline import statistics
 from gift_jax.pipeline.context import Job
@@ -25,6 +27,8 @@ from gift_jax.pipeline.products import WorkdirError
 from gift_jax.pipeline.teacher import make_teacher
 from gift_jax.runtime import preemption
 from gift_jax.runtime.errors import InputError
+from tests import launch
+from tests.pipeline import recovering
 
 
 def random_job(workdir):
@@ -150,3 +154,96 @@ def test_teachers_without_gradients_or_statistics_are_refused_before_work(
     with pytest.raises(InputError, match=message):
         run_job(config, tmp_path)
     assert not (tmp_path / "teacher").exists()
+
+
+# --- Several hosts ------------------------------------------------------------------
+
+
+def recovery_of(ipc, iterations):
+    """The config of as many batches as images a class, and what gives it to others."""
+    options = {"iterations": iterations, "batch_size": 10}
+    config = common.get_config("digits")
+    config.distilled.update(name="sre2l", ipc=ipc)
+    config.distilled.sre2l.update(options)
+    fields = {"name": "sre2l", "ipc": ipc}
+    fields |= {f"sre2l.{name}": value for name, value in options.items()}
+    given = [f"--config.distilled.{name}={value}" for name, value in fields.items()]
+    return config, ("--config=configs/digits.py", *given)
+
+
+def kept_by(job):
+    """The batches that each of the processes has kept."""
+    numbers = range(len(job.processes))
+    return [re.findall(r"kept (batch-\d)", job.output(number)) for number in numbers]
+
+
+@pytest.mark.usefixtures("one_device")
+def test_hosts_recover_what_one_does_a_part_each(tmp_path):
+    config, arguments = recovery_of(ipc=3, iterations=20)
+    expected = recovering.make_images(config, tmp_path / "one").dataset
+    with launch.Processes(
+        (*arguments, f"--workdir={tmp_path / 'two'}"),
+        tmp_path / "logs",
+        processes=2,
+        module="tests.pipeline.recovering",
+    ) as job:
+        assert job.wait() == [0, 0], job.output()
+        assert kept_by(job) == [["batch-0", "batch-2"], ["batch-1"]]
+        assert "sre2l: " in job.output(0) and "sre2l: " not in job.output(1)
+    product = tmp_path / "two" / "distilled" / "sre2l_ipc3_conv1"
+    made = load_distilled(product)
+    np.testing.assert_array_equal(made.images, expected.images)
+    assert not (product / "unfinished").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_device")
+def test_one_host_goes_on_with_what_two_began(tmp_path):
+    config, arguments = recovery_of(ipc=6, iterations=1000)
+    expected = recovering.make_images(config, tmp_path / "one").dataset
+    workdir = tmp_path / "w"
+    kept = workdir / "distilled/sre2l_ipc6_conv1/unfinished"
+    state = "batch-3/*[0-9]"
+
+    def start(processes):
+        return launch.Processes(
+            (*arguments, f"--workdir={workdir}"),
+            tmp_path / f"logs{len(list(tmp_path.iterdir()))}",
+            processes=processes,
+            module="tests.pipeline.recovering",
+        )
+
+    def parts():
+        return sorted(p.stem for p in kept.glob("batch-*.npz"))
+
+    with start(2) as job:
+        job.wait_until(lambda: any(kept.glob(state)))
+        launch.terminate(job.processes[1])
+        assert job.wait(60) == [preemption.EXIT_CODE] * 2, job.output()
+        assert "Traceback" not in job.output()
+    assert "batch-5" not in parts() and any(kept.glob(state))
+    with start(2) as job:
+        job.wait_until(lambda: "batch-3" in parts())
+        for process in job.processes:
+            process.kill()
+        assert job.wait() == [-signal.SIGKILL] * 2
+        assert "batch-1" not in kept_by(job)[1]
+    (kept / "batch-5.npz").mkdir()  # where one of them cannot write
+    with start(2) as job:
+        assert job.wait(60) == [1, 1], job.output()
+        assert "Is a directory" in job.output(1)
+        assert "error: process 1 stopped: " in job.output(0)
+    (kept / "batch-5.npz").rmdir()
+    (kept / "batch-1.npz").unlink()
+    content = bytearray((kept / "batch-3.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (kept / "batch-3.npz").write_bytes(content)
+    found = set(parts())
+    with start(1) as job:
+        assert job.wait() == [0], job.output()
+        assert "batch-3 is made again" in job.output()
+        (made,) = kept_by(job)
+    assert {*made} - found == {f"batch-{n}" for n in range(6)} - found
+    assert {*made} & found == {"batch-3"}
+    made = load_distilled(kept.parent)
+    np.testing.assert_array_equal(made.images, expected.images)

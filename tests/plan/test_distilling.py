@@ -28,6 +28,8 @@ def test_recovery_takes_the_iterations_of_all_batches():
     step = found["recovery (sre2l)"]
     # Five batches of 100 images on four devices.
     assert (step.steps, step.per_device, step.devices) == (2 * 1000, 100, 4)
+    of_two_hosts = stages(config, "v4-16")["recovery (sre2l)"]
+    assert (of_two_hosts.steps, of_two_hosts.devices) == (1000, 5)
     forward = found["test of the teacher"]
     ratio = step.flops / step.images / (forward.flops / forward.images)
     assert 1.5 < ratio < 4  # there, and back to the images only

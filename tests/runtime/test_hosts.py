@@ -39,6 +39,7 @@ def test_one_host_needs_nobody():
     assert (hosts.count(), hosts.index(), hosts.is_primary()) == (1, 0, True)
     assert hosts.broadcast({"a": [1]}) == {"a": [1]}
     hosts.barrier("alone")
+    assert [hosts.on_any("alone", flag=flag) for flag in (True, False)] == [True, False]
     hosts.fail("returns with one host")
 
 

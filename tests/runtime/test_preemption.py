@@ -43,6 +43,19 @@ def test_sigterm_is_noted_and_stops_where_it_is_asked_for(listening, caplog):
     assert caplog.text.count("asked to stop (SIGTERM)") == 1
 
 
+def test_hosts_stop_together(monkeypatch):
+    with preemption.together("alone"):
+        pass
+    with pytest.raises(preemption.PreemptedError), preemption.together("alone"):
+        raise preemption.PreemptedError
+    with pytest.raises(KeyError), preemption.together("alone"):
+        raise KeyError
+    # Another one is stopped.
+    monkeypatch.setattr(preemption.hosts, "on_any", lambda name, *, flag: True)
+    with pytest.raises(preemption.PreemptedError), preemption.together("two"):
+        pass
+
+
 JOB = (
     *launch.SMALL_JOB,
     "--config.optimizer.name=adamw",

@@ -33,6 +33,7 @@ class Recovery(abc.ABC):
 
     needs: ClassVar[frozenset[str]] = frozenset({"teacher", "teacher_gradients"})
     resumable: ClassVar[bool] = True
+    on_all_hosts: ClassVar[bool] = True
     positive: ClassVar[tuple[str, ...]] = ("ipc", "batch_size")
 
     ipc: int

@@ -108,12 +108,10 @@ class Edc(gvbsm.Gvbsm):
         unfinished: Unfinished,
     ) -> np.ndarray:
         """RDED's images."""
-        pixels = unfinished.kept(_INITIAL)
-        if pixels is None:
-            first = self.first(data.info)
-            pixels = first.make(data, teacher=teacher, seed=seed).images
-            unfinished.keep(_INITIAL, pixels)
-        return pixels
+        first = self.first(data.info)
+        return unfinished.kept_or_made(
+            _INITIAL, lambda: first.make(data, teacher=teacher, seed=seed).images
+        )
 
     def check(self, data: RealDataset) -> None:
         """Raises InputError as that of G-VBSM, or of RDED."""

@@ -1,8 +1,9 @@
 """The loop of all recoveries: images become, by gradient steps, what a method wants.
 
 Images are recovered in batches, each by itself and with a key of its own; devices work
-on a batch each. On accelerators many iterations are one `lax.scan`; on CPUs the host
-dispatches each, as XLA runs convolutions inside of a loop several times slower there.
+on a batch each, and hosts on batches of their own. On accelerators many iterations are
+one `lax.scan`; on CPUs the host dispatches each, as XLA runs convolutions inside of a
+loop several times slower there.
 """
 
 import functools
@@ -24,6 +25,7 @@ from gift_jax.distill.unfinished import Unfinished
 from gift_jax.distilled import preview
 from gift_jax.distilled.dataset import PREVIEW_FILE
 from gift_jax.runtime import devices as devices_lib
+from gift_jax.runtime import hosts, preemption
 
 # Of Adam, `recover/data_synthesis.py` of SRe2L, and of all that came after it.
 _BETAS = (0.5, 0.9)
@@ -99,23 +101,24 @@ def recover(
     on_progress: OnProgress | None = None,
     unfinished: Unfinished = Unfinished(None),  # noqa: B008
 ) -> np.ndarray:
-    """Recovers `ipc` images of every class.
+    """Recovers `ipc` images of every class; all hosts call it.
 
     Args:
       method: How.
       info: The real dataset.
       ipc: Images per class.
       seed: Of noise and views.
-      on_progress: Called after every iteration, or every scan of some, with the terms
-        of the loss and, as "images", how many are finished. When it raises
-        `PreemptedError`, the state is kept first.
+      on_progress: Called after every iteration of this host, or every scan of some,
+        with the terms of the loss and, as "images", how many are finished. When it
+        raises `PreemptedError`, the state is kept first, and all hosts stop.
       unfinished: Keeps finished batches, states of the others, and a preview.
 
     Returns:
       (num_classes * ipc, S, S, C) uint8, class by class.
 
     Raises:
-      PreemptedError: by `on_progress`.
+      PreemptedError: by `on_progress` of any host.
+      UserError: what another host has recovered is not seen here.
     """
     batches = make_batches(info.num_classes, ipc, method)
     labels = np.repeat(np.arange(info.num_classes, dtype=np.int32), ipc)
@@ -127,19 +130,20 @@ def recover(
         pixels[batches[number]] = images
         finished.append(number)
 
-    for number in range(len(batches)):
+    own = [number for number in range(len(batches)) if unfinished.is_own(number)]
+    for number in own:
         images = unfinished.kept(_part(number))
         if images is not None:
             finish(number, images)
-    left = [number for number in range(len(batches)) if number not in finished]
-    for group in grouped(left, batches, len(jax.local_devices())):
+    left = [number for number in own if number not in finished]
 
+    def recover_group(group: Sequence[int]) -> None:
         def report(iteration: int, terms: Mapping[str, float]) -> None:
             if on_progress is not None:
-                done = len(finished) * method.iterations + len(group) * iteration  # noqa: B023
-                ended = group if iteration == method.iterations else []  # noqa: B023
-                images = sum(len(batches[number]) for number in finished + ended)
-                total = len(batches) * method.iterations
+                done = len(finished) * method.iterations + len(group) * iteration
+                ended = group if iteration == method.iterations else []
+                images = sum(len(batches[number]) for number in [*finished, *ended])
+                total = len(own) * method.iterations
                 on_progress(done, total, images=images, **terms)
 
         state = _recover_group(
@@ -156,10 +160,17 @@ def recover(
             unfinished.keep(_part(number), images)
             finish(number, images)
         unfinished.forget(_part(*group))
-        if unfinished.directory:
+        if unfinished.directory and hosts.is_primary():
             members = np.sort(np.concatenate([batches[number] for number in finished]))
             shown = members[_is_shown(members, ipc)]
             _preview(pixels[shown], labels[shown], unfinished.directory)
+
+    with preemption.together("batches of images"):
+        for group in grouped(left, batches, len(jax.local_devices())):
+            recover_group(group)
+    for number in range(len(batches)):
+        if number not in finished:
+            finish(number, unfinished.of_others(_part(number)))
     return pixels
 
 

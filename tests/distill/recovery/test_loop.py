@@ -10,6 +10,7 @@ import pytest
 from gift_jax.distill import unfinished as unfinished_lib
 from gift_jax.distill.recovery import loop
 from gift_jax.distill.unfinished import Unfinished
+from gift_jax.runtime import hosts
 from gift_jax.runtime.preemption import PreemptedError
 from tests.distill.recovery import networks
 
@@ -210,3 +211,27 @@ def test_a_killed_recovery_goes_on_from_the_latest_state(whole, tmp_path, monkey
     found = recover(method(), on_progress=on_progress, unfinished=unfinished)
     np.testing.assert_array_equal(found, whole)
     assert later[0] == 14
+
+
+def test_hosts_recover_a_part_each(whole, tmp_path, monkeypatch):
+    unfinished = Unfinished(tmp_path)
+    monkeypatch.setattr(hosts, "count", lambda: 2)
+    totals = []
+    for index, is_stopped in ((1, True), (0, False)):
+        monkeypatch.setattr(hosts, "index", lambda index=index: index)
+        monkeypatch.setattr(hosts, "on_any", lambda name, flag, any=is_stopped: any)
+        done = []
+        job = functools.partial(
+            recover,
+            method(),
+            on_progress=lambda *of, done=done, **terms: done.append(of),
+            unfinished=unfinished,
+        )
+        if is_stopped:
+            with pytest.raises(PreemptedError):  # as the other has
+                job()
+            assert [p.name for p in tmp_path.iterdir()] == ["batch-1.npz"]
+        else:
+            np.testing.assert_array_equal(job(), whole)
+        totals.append(done[-1])
+    assert totals == [(12, 12), (24, 24)]
