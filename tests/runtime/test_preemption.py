@@ -219,7 +219,7 @@ def test_a_full_disk_is_one_error_and_nothing_is_lost(expected, tmp_path, monkey
             ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)], check=True
         )
 
-    mount("size=1200k")
+    mount("size=600k")
     try:
         with launch.Processes((*JOB, f"--workdir={disk / 'w'}"), tmp_path / "0") as job:
             assert job.wait() == [1], job.output()
