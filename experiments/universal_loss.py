@@ -4,8 +4,13 @@
 
 The losses of the paper that do well somewhere, those of knowledge distillation, and
 `standardized_gift` with and without its second term, under every optimizer at its
-default learning rate; `--config.tuning.enabled=True` adds the tuned ones. Read in
-the report how far a loss stays behind the best one of each optimizer.
+default learning rate; `--config.tuning.enabled=True` adds the tuned ones, and
+`--config.train.evaluators=accuracy+diagnostics` calibration. Read in the report how far
+a loss stays behind the best one of each optimizer. Several students are joined by "+"
+(`--config.student.name=conv3-width=32+conv3-width=128`), IPCs are variants; datasets
+have work directories of their own, and one regret over all of them:
+
+    python -m gift_jax.report DIR DIR2 --out=DIR3 --baseline=gift
 """
 
 import ml_collections
