@@ -59,6 +59,8 @@ class OptimizerSpec:
         decay, "cosine" for prodigy, and "step" for the others. Any optimizer
         follows any schedule.
       warmup_epochs: Epochs of linear warm-up from zero, before the schedule.
+      ema: Decay of an exponential moving average of the weights, which is evaluated in
+        their place, see `evaluation_params`; it begins at the initial ones. 0 for none.
       options: Others that are not the default, sorted: `decay_vectors`, and of the
         user's own its keyword arguments.
       code: Fingerprint of the user's own; found, never given.
@@ -78,6 +80,7 @@ class OptimizerSpec:
     nesterov: bool = False
     schedule: str | None = None
     warmup_epochs: int = 0
+    ema: float = 0.0
     options: tuple[tuple[str, Any], ...] = ()
     code: str | None = None
 
@@ -108,7 +111,13 @@ class OptimizerSpec:
             )
         if self.nesterov and not self.momentum:
             raise InputError("optimizer 'sgd' has nesterov set and a momentum of 0")
+        if self.ema and self.name == "schedule_free_adamw":
+            raise InputError(
+                f"ema of optimizer {self.name!r} is {self.ema}, but it averages its "
+                "weights itself: leave it at 0"
+            )
         for field, most in (
+            ("ema", 1.0),
             ("learning_rate", math.inf),
             ("weight_decay", math.inf),
             ("momentum", 1.0),
@@ -154,7 +163,7 @@ def optimizer_options(name: str) -> dict[str, Any]:
 
     >>> optimizer_options("adamw")
     {'weight_decay': 0.0001, 'decay_vectors': True, 'schedule': 'step',
-     'warmup_epochs': 0}
+     'warmup_epochs': 0, 'ema': 0.0}
     """
     optimizer = _optimizer(name)
     own = dict(optimizer.options)
@@ -163,7 +172,8 @@ def optimizer_options(name: str) -> dict[str, Any]:
         options = {"weight_decay": optimizer.weight_decay, **own}
     if name == "sgd":
         options |= {"momentum": OptimizerSpec.momentum, "nesterov": False}
-    return {**options, "schedule": optimizer.schedule, "warmup_epochs": 0}
+    shared = {"schedule": optimizer.schedule, "warmup_epochs": 0, "ema": 0.0}
+    return {**options, **shared}
 
 
 def _optimizer(name: str) -> "Optimizer":
@@ -419,11 +429,40 @@ def _build(
     factor = schedule_factor(spec, epochs=epochs, steps_per_epoch=steps_per_epoch)
 
     def with_peak(learning_rate: Any) -> optax.GradientTransformation:
-        return _optimizer(spec.name).build(
+        built = _optimizer(spec.name).build(
             spec, lambda step: learning_rate * factor(step)
         )
+        return _averaging(built, spec.ema) if spec.ema else built
 
     return optax.inject_hyperparams(with_peak)(learning_rate=spec.learning_rate)
+
+
+class AverageState(NamedTuple):
+    """State of an optimizer, and the moving average of the weights that it moves."""
+
+    inner: Any
+    average: Any
+
+
+def _averaging(
+    optimizer: optax.GradientTransformation, decay: float
+) -> optax.GradientTransformation:
+    """As EMAMODEL of EDC's `train/`, which averages parameters and no statistics."""
+
+    def init(params: Any) -> AverageState:
+        # Copies, as both are donated to the first step.
+        return AverageState(optimizer.init(params), jax.tree.map(jnp.copy, params))
+
+    def update(
+        gradients: Any, state: AverageState, params: Any = None
+    ) -> tuple[Any, AverageState]:
+        updates, inner = optimizer.update(gradients, state.inner, params)
+        average = optax.incremental_update(
+            optax.apply_updates(params, updates), state.average, 1 - decay
+        )
+        return updates, AverageState(inner, average)
+
+    return optax.GradientTransformation(init, update)
 
 
 def with_learning_rate(opt_state: Any, learning_rate: Any) -> Any:
@@ -440,19 +479,22 @@ def peak_learning_rate(opt_state: Any) -> Any:
 def evaluation_params(opt_state: optax.OptState, params: optax.Params) -> optax.Params:
     """The parameters to evaluate a network with, and to hand over.
 
-    They are `params` themselves, but the average of schedule-free optimizers. Batch
-    statistics are not averaged: they remain those of the parameters trained with.
+    They are `params` themselves, but the average of schedule-free optimizers and of
+    those with `ema`. Batch statistics are not averaged: they remain those of the
+    parameters trained with.
 
     Args:
-      opt_state: Of the optimizer that trains `params`; a `ScheduleFreeState` may
-        be anywhere in it.
+      opt_state: Of the optimizer that trains `params`; a `ScheduleFreeState` or an
+        `AverageState` may be anywhere in it.
       params: The parameters that gradients are taken at.
     """
-    for state in jax.tree.leaves(opt_state, is_leaf=_is_schedule_free):
-        if _is_schedule_free(state):
+    for state in jax.tree.leaves(opt_state, is_leaf=_is_average):
+        if isinstance(state, AverageState):
+            return state.average
+        if isinstance(state, contrib.ScheduleFreeState):
             return contrib.schedule_free_eval_params(state, params)
     return params
 
 
-def _is_schedule_free(state: Any) -> bool:
-    return isinstance(state, contrib.ScheduleFreeState)
+def _is_average(state: Any) -> bool:
+    return isinstance(state, AverageState | contrib.ScheduleFreeState)

@@ -321,6 +321,37 @@ def test_other_optimizers_evaluate_what_they_train(name):
     assert optimizers.evaluation_params(optimizer.init(params), params) is params
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_a_moving_average_is_that_of_the_weights_after_every_step(name):
+    decay = 0.9
+    plain, averaged = (
+        trained(OptimizerSpec(name, schedule="constant", ema=ema))
+        for ema in (0.0, decay)
+    )
+    expected = jax.tree.map(lambda a: np.asarray(a, np.float32), START)
+    for (weights, same), (others, evaluated) in zip(plain, averaged, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, weights, same)
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-6), others, weights
+        )
+        expected = jax.tree.map(
+            lambda mean, new: decay * mean + (1 - decay) * new, expected, weights
+        )
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-5),
+            evaluated,
+            expected,
+        )
+
+
+def test_a_moving_average_that_cannot_be_is_refused():
+    with pytest.raises(InputError, match="ema of optimizer 'sgd' is 1"):
+        OptimizerSpec("sgd", ema=1.0)
+    with pytest.raises(InputError, match="it averages its weights itself"):
+        OptimizerSpec("schedule_free_adamw", ema=0.9)
+    assert OptimizerSpec("adamw", ema=0.99).label == "adamw-ema=0.99"
+
+
 def test_a_schedule_free_state_is_found_inside_of_a_chain():
     optimizer = optax.chain(
         optax.clip(1.0), optax.chain(optax.contrib.schedule_free_sgd(0.5))
@@ -433,7 +464,7 @@ def test_a_label_names_what_is_not_the_default_but_the_learning_rate(spec, label
 
 
 def test_options_of_every_optimizer():
-    common = {"weight_decay", "schedule", "warmup_epochs"}
+    common = {"weight_decay", "schedule", "warmup_epochs", "ema"}
     for name in REFERENCES:
         options = optimizers.optimizer_options(name)
         own = {"momentum", "nesterov"} if name == "sgd" else set()
@@ -523,6 +554,7 @@ def test_an_optimizer_of_ones_own_has_the_options_of_its_signature(mine):
         "clip": None,
         "schedule": "step",
         "warmup_epochs": 0,
+        "ema": 0.0,
     }
     spec = OptimizerSpec.create(name, beta=0.7, schedule="cosine")
     assert (spec.learning_rate, spec.weight_decay) == (0.25, None)

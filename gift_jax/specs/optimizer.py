@@ -30,9 +30,9 @@ def optimizer_spec(section: ConfigDict, text: str) -> OptimizerSpec:
     else:
         learning_rate = section.learning_rate
     defaults = optimizers.optimizer_options(name)
-    # The section has the options of the project's, and of others the schedule only.
+    # The section has the options of the project's, and of others what all have.
     own = registry.is_outside(name)
-    shared = ("schedule", "warmup_epochs") if own else tuple(defaults)
+    shared = ("schedule", "warmup_epochs", "ema") if own else tuple(defaults)
     values = {option: section[option] for option in shared}
     options = base.chosen_options(name, given, defaults, values)
     return OptimizerSpec.create(name, learning_rate=learning_rate, **dict(options))

@@ -49,6 +49,7 @@ OPTIMIZER = {
     "nesterov": True,
     "schedule": "constant",
     "warmup_epochs": 1,
+    "ema": 0.5,
     "decay_vectors": False,
 }
 # Fields with another valid value, or all that must be set with it.
@@ -86,6 +87,7 @@ CHANGED = {
     },
     "teacher.transform_views": {"teacher.crop": 8, "teacher.transform_views": True},
     "teacher.epochs": 2,
+    "teacher.label_noise": 0.5,
     "teacher.batch_size": 64,
     **{f"teacher.optimizer.{name}": value for name, value in OPTIMIZER.items()},
     **{f"teacher.augment.{name}": value for name, value in AUGMENT.items()},
