@@ -499,21 +499,26 @@ def dkd(
     target_weight: float = 1.0,
     other_weight: float = 8.0,
     ce_weight: float = 1.0,
+    warmup: float = 20 / 240,
+    progress: jax.Array | float = 1.0,
 ) -> jax.Array:
     """Decoupled KD: the label's class against the rest, and the rest among themselves.
 
-        T^2 (target_weight * KL of (label, rest) + other_weight * KL within the rest)
+        min(progress / warmup, 1)
+        * T^2 (target_weight * KL of (label, rest) + other_weight * KL within the rest)
         + ce_weight * ce
 
     Zhao et al., CVPR 2022, https://arxiv.org/abs/2203.08679; constants of
-    https://github.com/megvii-research/mdistiller for CIFAR-100, where the divergence is
-    warmed up over 20 epochs besides: a loss does not know the epoch.
+    https://github.com/megvii-research/mdistiller for CIFAR-100, which trains for 240
+    epochs.
 
     Other Parameters:
       temperature: T.
       target_weight: alpha of the paper.
       other_weight: beta of the paper; 2 to 8 by the pair of networks.
       ce_weight: Weight of the cross-entropy with the hard labels.
+      warmup: Over which part of the training the divergence's weight grows from zero.
+      progress: See `at_progress`.
     """
     student, teacher = student_logits / temperature, teacher_logits / temperature
 
@@ -531,6 +536,7 @@ def dkd(
         _of_other_classes(student, labels), _of_other_classes(teacher, labels)
     )
     divergence = target_weight * target + other_weight * others
+    divergence *= jnp.minimum(progress / jnp.maximum(warmup, 1e-9), 1)
     hard = ce(student_logits, teacher_logits, labels)
     return temperature**2 * divergence + ce_weight * hard
 

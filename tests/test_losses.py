@@ -847,6 +847,7 @@ def test_hyperparameters_have_the_official_defaults():
             "target_weight": 1.0,
             "other_weight": 8.0,
             "ce_weight": 1.0,
+            "warmup": 20 / 240,
         },
         "nkd": {"temperature": 1.0, "other_weight": 1.5},
         "wttm": {"exponent": 0.2, "kd_weight": 4.0, "ce_weight": 1.0},
@@ -1012,6 +1013,20 @@ def test_progress_is_the_training_s_and_no_hyperparameter():
         np.testing.assert_allclose(found, inputs[0][:, 0] + 0.25, rtol=1e-6)
     gift = losses.get_loss("gift")
     assert losses.at_progress(gift, 0.5) is gift
+
+
+def test_the_divergence_of_dkd_is_warmed_up():
+    inputs = batch()
+    hard = losses.ce(*inputs)
+    whole = losses.get_loss("dkd")(*inputs) - hard
+    for options, progress, share in (
+        ({}, 0.0, 0),
+        ({}, 1 / 24, 0.5),
+        ({}, 0.5, 1),
+        ({"warmup": 0.0}, 1e-6, 1),
+    ):
+        loss = losses.at_progress(losses.get_loss("dkd", **options), progress)
+        np.testing.assert_allclose(loss(*inputs) - hard, share * whole, atol=1e-3)
 
 
 def test_the_length_s_weight_may_grow_with_the_epochs():
