@@ -25,6 +25,7 @@ LOSSES = (
     "mse_ce",
     "standardized_gift",
     "standardized_gift-length_weight=0.3",
+    "standardized_gift-length_weight=1.0-length_schedule=linear",
     "lskd",
     "normkd",
     "spherical_kd",
@@ -40,7 +41,7 @@ OPTIMIZERS += "+prodigy"
 
 
 def study(config: ml_collections.ConfigDict) -> None:
-    """Sixteen losses, ten optimizers, three seeds."""
+    """Seventeen losses, ten optimizers, three seeds."""
     config.distilled.name = "rded"
     config.loss.name = "+".join(LOSSES)
     config.optimizer.name = OPTIMIZERS
