@@ -176,8 +176,10 @@ def killed_and_ended(workdir, logs, expected, *, kills, seed):
     with launch.Processes((*JOB, f"--workdir={workdir}"), logs / "last") as job:
         assert job.wait() == [0], job.output()
     assert_same_end(workdir, expected)
-    logged = (path.read_text() for path in logs.glob("*/*.log"))
-    assert sum(text.count("moved to unreadable-") for text in logged) == flips > 0
+    logged = "".join(path.read_text() for path in logs.glob("*/*.log"))
+    aside = [line for line in logged.splitlines() if "moved to unreadable-" in line]
+    # A kill may interrupt the deletion of an old checkpoint, which is set aside, too.
+    assert sum("is missing)" not in line for line in aside) == flips > 0
     return stages
 
 
