@@ -5,7 +5,7 @@
 Longer training, one image a class, small batches, no or more weight decay, mixed views,
 few views, bfloat16, epochs of hard labels between soft ones; and other teachers: one
 that was trained on labels of which 40% are wrong, a brief one, a small and a large one.
-A published teacher is replaced by those.
+A published teacher is replaced by those, and published images are left as they are.
 """
 
 import ml_collections
@@ -44,7 +44,10 @@ def study(config: ml_collections.ConfigDict) -> None:
     )
     config.optimizer.name = "sgd+adamw+muon"
     config.train.seeds = (0, 1, 2)
-    config.variants = variants(config.train.epochs)
+    # Published images are of one IPC.
+    left_out = {"ipc=1"} if config.distilled.path else set()
+    found = variants(config.train.epochs)
+    config.variants = tuple(one for one in found if one not in left_out)
 
 
 if __name__ == "__main__":

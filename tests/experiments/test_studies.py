@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from experiments import falsification
 from gift_jax import specs
 from gift_jax.configs import cifar100, digits
 
@@ -44,6 +45,15 @@ def test_kl_with_its_factor_stands_beside_every_loss(name):
     jobs = jobs_of(name, digits.get_config())
     labels = {s.loss.label for job in jobs for s, *_ in job.setups}
     assert "kl-t_squared=True" in labels
+
+
+def test_published_images_are_falsified_at_their_own_ipc():
+    for path, ipcs in (("", {1, 10}), ("data.pt", {10})):
+        config = digits.get_config(f"distilled.path={path},ipc=10")
+        falsification.study(config)
+        assert len(config.variants) == (14 if path else 15)
+        jobs = specs.expand(config)
+        assert {job.distilled.ipc for job in jobs} == ipcs
 
 
 def test_a_rate_that_is_found_is_a_control_of_the_optimizers():
