@@ -26,7 +26,7 @@ LOSSES = (
     "mse_ce",
     "gift",
     "standardized_gift",
-    "standardized_gift-length_weight=1.0-length_schedule=linear",
+    "standardized_gift-length_schedule=linear-length_weight=1.0",
 )
 
 

@@ -25,7 +25,7 @@ LOSSES = (
     "mse_ce",
     "standardized_gift",
     "standardized_gift-length_weight=0.3",
-    "standardized_gift-length_weight=1.0-length_schedule=linear",
+    "standardized_gift-length_schedule=linear-length_weight=1.0",
     "lskd",
     "normkd",
     "spherical_kd",

@@ -18,5 +18,5 @@ def fields(setting: Setting) -> dict[str, Any]:
     return {
         **gift.fields(setting),
         "optimizer.name": "muon",
-        "loss.name": "standardized_gift-length_weight=1.0-length_schedule=linear",
+        "loss.name": "standardized_gift-length_schedule=linear-length_weight=1.0",
     }

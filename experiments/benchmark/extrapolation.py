@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from gift_jax import specs
 from gift_jax.configs import cifar10, imagenet1k_resnet18
-from gift_jax.plan import cost_model, stages
+from gift_jax.plan import cost_model, grid
 
 IPC = 10
 OPTIONS = f"distill=sre2l,ipc={IPC}"
@@ -37,13 +37,11 @@ def target() -> Recovery:
 
 
 def _count(config: ConfigDict) -> Recovery:
-    (spec,) = specs.expand(config)
     # One device of any speed: only operations are asked for.
     machine = cost_model.other_machine(devices=1, hosts=1, peak=1e12, memory=1e9)
-    for stage in stages.Workload(spec, machine).stages():
-        if stage.name == "recovery (sre2l)":
-            return Recovery(stage.flops, stage.steps)
-    raise AssertionError("a job with distill=sre2l has no recovery")
+    (plan,) = grid.plans(specs.expand(config), machine)
+    (recovery,) = [s for s in plan.stages if s.name == "recovery (sre2l)"]
+    return Recovery(recovery.flops, recovery.steps)
 
 
 def text(seconds: Mapping[str, float]) -> str:

@@ -146,7 +146,7 @@ def training(
         (
             jax.eval_shape(new_state),
             data,
-            views.View(Shape((), jnp.int32), logits),
+            views.View(Shape((), jnp.int32), logits, Shape((), jnp.float32)),
             Shape((per_device,), jnp.int32),
         ),
         spec.epochs * batches.steps_per_epoch(num_images, spec.batch_size),
