@@ -18,7 +18,6 @@ from experiments.benchmark import measure, ours, report, workloads
 from experiments.benchmark.rounds import Samples
 from experiments.benchmark.workloads import Workload
 from gift_jax import losses
-from gift_jax.runtime.progress import ProgressBar
 
 WORKLOAD = "ConvNet-3, 32x32, batch 50"
 _CONFIDENCE = 0.95
@@ -53,17 +52,9 @@ def main() -> None:
 
 def _times(workload: Workload, names: list[str], rounds: int) -> Samples:
     contenders = [measure.Contender(name, "ours", name) for name in names]
-    with (
-        measure.Workers(pytorch=False) as processes,
-        ProgressBar(workload.name, total=rounds, unit="round") as bar,
-    ):
-        return measure.steps_in_turn(
-            processes,
-            contenders,
-            workload,
-            rounds=rounds,
-            on_round=lambda: bar.update(1),
-        )
+    return measure.in_processes(
+        workload.name, contenders, workload, rounds=rounds, pytorch=False
+    )
 
 
 def interval_of_median(values: list[float]) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import numpy as np
 from experiments.benchmark.rounds import Samples, in_turn
 from experiments.benchmark.workers import Worker
 from experiments.benchmark.workloads import Workload, training_flops
+from gift_jax.runtime.progress import ProgressBar
 
 OURS = "experiments.benchmark.ours"
 OFFICIAL = "experiments.benchmark.official"
@@ -104,6 +105,28 @@ def steps_in_turn(
         for contender in contenders
     }
     return in_turn(seconds, rounds=rounds, on_round=on_round)
+
+
+def in_processes(
+    title: str,
+    contenders: Sequence[Contender],
+    workload: Workload,
+    *,
+    rounds: int,
+    pytorch: bool,
+) -> Samples:
+    """`steps_in_turn` in processes that are started for it, with a bar."""
+    with (
+        Workers(pytorch=pytorch) as processes,
+        ProgressBar(title, total=rounds, unit="round") as bar,
+    ):
+        return steps_in_turn(
+            processes,
+            contenders,
+            workload,
+            rounds=rounds,
+            on_round=lambda: bar.update(1),
+        )
 
 
 def loss_overhead(workers: Workers, workload: Workload, *, rounds: int) -> list[float]:

@@ -96,17 +96,9 @@ def _single(rounds: int, *, pytorch: bool) -> Samples:
             )
             for label, memory_format in zip(labels, _FORMATS, strict=True)
         ]
-    with (
-        measure.Workers(pytorch=pytorch) as processes,
-        ProgressBar("iterations", total=rounds, unit="round") as bar,
-    ):
-        return measure.steps_in_turn(
-            processes,
-            contenders,
-            WORKLOAD,
-            rounds=rounds,
-            on_round=lambda: bar.update(1),
-        )
+    return measure.in_processes(
+        "iterations", contenders, WORKLOAD, rounds=rounds, pytorch=pytorch
+    )
 
 
 def _whole(iterations: int, rounds: int, steps: Samples) -> Samples:
