@@ -10,12 +10,11 @@ from typing import Any
 
 import jax
 
-import gift_jax
 from gift_jax import evaluators, losses, registry
 from gift_jax.pipeline.context import Job
 from gift_jax.pipeline.labelling import LabelledDataset
 from gift_jax.pipeline.products import Product, file_fingerprint
-from gift_jax.runtime import hosts, progress
+from gift_jax.runtime import hosts, progress, provenance
 from gift_jax.runtime.checksums import fingerprint
 from gift_jax.specs import StudentSpec
 from gift_jax.streams import Purpose, stream_key
@@ -187,7 +186,8 @@ class Run:
             "train_seconds": record.train_seconds,
             "status": "finished",
             "devices": f"{len(self.devices)} {self.devices[0].platform}",
-            "version": gift_jax.__version__,
+            "processor": provenance.processor(self.devices[0]),
+            "version": provenance.code_version(),
             "jax_version": jax.__version__,
             "config_hash": fingerprint(self.recipe),
         }

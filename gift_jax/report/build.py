@@ -113,15 +113,18 @@ def make_report(
         *(_tables(compared, losses, choices, curves) if others else ()),
         scores.scores_table(compared, scored.real_accuracy) if scored else None,
     ]
+    settings = (
+        page.common_settings(compared)
+        if others
+        else continual.common_settings(incremental)
+    )
     all_figures = list(figures.make_figures(compared, losses, choices, curves, images))
     if incremental:
         all_figures.insert(0, figures.over_steps(incremental))
     return page.Report(
         heading=f"Results of {', '.join(workdir.name for workdir in workdirs)}",
         rows=rows,
-        settings=page.common_settings(compared)
-        if others
-        else continual.common_settings(incremental),
+        settings={**settings, **page.made_by(rows)},
         groups=compared,
         choices=choices,
         unreadable=[*unreadable, *without_images],

@@ -139,6 +139,17 @@ def common_settings(groups: Sequence[Group]) -> dict[str, str]:
     return found
 
 
+def made_by(rows: Iterable[Row]) -> dict[str, str]:
+    """The versions and processors that rows were made with, as one setting."""
+    fields = ("version", "jax_version", "devices", "processor")
+    known = (row for row in rows if all(row.get(name) for name in fields))
+    found = dict.fromkeys(
+        "gift_jax {}, JAX {}, {} ({})".format(*(row[name] for name in fields))
+        for row in known
+    )
+    return {"made by": "; ".join(found)} if found else {}
+
+
 def notes(report: Report) -> list[str]:
     """What a reader must know before the numbers."""
     groups = {g.key: g for g in report.groups}.values()

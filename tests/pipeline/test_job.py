@@ -79,6 +79,7 @@ def test_rows_hold_what_others_build_on(finished):
         "status",
         "train_seconds",
         "devices",
+        "processor",
         "version",
         "config_hash",
     }

@@ -101,6 +101,17 @@ def test_settings_that_all_have_in_common_are_listed_once():
     assert not {"optimizer", "loss", "teacher", "trained on"} & settings.keys()
 
 
+def test_what_made_the_rows_is_one_setting():
+    made_of = {"version": "0.1.0+gabc", "jax_version": "0.10.2", "processor": "A CPU"}
+    here = row("kl", 0, 50.0, devices="1 cpu", **made_of)
+    there = {**here, "devices": "4 gpu", "processor": "B"}
+    assert page.made_by([here, there, here]) == {
+        "made by": "gift_jax 0.1.0+gabc, JAX 0.10.2, 1 cpu (A CPU); "
+        "gift_jax 0.1.0+gabc, JAX 0.10.2, 4 gpu (B)"
+    }
+    assert page.made_by([row("kl", 0, 50.0)]) == {}
+
+
 def test_notes_count_runs_and_intervals():
     lost = row("gift", 9, None, status="diverged")
     first, correction = page.notes(
