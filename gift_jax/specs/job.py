@@ -199,6 +199,8 @@ class JobSpec:
 
 
 def _in_file_name(text: str) -> str:
+    if not text:
+        return "none"
     if _PLAIN.fullmatch(text):
         return text
     return hashlib.sha256(text.encode()).hexdigest()[:8]

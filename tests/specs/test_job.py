@@ -54,10 +54,12 @@ def test_variants_name_what_names_do_not_hold_anyway():
         "teacher.epochs=3",
         "distilled.rded.factor=2,train.eval_every=3",
         "dataset.data_dir=/a/b",
+        "teacher.checkpoint=",
     )
     config = digits.get_config("distill=rded")
+    config.teacher.checkpoint = "observer.pth"
     config.variants = variants
-    seed, augment, teacher, factor, place = expand(config)
+    seed, augment, teacher, factor, place, own = expand(config)
     products = ("teacher", "distilled", "soft_labels", "run")
 
     def tagged(job):
@@ -74,6 +76,7 @@ def test_variants_name_what_names_do_not_hold_anyway():
     ]
     (name, *_) = tagged(place)
     assert name.startswith("x_dataset.data_dir=") and "/" not in name
+    assert tagged(own)[0] == "x_teacher.checkpoint=none"
     assert seed.tagged("y_seed=1", "distilled") == "y_seed=1"
 
 
