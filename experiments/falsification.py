@@ -40,7 +40,7 @@ def study(config: ml_collections.ConfigDict) -> None:
     config.distilled.name = "rded"
     config.loss.name = (
         "kl-t_squared=True+soft_ce+gift+standardized_gift+"
-        "standardized_gift-length_schedule=linear-length_weight=1.0"
+        "standardized_gift-length_weight=0.0"
     )
     config.optimizer.name = "sgd+adamw+muon"
     config.train.seeds = (0, 1, 2)

@@ -2,7 +2,8 @@
 
     python -m experiments.loss_parts --config=configs/digits.py --workdir=DIR
 
-`parts` is the loss with every part of it exchangeable, and a loss of one's own as any:
+`parts` is the loss with every part of it exchangeable, by default its first term alone,
+and a loss of one's own as any:
 `--config.loss.name=gift_jax.experiments.loss_parts:parts-temperature=8.0`. KL
 multiplied by T^2, which has no unit length and no refinement, stands beside it.
 docs/theory.md has what came of it.
@@ -29,6 +30,8 @@ VARIANTS = (
     "-length=both-length_weight=1.0-rule=angle",
     "-length=both-length_weight=1.0-rule=matched",
     *(f"-length=both-length_weight=1.0-rule={r}" for r in ("linear", "late", "early")),
+    "-length=both-length_weight=1.0-rule=reached",
+    "-length=both-length_weight=1.0-rule=reached-power=1.0",
     "-length=radial",
     "-length=radial-length_weight=1.0",
     "-length=relative-length_weight=1.0",
@@ -52,9 +55,12 @@ def parts(
     length: str = "none",
     length_weight: float = 0.3,
     rule: str = "constant",
+    power: float = 2.0,
     progress: jax.Array | float = 1.0,
 ) -> jax.Array:
-    """`standardized_gift`, whose parts can be exchanged; its own by default.
+    """`standardized_gift`, whose parts can be exchanged; by default its first term.
+
+    With `length="both", length_weight=1.0, rule="reached"` it is all of it.
 
     Args:
       student_logits: (B, C) float32.
@@ -75,8 +81,10 @@ def parts(
       length_weight: Of that term.
       rule: What the weight follows: "constant"; "angle", times the fourth power of the
         cosine to the target; "matched", so that the term's gradient is never longer
-        than the direction's at large T; or the epoch: "linear" grows from 0 to 1,
-        "late" over the middle third, "early" falls from 1 to 0.
+        than the direction's at large T; "reached", times a power of the share of the
+        teacher's length that the student has, at most 1; or the epoch: "linear" grows
+        from 0 to 1, "late" over the middle third, "early" falls from 1 to 0.
+      power: Of "reached".
       progress: See `losses.at_progress`.
 
     Returns:
@@ -118,6 +126,7 @@ def parts(
     rules = {
         "constant": jnp.ones_like(ours),
         "angle": jnp.maximum(agreement, 0) ** 4,
+        "reached": jnp.minimum(ours / theirs, 1) ** power,
         "linear": progress,
         "late": jnp.clip(3 * progress - 1, 0, 1),
         "early": 1 - progress,

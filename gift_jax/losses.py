@@ -44,7 +44,6 @@ Loss = Callable[[jax.Array, jax.Array | None, jax.Array], jax.Array]
 LOSSES: dict[str, Callable[..., jax.Array]] = {}
 # No hyperparameter: the training's.
 _PROGRESS = "progress"
-_LENGTH_SCHEDULES = ("constant", "linear")
 
 
 def _loss(
@@ -283,16 +282,14 @@ def soft_ce_ce(
     return soft_ce(student_logits, teacher_logits, labels) + ce_weight * hard
 
 
-@_loss("mode", "length_weight", "length_schedule")
+@_loss("mode", "length_weight")
 def standardized_gift(
     student_logits: jax.Array,
     teacher_logits: jax.Array,
     labels: jax.Array,
     *,
     temperature: float = 2.0,
-    length_weight: float = 0.0,
-    length_schedule: str = "constant",
-    progress: jax.Array | float = 1.0,
+    length_weight: float = 1.0,
     gamma: float = 0.1,
     alpha: float = 0.1,
     mode: str = "additive",
@@ -303,7 +300,8 @@ def standardized_gift(
     z(x) = sqrt(C) u(x), r = refine_labels(c(t), y) and sg = stop_gradient,
 
         sg(|c(s)|) * T^2 KL(softmax(z(r) / T) || softmax(z(s) / T))
-        + length_weight * |c(s) - |c(t)| u(r)|^2 / (2 |c(t)|)
+        + length_weight * sg(w) * |c(s) - |c(t)| u(r)|^2 / (2 |c(t)|)
+        where w = min(1, |c(s)| / |c(t)|)^2
 
     The first term is `gift` with three changes, each for a reason:
 
@@ -317,29 +315,23 @@ def standardized_gift(
       as T grows.
 
     It leaves the length of the student's logits free. The second term teaches it: it is
-    `kl` times T^2, at large T, in units of the teacher's length, so that its gradient
-    grows where a student is longer than its teacher. It helps where there
-    are few classes and many epochs, and costs elsewhere. See docs/theory.md.
+    `kl` times T^2, at large T, in units of the teacher's length. That helps a long
+    training and harms one that is too short to come near the teacher's length, so its
+    weight is the share of that length that the student has, squared. See
+    docs/theory.md.
 
-    The factor is not differentiated: the value is not what the gradient descends. Two
-    classes have no direction to learn, and need the second term.
+    The factors are not differentiated: the value is not what the gradient descends. Two
+    classes have no direction to learn, and a student of equal logits has none either:
+    there w is 1.
 
     Other Parameters:
       temperature: T, in standard deviations of the logits.
-      length_weight: Weight of the second term.
-      length_schedule: "constant", or "linear": from zero to `length_weight` over the
-        training.
-      progress: See `at_progress`; a loss by itself is that of the end.
+      length_weight: Weight of the second term; with 0 two classes are refused.
       gamma: Weight of the hard label in the refinement.
       alpha: Smoothing of the hard label.
       mode: Of the refinement, see `gift_jax.labels.refine_labels`.
     """
     num_classes = student_logits.shape[-1]
-    if length_schedule not in _LENGTH_SCHEDULES:
-        raise ValueError(
-            f"length_schedule is {length_schedule!r}, expected one of "
-            f"{', '.join(_LENGTH_SCHEDULES)}"
-        )
     if num_classes < 3 and not length_weight:
         raise ValueError(
             f"{num_classes} classes have no direction to learn: set length_weight, or "
@@ -353,14 +345,15 @@ def standardized_gift(
     student, target = (labels_lib.unit_length(c) for c in (centred, _centred(refined)))
     # On unit vectors the temperature of z-scores is T / sqrt(C).
     divergence = _softened_kl(student, target, temperature / num_classes**0.5)
-    direction = jnp.linalg.norm(jax.lax.stop_gradient(centred), axis=-1)
-    direction *= temperature**2 * divergence
-    length = jnp.linalg.norm(teacher, axis=-1, keepdims=True)
-    squared = jnp.sum((centred - length * target) ** 2, axis=-1)
+    length = jnp.linalg.norm(jax.lax.stop_gradient(centred), axis=-1)
+    direction = length * temperature**2 * divergence
+    wanted = jnp.linalg.norm(teacher, axis=-1)
+    squared = jnp.sum((centred - wanted[:, None] * target) ** 2, axis=-1)
     # Constant logits have no length to learn.
-    scale = jnp.where(length[:, 0] > 0, length[:, 0], jnp.inf)
-    weight = length_weight * (progress if length_schedule == "linear" else 1)
-    return direction + weight * squared / (2 * scale)
+    scale = jnp.where(wanted > 0, wanted, jnp.inf)
+    has_direction = jnp.any(student != 0, axis=-1) & (num_classes > 2)
+    share = jnp.where(has_direction, jnp.minimum(length / scale, 1) ** 2, 1)
+    return direction + length_weight * share * squared / (2 * scale)
 
 
 # --- Losses of knowledge distillation, to compare with ------------------------------

@@ -91,7 +91,6 @@ def of_every_loss(*inputs):
     return {
         name: value_and_gradient(losses.get_loss(name), *inputs)
         for name in losses.LOSS_NAMES
-        if name != OURS or inputs[0].shape[-1] > 2
     }
 
 
@@ -165,6 +164,8 @@ def reference(name, student, teacher, labels, factor=None):
     middle = (probabilities + target) / 2
     if factor is None:
         factor = np.linalg.norm(centred(student), axis=-1)
+    length = np.linalg.norm(centred(teacher), axis=-1)
+    direction = unit(centred(refined(centred(teacher))))
     pearson = correlation_distance(probabilities, target)
     columns = correlation_distance(probabilities.T, target.T).mean()
     return {
@@ -176,6 +177,9 @@ def reference(name, student, teacher, labels, factor=None):
             * divergence(
                 z_scores(student, 0), z_scores(refined(centred(teacher)), 0), 2
             )
+            + (1 if num_classes == 2 else np.minimum(factor / length, 1) ** 2)
+            * ((centred(student) - length[:, None] * direction) ** 2).sum(axis=-1)
+            / (2 * length)
         ),
         "ce": lambda: ce,
         "soft_ce": lambda: soft_ce,
@@ -389,10 +393,11 @@ def centred(rows):
     return rows - rows.mean(axis=-1, keepdims=True)
 
 
-def ours(*inputs, **hyper):
-    """Values and gradients in units of the directions c(s) and c(r), and the sine."""
+def first_term(*inputs, **hyper):
+    """Its values and gradients, and the cosine of the directions c(s) and c(r)."""
     student, teacher, labels = inputs
-    values, gradients = value_and_gradient(losses.get_loss(OURS, **hyper), *inputs)
+    loss = losses.get_loss(OURS, length_weight=0.0, **hyper)
+    values, gradients = value_and_gradient(loss, *inputs)
     refined = labels_lib.refine_labels(centred(jnp.asarray(teacher)), labels)
     cosine = 1 - correlation_distance(*(np.asarray(x) for x in (student, refined)))
     return np.asarray(values), np.asarray(gradients), cosine
@@ -401,7 +406,7 @@ def ours(*inputs, **hyper):
 @pytest.mark.parametrize("classes", [5, 100])
 def test_a_high_temperature_gives_the_centred_cosine_times_the_length(classes):
     inputs = batch(classes=classes)
-    values, gradients, cosine = ours(*inputs, temperature=30.0)
+    values, gradients, cosine = first_term(*inputs, temperature=30.0)
     lengths = np.linalg.norm(centred(np.asarray(inputs[0])), axis=-1)
     np.testing.assert_allclose(values, lengths * (1 - cosine), rtol=0.05)
     sines = np.sqrt(1 - cosine**2)
@@ -410,7 +415,7 @@ def test_a_high_temperature_gives_the_centred_cosine_times_the_length(classes):
 
 def test_a_low_temperature_gives_the_perceptron_s_loss():
     student, teacher, labels = batch()
-    values, *_ = ours(student, teacher, labels, temperature=0.01)
+    values, *_ = first_term(student, teacher, labels, temperature=0.01)
     target = np.argmax(labels_lib.refine_labels(teacher, labels), axis=-1)
     behind = student.max(axis=-1) - student[np.arange(ROWS), target]
     np.testing.assert_allclose(values / 0.01 / CLASSES**0.5, behind, atol=0.05)
@@ -421,10 +426,10 @@ def test_a_low_temperature_gives_the_perceptron_s_loss():
 @given(st.floats(0.125, 64, width=32), st.floats(-16, 16, width=32))
 def test_its_gradient_is_free_of_scale_and_shift_of_either(scale, shift):
     student, teacher, labels = batch()
-    values, gradients, _ = ours(student, teacher, labels)
-    moved = ours(scale * student + shift, teacher, labels)[1]
+    values, gradients, _ = first_term(student, teacher, labels)
+    moved = first_term(scale * student + shift, teacher, labels)[1]
     np.testing.assert_allclose(moved, gradients, atol=3e-4)
-    rescaled = ours(student, scale * teacher + shift, labels)
+    rescaled = first_term(student, scale * teacher + shift, labels)
     np.testing.assert_allclose(rescaled[0], values, rtol=3e-4)
     np.testing.assert_allclose(rescaled[1], gradients, atol=3e-4)
 
@@ -446,7 +451,7 @@ def test_the_gradient_of_gift_sees_the_length_and_the_teacher_s_shift():
 def test_its_gradient_is_bounded_and_orthogonal(student, teacher, labels, temperature):
     if np.linalg.norm(centred(np.asarray(student)), axis=-1).min() < 1e-3:
         return
-    _, gradients, _ = ours(student, teacher, labels, temperature=temperature)
+    _, gradients, _ = first_term(student, teacher, labels, temperature=temperature)
     lengths = np.linalg.norm(gradients, axis=-1)
     assert (lengths <= temperature * (2 * CLASSES) ** 0.5 + 1e-4).all()
     np.testing.assert_allclose(gradients.sum(axis=-1), 0, atol=1e-4)
@@ -460,55 +465,75 @@ def test_its_gradient_does_not_shrink_with_classes_or_length():
         inputs = batch(32, classes)
         for scale in (0.1, 1.0, 10.0):
             scaled = (scale * inputs[0], *inputs[1:])
-            lengths = np.linalg.norm(ours(*scaled)[1], axis=-1)
+            lengths = np.linalg.norm(first_term(*scaled)[1], axis=-1)
             assert 0.5 < lengths.mean() < 2, (classes, scale)
 
 
-def test_with_the_length_a_high_temperature_is_kl_in_units_of_the_teacher():
-    # Both terms: (1 - cos) |s| tangentially twice, and the length radially.
-    student, teacher, labels = batch()
-    loss = functools.partial(losses.standardized_gift, gamma=0.0)
-    both, direction = (
-        value_and_gradient(
-            functools.partial(loss, length_weight=weight), student, teacher, labels
-        )[1]
-        for weight in (1.0, 0.0)
+def second_term(*inputs, **hyper):
+    """Its values and gradients, with the whole loss's weight of it."""
+    whole, without = (
+        value_and_gradient(losses.get_loss(OURS, **hyper, **options), *inputs)
+        for options in ({}, {"length_weight": 0.0})
     )
-    lengths = np.linalg.norm(centred(teacher), axis=-1, keepdims=True)
+    return [np.asarray(a - b) for a, b in zip(whole, without, strict=True)]
+
+
+def lengths_of(rows):
+    return np.linalg.norm(centred(np.asarray(rows, np.float64)), axis=-1)
+
+
+def test_with_the_length_a_high_temperature_is_kl_in_units_of_the_teacher():
+    # A student as long as its teacher, so that the second term counts in full.
+    student, teacher, labels = batch()
+    student *= (lengths_of(teacher) / lengths_of(student))[:, None]
+    _, gradients = second_term(student, teacher, labels, gamma=0.0)
+    lengths = lengths_of(teacher)[:, None]
     expected = (centred(student) - centred(np.asarray(teacher))) / lengths
-    np.testing.assert_allclose(both - direction, expected, atol=1e-5)
+    np.testing.assert_allclose(gradients, expected, atol=1e-5)
     hinton = functools.partial(losses.kl, temperature=1000.0, t_squared=True)
     _, of_kl = value_and_gradient(hinton, student, teacher, labels)
     np.testing.assert_allclose(CLASSES * of_kl / lengths, expected, atol=0.02)
 
 
-def test_the_second_term_is_in_units_of_the_teacher_s_length():
+def test_the_second_term_s_weight_is_the_square_of_the_length_reached():
+    student, teacher, labels = batch()
+    teacher = teacher * 10  # longer than every student
+    share = (lengths_of(student) / lengths_of(teacher)) ** 2
+    assert (share < 0.5).all()
+    target = unit(
+        centred(labels_lib.refine_labels(centred(jnp.asarray(teacher)), labels))
+    )
+    wanted = lengths_of(teacher)[:, None]
+    away = centred(student) - wanted * target
+    values, gradients = second_term(student, teacher, labels)
+    expected = share[:, None] * away / wanted  # the share is not differentiated
+    np.testing.assert_allclose(gradients, expected, atol=1e-5)
+    squared = (away**2).sum(-1) / (2 * wanted[:, 0])
+    np.testing.assert_allclose(values, share * squared, rtol=1e-3)
+
+
+def test_a_student_that_is_longer_than_its_teacher_is_shortened_in_full():
     # A teacher of a thousandth of the logits: the gradient is a thousand times longer.
     student, teacher, labels = batch()
-    loss = functools.partial(losses.standardized_gift, length_weight=1.0)
-    lengths = [
-        np.linalg.norm(
-            value_and_gradient(loss, student, scale * teacher, labels)[1], axis=-1
-        )
+    pulls = [
+        np.linalg.norm(second_term(student, scale * teacher, labels)[1], axis=-1)
         for scale in (1e-2, 1e-3)
     ]
-    np.testing.assert_allclose(lengths[1] / lengths[0], 10, rtol=0.05)
+    np.testing.assert_allclose(pulls[1] / pulls[0], 10, rtol=0.05)
 
 
-def test_rows_of_equal_logits_have_the_second_term_s_gradient_only():
+def test_rows_of_equal_logits_have_the_second_term_s_gradient_in_full():
     student, teacher, labels = batch()
-    flat = jnp.full_like(student, 0.1)
-    _, none = value_and_gradient(losses.get_loss(OURS), flat, teacher, labels)
+    flat = jnp.zeros_like(student)
+    _, none, _ = first_term(flat, teacher, labels)
     np.testing.assert_allclose(none, 0, atol=1e-7)
-    weighted = losses.get_loss(OURS, length_weight=0.3)
-    _, gradients = value_and_gradient(weighted, flat, teacher, labels)
+    _, gradients = value_and_gradient(losses.get_loss(OURS), flat, teacher, labels)
     target = centred(labels_lib.refine_labels(centred(jnp.asarray(teacher)), labels))
-    np.testing.assert_allclose(gradients, -0.3 * unit(target), atol=1e-6)
+    np.testing.assert_allclose(gradients, -unit(target), atol=1e-6)
     # A teacher that says nothing leaves the hard label, whatever its rounding.
-    values, _ = value_and_gradient(losses.get_loss(OURS), student, flat, labels)
+    values, *_ = first_term(student, jnp.full_like(student, 0.1), labels)
     hard = labels_lib.smooth_labels(labels, CLASSES)
-    refined = losses.get_loss(OURS, gamma=1.0)
-    expected, _ = value_and_gradient(refined, student, 1e-6 * hard, labels)
+    expected, *_ = first_term(student, 1e-6 * hard, labels, gamma=1.0)
     np.testing.assert_allclose(values, expected, rtol=1e-4)
 
 
@@ -518,8 +543,7 @@ def test_gamma_moves_the_target_to_the_hard_label_which_alpha_spreads():
 
     def pull(**options):
         """How strongly the label's logit is raised, on average."""
-        loss = losses.get_loss(OURS, **options)
-        _, gradients = value_and_gradient(loss, student, teacher, labels)
+        _, gradients, _ = first_term(student, teacher, labels, **options)
         return -float(gradients[at_label].mean())
 
     assert pull(gamma=0.0) < pull(gamma=0.1) < pull(gamma=1.0) < pull(gamma=10.0)
@@ -531,7 +555,7 @@ def test_gamma_moves_the_target_to_the_hard_label_which_alpha_spreads():
 
 def test_there_may_be_the_classes_of_imagenet_21k():
     inputs = batch(4, 21_000)
-    for options in ({}, {"length_weight": 0.3}, {"gamma": 0.0}):
+    for options in ({}, {"length_weight": 0.0}, {"gamma": 0.0}):
         loss = losses.get_loss(OURS, **options)
         values, gradients = value_and_gradient(loss, *inputs)
         lengths = np.linalg.norm(gradients, axis=-1)
@@ -544,9 +568,10 @@ def test_there_may_be_the_classes_of_imagenet_21k():
 def test_two_classes_need_the_length():
     two = batch(classes=2)
     with pytest.raises(ValueError, match="2 classes have no direction"):
-        losses.standardized_gift(*two)
-    _, gradients = value_and_gradient(losses.get_loss(OURS, length_weight=0.3), *two)
-    assert (np.abs(gradients) > 1e-3).all()
+        losses.standardized_gift(*two, length_weight=0.0)
+    # Their second term counts in full, however short the student is.
+    _, gradients = value_and_gradient(losses.get_loss(OURS), 1e-3 * two[0], *two[1:])
+    np.testing.assert_allclose(np.linalg.norm(gradients, axis=-1), 1, rtol=0.01)
 
 
 # --- Inputs on the edge -------------------------------------------------------------
@@ -570,15 +595,6 @@ EDGES = {
 }
 
 
-def test_with_the_length_they_are_finite_on_the_edge():
-    loss = losses.get_loss(OURS, length_weight=0.3)
-    for edge, rows in EDGES.items():
-        inputs = (jnp.tile(jnp.asarray(x, jnp.float32), (ROWS, 1)) for x in rows)
-        values, gradients = value_and_gradient(loss, *inputs, jnp.arange(ROWS))
-        assert np.isfinite(values).all(), edge
-        assert np.isfinite(gradients).all(), edge
-
-
 @every_loss
 def test_values_and_gradients_are_finite_on_the_edge(name):
     for edge, (student, teacher) in EDGES.items():
@@ -592,7 +608,7 @@ def test_values_and_gradients_are_finite_on_the_edge(name):
         assert np.isfinite(gradients).all(), edge
 
 
-@pytest.mark.parametrize("name", [n for n in losses.LOSS_NAMES if n != OURS])
+@every_loss
 def test_one_example_of_two_classes(name):
     for student in ([0.0, 0.0], [1e4, -1e4], [2.0, 2.0]):
         inputs = jnp.array([student]), jnp.array([[-3.0, 1.0]]), jnp.array([1])
@@ -833,12 +849,7 @@ def test_hyperparameters_have_the_official_defaults():
         "mse": {},
         "mse_ce": {"ce_weight": 0.1},
         "soft_ce_ce": {"ce_weight": 0.1},
-        OURS: {
-            "temperature": 2.0,
-            "length_weight": 0.0,
-            "length_schedule": "constant",
-            **cosine,
-        },
+        OURS: {"temperature": 2.0, "length_weight": 1.0, **cosine},
         "lskd": {"temperature": 2.0, "kd_weight": 9.0, "ce_weight": 0.1},
         "normkd": {"scale": 2.0, "kd_weight": 0.9, "ce_weight": 0.1},
         "spherical_kd": {"temperature": 4.0, "kd_weight": 0.9, "ce_weight": 0.1},
@@ -1027,19 +1038,6 @@ def test_the_divergence_of_dkd_is_warmed_up():
     ):
         loss = losses.at_progress(losses.get_loss("dkd", **options), progress)
         np.testing.assert_allclose(loss(*inputs) - hard, share * whole, atol=1e-3)
-
-
-def test_the_length_s_weight_may_grow_with_the_epochs():
-    inputs = batch()
-    growing = losses.get_loss(OURS, length_weight=0.8, length_schedule="linear")
-    for progress in (0.0, 0.25, 1.0):
-        constant = losses.get_loss(OURS, length_weight=0.8 * progress)
-        found = losses.at_progress(growing, progress)(*inputs)
-        np.testing.assert_allclose(found, constant(*inputs), rtol=1e-6)
-    # By itself a loss is that of the end.
-    np.testing.assert_array_equal(growing(*inputs), found)
-    with pytest.raises(ValueError, match="length_schedule is 'cosine', expected one"):
-        losses.get_loss(OURS, length_schedule="cosine")
 
 
 @pytest.mark.parametrize("name", sorted(set(losses.LOSS_NAMES) - {"ce"}))

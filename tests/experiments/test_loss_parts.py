@@ -32,14 +32,22 @@ def lengths(rows):
 @pytest.mark.parametrize(
     ("options", "loss", "of_loss"),
     [
-        ({}, "standardized_gift", {}),
-        ({"gamma": 0.5, "temperature": 1.0}, "standardized_gift", None),
-        ({"length": "both"}, "standardized_gift", {"length_weight": 0.3}),
+        ({}, "standardized_gift", {"length_weight": 0.0}),
+        (
+            {"gamma": 0.5, "temperature": 1.0},
+            "standardized_gift",
+            {"gamma": 0.5, "temperature": 1.0, "length_weight": 0.0},
+        ),
+        (
+            {"length": "both", "length_weight": 1.0, "rule": "reached"},
+            "standardized_gift",
+            {},
+        ),
         ({"centre": False, "cosine": True, "factor": "none"}, "gift", {}),
     ],
 )
 def test_they_make_up_the_losses(options, loss, of_loss):
-    expected = losses.get_loss(loss, **(options if of_loss is None else of_loss))
+    expected = losses.get_loss(loss, **of_loss)
     for ours, theirs in zip(
         with_gradient(parts, **options), with_gradient(expected), strict=True
     ):
@@ -139,3 +147,11 @@ def test_the_angles_rule_is_the_fourth_power_of_the_cosine():
     cosine = (centred(STUDENT) * refined).sum(-1)
     cosine /= lengths(centred(STUDENT)) * lengths(refined)
     np.testing.assert_allclose(ratio, np.maximum(cosine, 0) ** 4, atol=1e-4)
+
+
+def test_the_rule_of_the_length_reached_has_a_power():
+    value, _ = length_term(length="both")
+    share = np.minimum(lengths(centred(STUDENT)) / lengths(centred(TEACHER)), 1)
+    for power in (1.0, 2.0):
+        found, _ = length_term(length="both", rule="reached", power=power)
+        np.testing.assert_allclose(found, share**power * value, rtol=1e-3, atol=1e-5)
