@@ -79,6 +79,18 @@ class First:
         )
 
 
+class Plain:
+    """As one forgets to decorate it."""
+
+    needs: ClassVar[frozenset] = frozenset()
+
+    def __init__(self, ipc):
+        self.ipc = ipc
+
+    def make(self, data, *, teacher, seed, on_progress=None):
+        raise NotImplementedError
+
+
 def read(request):
     images = np.load(request.path)
     return DistilledDataset(
@@ -185,6 +197,7 @@ def small(field, value):
         ("teacher.name", "mine:margin", "teacher mine:margin cannot be called"),
         ("distilled.name", "mine:Frist", "did you mean 'First'"),
         ("distilled.name", "mine:margin", "distiller mine:margin cannot be called"),
+        ("distilled.name", "mine:Plain", "distiller mine:Plain is no dataclass"),
         ("train.evaluators", "mine:lenght", "did you mean 'length'"),
         ("train.evaluators", "mine:margin", "evaluator mine:margin cannot be called"),
     ],

@@ -1,5 +1,6 @@
 """Ways to make a distilled dataset from a real one, by name."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -72,5 +73,10 @@ def make_distiller(name: str, *, ipc: int, **options: Any) -> Distiller:
         raise InputError(
             f"the distiller {name} has no method `make`, or `needs` is {needs!r}, "
             f"expected a frozenset of {', '.join(sorted(NEEDS))}"
+        )
+    if not dataclasses.is_dataclass(distiller):
+        raise InputError(
+            f"the distiller {name} is no dataclass: what is made is known by its "
+            "fields; put @dataclasses.dataclass(frozen=True) before its class"
         )
     return distiller

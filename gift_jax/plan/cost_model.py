@@ -201,11 +201,11 @@ class Stage:
         return sum(self.memory) + self.resident
 
     def _traced(self, arguments: tuple[Any, ...], **options: Any) -> Any:
-        everywhere = jax.sharding.PartitionSpec()
+        everywhere, spread = (jax.sharding.PartitionSpec(*a) for a in ((), (AXIS,)))
         mapped = jax.shard_map(
             self.step,
             mesh=jax.sharding.Mesh(np.asarray(jax.local_devices()[:1]), (AXIS,)),
-            in_specs=(*[everywhere] * (len(arguments) - 1), jax.P(AXIS)),
+            in_specs=(*[everywhere] * (len(arguments) - 1), spread),
             out_specs=everywhere,
             check_vma=False,
         )
