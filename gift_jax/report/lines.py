@@ -170,12 +170,13 @@ class Over(NamedTuple):
 
 
 OVER_IPC = Over(
-    "ipc", "loss", ["distilled_fingerprint", "trained_on"],
+    "ipc", "loss", ["distilled_fingerprint", "trained_on", "protocol_changes"],
     ["views", "epochs", "batch_size", "eval_every"], "images per class",
 )  # fmt: skip
 OVER_BYTES = Over(
-    BYTES, "label_format", ["views", "trained_on"], [], "soft labels on disk"
-)
+    BYTES, "label_format", ["views", "trained_on", "protocol_changes"],
+    [], "soft labels on disk",
+)  # fmt: skip
 
 
 def panels_of(groups: Sequence[Group], over: Over) -> list[list[Group]]:

@@ -64,6 +64,7 @@ def budget():
                 KL,
                 views=views,
                 label_format=label_format,
+                protocol_changes=f"relabel.views={views}",
                 trained_on=f"{views}{label_format}",
                 soft_label_bytes=views * size,
             )
