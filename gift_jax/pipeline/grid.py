@@ -173,10 +173,13 @@ class Grid:
           The job on the real images that students are measured on, and what they are
           trained on.
         """
-        if self._labelled is None or self._labelled[0] != setup.upstream:
+        # Variants can have the same labels under other names, as protocols do.
+        names = setup.job.spec.tagged("", "teacher", "distilled", "soft_labels")
+        key = (setup.upstream, names)
+        if self._labelled is None or self._labelled[0] != key:
             self._labelled = None  # freed before the next is made
             made = self._distilled_and_teacher(setup.job)
-            self._labelled = (setup.upstream, *_labelled(setup.job, *made))
+            self._labelled = (key, *_labelled(setup.job, *made))
         _, job, labelled = self._labelled
         return job.with_spec(setup.job.spec.at_step()), labelled
 
@@ -186,7 +189,8 @@ class Grid:
         """Those of the latest setup are kept: views, labels and steps share them."""
         spec = job.spec
         made_from = (spec.seed, spec.dataset, spec.teacher, spec.distilled)
-        key = (*made_from, spec.needs_teacher_of_all_classes)
+        names = spec.tagged("", "teacher", "distilled")
+        key = (*made_from, spec.needs_teacher_of_all_classes, names)
         if self._made is None or self._made[0] != key:
             self._made = None  # freed before the next are made
             self._made = (key, *make_distilled_and_teacher(job))

@@ -135,6 +135,25 @@ def test_variants_that_repeat_are_run_once(whole):
     assert job.run_job(config, directory) == rows
 
 
+def test_names_do_not_depend_on_what_was_trained_before(tmp_path):
+    # Both protocols have the same views, each under its own name.
+    config = small_config()
+    epochs = "train.epochs=2,relabel.views=2"
+    config.variants = (f"protocol=gift,{epochs}", f"protocol=best,{epochs}")
+    found = []
+    for number, order in enumerate((1, -1)):
+        made = grid.Grid(config, tmp_path / str(number), grid.Shard())
+        assert len({setup.upstream for setup in made.setups}) == 1
+        rows = [
+            row
+            for setup in made.setups[::order]
+            for row in made.train(setup, on_trained=lambda: None)
+        ]
+        found.append(sorted(row["run_id"] for row in rows))
+    assert found[0] == found[1]
+    assert all("protocol=gift" not in name for name in found[0] if "muon" in name)
+
+
 def test_shards_are_the_grid_in_parts(whole, tmp_path):
     _, rows, _ = whole
     config = small_config(**GRID)
