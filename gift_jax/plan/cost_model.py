@@ -201,12 +201,12 @@ class Stage:
         return sum(self.memory) + self.resident
 
     def _traced(self, arguments: tuple[Any, ...], **options: Any) -> Any:
-        everywhere, spread = (jax.sharding.PartitionSpec(*a) for a in ((), (AXIS,)))
+        spec = jax.sharding.PartitionSpec
         mapped = jax.shard_map(
             self.step,
             mesh=jax.sharding.Mesh(np.asarray(jax.local_devices()[:1]), (AXIS,)),
-            in_specs=(*[everywhere] * (len(arguments) - 1), spread),
-            out_specs=everywhere,
+            in_specs=(*[spec()] * (len(arguments) - 1), spec(AXIS)),
+            out_specs=spec(),
             check_vma=False,
         )
         return jax.jit(mapped, **options).trace(*arguments)
