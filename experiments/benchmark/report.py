@@ -1,8 +1,8 @@
 """The results as a Markdown table, a plot, and a comparison with a baseline."""
 
 import json
+import os
 import pathlib
-import platform
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
@@ -12,19 +12,14 @@ import numpy as np
 from experiments.benchmark.grid import OURS, PYTORCH
 from experiments.benchmark.measure import GEMMS, STORED
 from experiments.benchmark.rounds import Samples
+from gift_jax.runtime import provenance
 
 LARGEST_FALL = 0.2
 
 
 def machine() -> str:
     """The processor and the versions of what was timed."""
-    processor = platform.processor() or platform.machine()
-    info = pathlib.Path("/proc/cpuinfo")
-    if info.exists():
-        lines = info.read_text().splitlines()
-        names = [line.split(": ")[1] for line in lines if line.startswith("model name")]
-        if names:
-            processor = f"{names[0]}, {len(names)} processors"
+    processor = f"{provenance.cpu_model()}, {os.cpu_count()} processors"
     versions = []
     for package in ("jax", "torch"):
         try:

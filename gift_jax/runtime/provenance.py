@@ -44,11 +44,12 @@ def _git(*arguments: str) -> str:
 
 def processor(device: jax.Device) -> str:
     """What computes: the kind of an accelerator, the model of a CPU."""
-    return _cpu() if device.platform == "cpu" else device.device_kind
+    return cpu_model() if device.platform == "cpu" else device.device_kind
 
 
 @functools.cache
-def _cpu() -> str:
+def cpu_model() -> str:
+    """The model of this machine's CPU; where it is not known, its architecture."""
     try:
         model = re.search(r"^model name\s*:\s*(.+)$", _CPU_INFO.read_text(), re.M)
     except OSError:  # not Linux

@@ -13,10 +13,10 @@ from gift_jax.runtime import provenance
 @pytest.fixture(autouse=True)
 def asked_anew():
     provenance.code_version.cache_clear()
-    provenance._cpu.cache_clear()
+    provenance.cpu_model.cache_clear()
     yield
     provenance.code_version.cache_clear()
-    provenance._cpu.cache_clear()
+    provenance.cpu_model.cache_clear()
 
 
 @pytest.fixture
