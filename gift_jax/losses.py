@@ -321,8 +321,8 @@ def standardized_gift(
     docs/theory.md.
 
     The factors are not differentiated: the value is not what the gradient descends. Two
-    classes have no direction to learn, and a student of equal logits has none either:
-    there w is 1.
+    classes have no direction to learn, and a student whose centred logits are zero has
+    none: there w is 1.
 
     Other Parameters:
       temperature: T, in standard deviations of the logits.
