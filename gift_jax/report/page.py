@@ -73,15 +73,15 @@ th[aria-sort="descending"]::after { content: " \\25BC"; }
 }
 </style>
 """
-# A click, or Enter, on a heading sorts by its column: numbers as such, what is absent
-# last, and once more the other way.
+# A click, or Enter, on a heading sorts by its column: numbers as such, intervals by
+# their lower end, what is absent last, and once more the other way.
 _SORT = """<script>
 for (const table of document.querySelectorAll("table")) {
   const heads = [...table.querySelectorAll("thead th")], body = table.tBodies[0];
   heads.forEach((head, column) => {
     const value = (row) => {
       const text = row.cells[column].textContent.replace("\u2212", "-");
-      const number = parseFloat(text);
+      const number = parseFloat(text.replace("[", ""));
       return isNaN(number) ? text : number;
     };
     const sort = () => {

@@ -6,6 +6,7 @@ marker too. Losses are known by their number among all of the report.
 """
 
 import functools
+import io
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -44,6 +45,15 @@ _STYLE: Any = {
 }
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows, also where pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        stream = io.BytesIO()
+        self.savefig(stream, format="png", dpi=DPI / 2)
+        return stream.getvalue()
+
+
 def in_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Draws with this module's style and leaves matplotlib's as it was."""
 
@@ -57,7 +67,7 @@ def in_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 def new_figure(height: float) -> Figure:
     """An empty figure of the common width; it draws with Agg, to no screen."""
-    return Figure(figsize=(WIDTH, height), layout="constrained")
+    return ShownFigure(figsize=(WIDTH, height), layout="constrained")
 
 
 def new_panels(

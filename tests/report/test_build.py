@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gift_jax.report import build, groups, reading
+from gift_jax.report import build, formatting, groups, page, reading
 from gift_jax.runtime.errors import InputError
 from tests.report.rows import (
     GIFT,
@@ -292,16 +292,14 @@ def test_tuned_learning_rates_are_reported(tmp_path):
     assert "tuning.jsonl line 2: without dataset" in text
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [1200, 500])
-def test_chromium_opens_the_page_without_an_error(width, report, tmp_path):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
+def chromium(tmp_path, file, *arguments):
+    """What headless Chromium prints of a page, which it opens without an error."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
         pytest.skip("needs chromium: apt-get install chromium")
-    screenshot = tmp_path / "page.png"
     finished = subprocess.run(
         [
-            chromium,
+            program,
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
@@ -309,9 +307,8 @@ def test_chromium_opens_the_page_without_an_error(width, report, tmp_path):
             "--disable-component-update",
             "--enable-logging=stderr",
             f"--user-data-dir={tmp_path / 'profile'}",
-            f"--window-size={width},2000",
-            f"--screenshot={screenshot}",
-            (report / "report.html").as_uri(),
+            *arguments,
+            file.as_uri(),
         ],
         capture_output=True,
         text=True,
@@ -319,9 +316,45 @@ def test_chromium_opens_the_page_without_an_error(width, report, tmp_path):
     )
     assert finished.returncode == 0
     assert "CONSOLE" not in finished.stderr
+    return finished.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1200, 500])
+def test_chromium_opens_the_page_without_an_error(width, report, tmp_path):
+    screenshot = tmp_path / "page.png"
+    chromium(
+        tmp_path,
+        report / "report.html",
+        f"--window-size={width},2000",
+        f"--screenshot={screenshot}",
+    )
     pixels = np.asarray(Image.open(io.BytesIO(screenshot.read_bytes())).convert("L"))
     assert pixels.shape == (2000, width)
     assert pixels.std() > 10
+
+
+@pytest.mark.slow
+def test_a_click_on_a_heading_sorts_and_a_second_one_turns_round(tmp_path):
+    low = formatting.signed_interval_text((-12.8, -5.4))
+    minus, absent = formatting.signed_text(-3), formatting.ABSENT
+    cells = ["9", "+10.5 ± 1", minus, absent, low]
+    lines = "".join(f"<tr><td>{cell}</td></tr>" for cell in cells)
+    file = tmp_path / "page.html"
+    file.write_text(
+        "<!doctype html><meta charset='utf-8'><table><thead><tr><th>a</th></tr></thead>"
+        f"<tbody>{lines}</tbody></table>{page._SORT}<script>"
+        "const read = () => [...document.querySelectorAll('td')].map((cell) => "
+        "cell.textContent).join(';');"
+        "document.querySelector('th').click(); const up = read();"
+        "document.querySelector('th').click(); document.title = up + '|' + read();"
+        "</script>"
+    )
+    shown = chromium(tmp_path, file, "--dump-dom")
+    (found,) = re.findall("<title>(.*)</title>", shown)
+    up, down = (text.split(";") for text in found.split("|"))
+    assert up == [low, minus, "9", "+10.5 ± 1", absent]
+    assert down == ["+10.5 ± 1", "9", minus, low, absent]
 
 
 def test_a_notebook_gets_the_bars(workdir):
@@ -330,3 +363,5 @@ def test_a_notebook_gets_the_bars(workdir):
     bars = sum(len(axes.patches) for axes in figure.axes)
     means = [g.summary("top1_last").mean for g in groups.group_rows(rows)]
     assert bars == sum(mean is not None for mean in means) > 0
+    picture = Image.open(io.BytesIO(figure._repr_png_()))  # without pyplot, too
+    assert picture.width > 600 and np.asarray(picture.convert("L")).std() > 10
