@@ -21,6 +21,9 @@ class FixedSoftLabels:
     logits: np.ndarray
     views: int
 
+    def __repr__(self) -> str:
+        return f"FixedSoftLabels(logits {self.logits.shape}, {self.views} views)"
+
     def start_reading(self, view: int) -> Callable[[], View]:
         """The view of that number, with its logits."""
         of_view = self.logits if self.logits.ndim == 2 else self.logits[view]

@@ -33,6 +33,9 @@ class TrainData(flax.struct.PyTreeNode):
     labels: jax.Array
     view_key: jax.Array
 
+    def __repr__(self) -> str:
+        return f"TrainData(images {np.shape(self.images)})"
+
 
 def train_data(
     dataset: DistilledDataset, seed: int

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -39,6 +40,11 @@ class TrainState(struct.PyTreeNode):
     batch_stats: Any
     opt_state: Any
     dropout_key: jax.Array
+
+    def __repr__(self) -> str:
+        size = sum(np.size(leaf) for leaf in jax.tree.leaves(self.params))
+        network = type(self.model).__name__
+        return f"TrainState({network}, {size:,} parameters, step {self.step})"
 
     @property
     def variables(self) -> dict[str, Any]:

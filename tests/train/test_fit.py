@@ -415,3 +415,12 @@ def test_only_augmented_views_are_streamed():
             **{**OPTIONS, "view_images": views.ReplayedViews(None)},
             order_key=jax.random.key(4),
         )
+
+
+def test_what_a_notebook_shows_of_a_training_is_short():
+    fitted = fit_small(epochs=1)
+    shown = repr(fitted)
+    assert "parameters, step 3)" in shown and "gradient_norm_first=" in shown
+    assert len(shown) < 400
+    assert repr(make_data()).startswith("TrainData(images (40, ")
+    assert repr(make_soft_labels()).startswith("FixedSoftLabels(logits (")
