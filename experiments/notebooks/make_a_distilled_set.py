@@ -17,9 +17,18 @@
 # ([Yin et al. 2023](https://arxiv.org/abs/2306.13092)). The images appear as they are
 # made, and at the end students say what they are worth.
 #
-# The notebook needs gift_jax installed: in a clone of the repository, or on Colab after
-# uploading it, `pip install .`. Colab has Python 3.13 and JAX 0.7.2
+# The first cell installs gift_jax where it is missing, from a wheel in the notebook's
+# folder (on Colab, uploaded there), which `pip wheel --no-deps .` makes in a clone.
+# Colab has Python 3.13 and JAX 0.7.2
 # ([August 2026](https://github.com/googlecolab/backend-info)), which are enough.
+
+# %%
+import importlib.util
+
+from IPython import get_ipython
+
+if importlib.util.find_spec("gift_jax") is None:
+    get_ipython().run_line_magic("pip", "install -q ./gift_jax-*.whl")
 
 # %%
 import pathlib

@@ -31,6 +31,16 @@ def test_the_notebook_is_its_script(script):
     assert script.stem in SMALL
 
 
+@pytest.mark.parametrize("script", sorted(NOTEBOOKS.glob("*.py")), ids=lambda p: p.stem)
+def test_the_page_is_of_this_notebook(script):
+    page = (ROOT / "docs" / "notebooks" / f"{script.stem}.md").read_text()
+    places = [page.find(cell.source) for cell in jupytext.read(script).cells]
+    assert -1 not in places and places == sorted(places)
+    assert re.search(
+        r"Run from top to bottom in \d+ s, with a peak of [\d.]+ GiB", page
+    )
+
+
 @pytest.fixture
 def executed(request, tmp_path, monkeypatch):
     """What a notebook prints, and its pictures, in an empty folder."""
@@ -62,8 +72,6 @@ def test_gift_in_ten_minutes(executed, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# Its steps are those of the first quarter of an hour, which is always run.
-@pytest.mark.slow
 @pytest.mark.parametrize("executed", ["bring_your_own"], indirect=True)
 def test_bring_your_own(executed, tmp_path):
     said, shown = executed
