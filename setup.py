@@ -40,7 +40,11 @@ setup(
     },
     package_data={"gift_jax": ["py.typed"]},
     entry_points={"console_scripts": ["gift-jax = gift_jax.main:run"]},
-    url="https://arxiv.org/abs/2405.14736",
+    keywords="dataset distillation, soft labels, knowledge distillation, JAX, GIFT",
+    project_urls={
+        "Paper": "https://arxiv.org/abs/2405.14736",
+        "Official code": "https://github.com/LINs-lab/GIFT",
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",

@@ -5,35 +5,70 @@ import shutil
 import subprocess
 import sys
 import warnings
-import zipfile
+from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests import launch
 
+_UNBUILT = shutil.ignore_patterns(
+    *(".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info"),
+    *("build", "dist", "site", "workdir"),
+)
+
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """The wheel's content; the dependencies are those of the tests."""
+def unpacked(tmp_path_factory):
+    """The sdist's content."""
     pytest.importorskip("setuptools")
-    where = tmp_path_factory.mktemp("wheel")
-    for folder in ("gift_jax", "configs", "experiments"):
-        shutil.copytree(launch.ROOT / folder, where / folder)
-    for file in ("setup.py", "pyproject.toml", "README.md"):
-        shutil.copy(launch.ROOT / file, where)
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            *["pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "."],
-        ],
-        cwd=where,
-        check=True,
-    )
+    where = tmp_path_factory.mktemp("sdist")
+    shutil.copytree(launch.ROOT, where / "clone", ignore=_UNBUILT)
+    build = "import setuptools.build_meta as b; b.build_sdist('..')"
+    command = [sys.executable, "-c", build]
+    subprocess.run(command, cwd=where / "clone", check=True, capture_output=True)
+    (sdist,) = where.glob("*.tar.gz")
+    shutil.unpack_archive(sdist, where, filter="data")
+    return where / sdist.name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def installed(unpacked):
+    """The wheel of the sdist, installed; the dependencies are those of the tests."""
+    pip = [sys.executable, "-m", "pip"]
+    options = ["-q", "--no-deps", "--no-build-isolation"]
+    where = unpacked.parent
+    subprocess.run([*pip, "wheel", *options, "-w", where, unpacked], check=True)
     (wheel,) = where.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(where / "site")
-    return where / "site"
+    site = where / "site"
+    subprocess.run([*pip, "install", *options, "-t", site, wheel], check=True)
+    return site
+
+
+def test_the_sdist_holds_what_its_tests_and_its_site_need(unpacked):
+    tracked = [launch.ROOT / name for name in ("mkdocs.yml", "CITATION.cff", "LICENSE")]
+    for folder in ("configs", "docs", "experiments", "gift_jax", "tests"):
+        tracked += (launch.ROOT / folder).rglob("*.*")
+    for path in tracked:
+        if path.is_file() and path.suffix not in (".pyc", ".pyo"):
+            assert (unpacked / path.relative_to(launch.ROOT)).is_file(), path
+
+
+def test_neither_tensorflow_nor_torch_is_installed_with_it():
+    found, left = set(), ["gift_jax"]
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            needed = map(Requirement, metadata.requires(name) or ())
+            left += [
+                canonicalize_name(one.name)
+                for one in needed
+                if one.marker is None or one.marker.evaluate({"extra": ""})
+            ]
+    assert {"jax", "flax", "tensorflow-datasets"} <= found
+    assert not found & {"tensorflow", "torch", "torchvision", "timm", "keras"}
 
 
 def run(installed, folder, *arguments):
@@ -80,6 +115,17 @@ def test_a_package_of_the_user_called_configs_is_not_in_the_way(installed, tmp_p
     assert "unknown config 'digit'; there are cifar10, " in done.stderr
 
 
+def test_the_console_command(installed, tmp_path):
+    done = subprocess.run(
+        [sys.executable, installed / "bin" / "gift-jax", "--config=gift_jax:digit"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
+    assert "unknown config 'digit'; there are cifar10, " in done.stderr
+
+
 @pytest.mark.slow
 def test_a_job_and_a_study_from_another_folder(installed, tmp_path):
     small = (
@@ -117,5 +163,7 @@ def test_the_library_is_found_by_name_and_costs_nothing_to_import():
 def test_what_is_deprecated_and_used_here_is_an_error():
     with pytest.raises(DeprecationWarning):
         warnings.warn_explicit("old", DeprecationWarning, "f", 1, module="gift_jax.x")
+    with pytest.raises(DeprecationWarning):
+        warnings.warn_explicit("old", DeprecationWarning, "f", 1, module="configs.x")
     with pytest.warns(DeprecationWarning):  # of others it is one to read
         warnings.warn_explicit("old", DeprecationWarning, "f", 1, module="flax")
