@@ -34,6 +34,11 @@ _WNID = re.compile(r"n[0-9]{8}")
 _NAMINGS = (re.compile(r"class[0-9]+_id([0-9]+)"), re.compile(r"([0-9]+)"))
 # Datasets whose classes are numbered in the alphabetical order of their names.
 _ALPHABETICAL = ("cifar10", "cifar100")
+# One of them by another name, such as "car", would move others in that order.
+_CIFAR10 = {
+    "airplane", "automobile", "bird", "cat", "deer",
+    "dog", "frog", "horse", "ship", "truck",
+}  # fmt: skip
 _SPLITS = {"train", "val", "test", "validation"}
 _SHOWN = 5
 
@@ -98,6 +103,8 @@ def _class_folders(
             f"{root} has {len(names)} class folders ({', '.join(names[:_SHOWN])} ...), "
             f"expected {info.num_classes} for {info.name}"
         )
+    if info.name == "cifar10":
+        _require_classes(set(names), _CIFAR10, info)
     are_sorted = all(map(_WNID.fullmatch, names)) or info.name in _ALPHABETICAL
     if info.name in info_lib.DATASETS and not are_sorted:
         raise InputError(
