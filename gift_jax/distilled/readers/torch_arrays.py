@@ -144,6 +144,11 @@ def _stored(request: Request, path: pathlib.Path, content: Any) -> Stored:
             return Stored("idc", *content)
         case "pair":
             return Stored("pair", content, _load(request, _beside(path, "labels")))
+    if isinstance(content, np.ndarray) and "images" in path.name.lower():
+        raise InputError(
+            f"{path} holds a tensor of shape {content.shape}, expected "
+            f"{_beside(path, 'labels').name} with its labels beside it"
+        )
     keys = sorted(map(str, content))[:10] if isinstance(content, dict) else "no"
     raise InputError(
         f"{path} holds a {type(content).__name__} with {keys} keys; expected a dict of "

@@ -45,8 +45,9 @@ def test_what_is_no_image_is_one_error_and_starts_no_program(content, monkeypatc
         raise AssertionError("a program was started")
 
     monkeypatch.setattr("subprocess.Popen", started)
-    with pytest.raises(InputError, match="picture is not a readable image"):
+    with pytest.raises(InputError, match="picture is not a readable image") as caught:
         images.stack([("picture", content)], 3)
+    assert "object at" not in str(caught.value)
 
 
 def announcing(width, height):

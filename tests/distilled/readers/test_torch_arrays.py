@@ -240,6 +240,16 @@ class TestPair:
         with pytest.raises(InputError, match="beside one named labels"):
             read_distilled(root, **known)
 
+    def test_labels_that_are_missing(self, tmp_path):
+        root = write_datm(tmp_path, ZCA["kornia"], self.logits)
+        (root / "labels_best.pt").unlink()
+        with pytest.raises(
+            InputError,
+            match=r"images_best.pt holds a tensor of shape \(20, 3, 4, 4\), expected "
+            "labels_best.pt with its labels beside it$",
+        ):
+            read_distilled(root, dataset=TINY_CIFAR)
+
     def test_a_learning_rate_is_a_number(self, tmp_path):
         root = write_datm(tmp_path, ZCA["kornia"], self.logits, np.nan)
         known = {"dataset": TINY_CIFAR, "train_images": TRAIN_IMAGES}
