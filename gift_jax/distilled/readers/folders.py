@@ -11,6 +11,7 @@ those of two loops, joined. All of these projects turn floats into 8 bits by tru
 half a grey level darker on average.
 """
 
+import logging
 import pathlib
 import re
 from collections.abc import Sequence
@@ -36,11 +37,13 @@ _NAMINGS = (re.compile(r"class[0-9]+_id([0-9]+)"), re.compile(r"([0-9]+)"))
 _ALPHABETICAL = ("cifar10", "cifar100")
 # One of them by another name, such as "car", would move others in that order.
 _CIFAR10 = {
-    "airplane", "automobile", "bird", "cat", "deer",
-    "dog", "frog", "horse", "ship", "truck",
-}  # fmt: skip
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+}
 _SPLITS = {"train", "val", "test", "validation"}
 _SHOWN = 5
+
+_logger = logging.getLogger(__name__)
 
 
 def matches(path: pathlib.Path) -> bool:
@@ -60,9 +63,14 @@ def read(request: Request) -> DistilledDataset:
     folders = _class_folders(_root(request.path), info, request.class_names)
     files = [_ordered(sources.image_files(folder)) for folder in folders]
     if request.ipc is not None:
-        files = [
-            _first(*each, request.ipc) for each in zip(files, folders, strict=True)
-        ]
+        _require_enough(files, folders, request.ipc)
+        if len(files[0]) > request.ipc:
+            _logger.info(
+                "%s: %d of %d images a class, %s to %s of the first one",
+                *(request.path, request.ipc, len(files[0])),
+                *(files[0][0].name, files[0][request.ipc - 1].name),
+            )
+        files = [of_class[: request.ipc] for of_class in files]
     _require_equal_counts([len(of_class) for of_class in files], folders)
     paths = [file for of_class in files for file in of_class]
     labels = np.repeat(np.arange(len(files)), len(files[0]))
@@ -143,15 +151,15 @@ def _ordered(files: list[pathlib.Path]) -> list[pathlib.Path]:
     return files
 
 
-def _first(
-    files: list[pathlib.Path], folder: pathlib.Path, ipc: int
-) -> list[pathlib.Path]:
-    if len(files) < ipc:
-        raise InputError(
-            f"{folder} holds {len(files)} images, expected at least {ipc} for this IPC "
-            f"(--config.distilled.ipc={ipc}, in Python ipc={ipc})"
-        )
-    return files[:ipc]
+def _require_enough(
+    files: list[list[pathlib.Path]], folders: list[pathlib.Path], ipc: int
+) -> None:
+    for of_class, folder in zip(files, folders, strict=True):
+        if len(of_class) < ipc:
+            raise InputError(
+                f"{folder} holds {len(of_class)} images, expected at least {ipc} for "
+                f"this IPC (--config.distilled.ipc={ipc}, in Python ipc={ipc})"
+            )
 
 
 def _require_equal_counts(counts: list[int], folders: list[pathlib.Path]) -> None:

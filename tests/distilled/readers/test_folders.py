@@ -59,7 +59,8 @@ class TestFolders:
             ("{0}/{1}00_image3.png", [3, 20, 100]),
         ],
     )
-    def test_ipc_keeps_the_lowest(self, tmp_path, pattern, order):
+    def test_ipc_keeps_the_lowest(self, tmp_path, caplog, pattern, order):
+        caplog.set_level("INFO")
         for label in range(10):
             for number in (100, 3, 20):
                 path = tmp_path / pattern.format(label, number)
@@ -67,7 +68,9 @@ class TestFolders:
                 pixels = np.full((4, 4, 3), number + label, np.uint8)
                 Image.fromarray(pixels).save(path)
         for ipc in (1, 2, 3, None):
+            caplog.clear()
             read = read_distilled(tmp_path, dataset="cifar10", ipc=ipc)
+            assert (f"{ipc} of 3 images a class" in caplog.text) == (ipc in (1, 2))
             expected = np.add.outer(np.arange(10), order[:ipc]).ravel() / 255
             np.testing.assert_allclose(read.images[:, 0, 0, 0], expected, atol=1e-6)
             assert read.ipc == (ipc or 3)
