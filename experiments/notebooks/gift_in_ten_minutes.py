@@ -18,7 +18,7 @@
 # This notebook makes all that is needed out of scikit-learn's 8x8 digits: a teacher,
 # ten images per class, soft labels of every augmented view, and students with three
 # losses under two optimizers. On two CPU cores it takes a few minutes; a GPU or TPU
-# runtime is used if there is one.
+# runtime is used if there is one. Where there is a network, `DATASET` can be CIFAR-10.
 #
 # The first cell installs gift_jax where it is missing, from a wheel in the notebook's
 # folder (on Colab, uploaded there), which `pip wheel --no-deps .` makes in a clone.
@@ -52,6 +52,7 @@ from gift_jax.teachers import FlaxTeacher
 from gift_jax.train.step import new_student
 from gift_jax.train.teacher import TrainingSpec, train_teacher
 
+DATASET = "digits"  # "cifar10" after `python -m gift_jax.data.prepare cifar10`
 EPOCHS, TEACHER_EPOCHS, NETWORK = 200, 30, "conv3"
 print(f"JAX {jax.__version__} on {jax.devices()}")
 
@@ -61,22 +62,23 @@ print(f"JAX {jax.__version__} on {jax.devices()}")
 # A small ConvNet, trained on the hard labels of the train split.
 
 # %%
-digits = load_dataset("digits")
-normalization = digits.info.normalization
+real = load_dataset(DATASET)
+size, num_classes = real.info.image_shape[0], real.info.num_classes
+normalization = real.info.normalization
 teacher_network = models.create_model(
-    NETWORK, num_classes=10, image_size=8, width=32, axis_name="batch"
+    NETWORK, num_classes=num_classes, image_size=size, width=32, axis_name="batch"
 )
 training = TrainingSpec(
     optimizer=OptimizerSpec("sgd", learning_rate=0.1, schedule="cosine"),
     epochs=TEACHER_EPOCHS,
     batch_size=128,
-    augmentation=AugmentSpec(pad_crop=1),
+    augmentation=AugmentSpec(pad_crop=size // 8),
     seed=0,
 )
 with tempfile.TemporaryDirectory() as checkpoints:
     variables = train_teacher(
         teacher_network,
-        digits.train,
+        real.train,
         training,
         normalization,
         checkpoints_directory=pathlib.Path(checkpoints),
@@ -91,7 +93,7 @@ teacher = FlaxTeacher(NETWORK, teacher_network, variables, normalization)
 
 # %%
 rded = distill.make_distiller("rded", ipc=10, images_per_class=100)
-distilled = rded.make(digits, teacher=teacher, seed=0)
+distilled = rded.make(real, teacher=teacher, seed=0)
 distilled
 
 # %% [markdown]
@@ -118,18 +120,15 @@ soft, hard = view[image : image + 1], distilled.labels[image : image + 1]
 rows = {
     "soft label (unit length)": labels.unit_length(soft)[0],
     "smoothed hard label (unit length)": labels.unit_length(
-        labels.smooth_labels(hard, 10)
+        labels.smooth_labels(hard, num_classes)
     )[0],
     "refined soft label": labels.refine_labels(soft, hard)[0],
 }
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.4), sharey=True)
 for axis, (title, values) in zip(axes, rows.items(), strict=True):
-    axis.bar(
-        range(10),
-        values,
-        color=["tab:orange" if c == hard[0] else "tab:blue" for c in range(10)],
-    )
-    axis.set(title=title, xlabel="class", xticks=range(10))
+    colors = np.where(np.arange(num_classes) == hard[0], "tab:orange", "tab:blue")
+    axis.bar(range(num_classes), values, color=colors)
+    axis.set(title=title, xlabel="class", xticks=range(num_classes))
 figure.tight_layout()
 
 # %% [markdown]
@@ -147,9 +146,9 @@ LOSSES = {
 OPTIMIZERS = {"SGD": OptimizerSpec("sgd"), "AdamW": OptimizerSpec("adamw")}
 data, to_inputs = train_data(distilled, seed=0)
 student_network = models.create_model(
-    NETWORK, num_classes=10, image_size=8, width=32, axis_name="batch"
+    NETWORK, num_classes=num_classes, image_size=size, width=32, axis_name="batch"
 )
-test = digits.test
+test = real.test
 test_images, test_labels = test.images(np.arange(len(test))), test.labels
 length = {"epochs": EPOCHS, "batch_size": 10}
 top1, gradient_norms = {}, {}
