@@ -26,6 +26,10 @@ class Normalization:
     Attributes:
       mean: C floats, of pixels in [0, 1].
       std: C positive floats.
+
+    >>> norm = Normalization(mean=(0.5,), std=(0.25,))
+    >>> norm.apply(np.ones((1, 1, 1))).item(), norm.invert(np.zeros((1, 1, 1))).item()
+    (2.0, 0.5)
     """
 
     mean: tuple[float, ...]

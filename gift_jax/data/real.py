@@ -123,6 +123,12 @@ def load_dataset(
       FileNotFoundError: the dataset is not there; says how to prepare it.
       InputError: an unknown name, a split that does not exist or is empty, or
         an image size that does not fit.
+
+    >>> digits = load_dataset("digits")
+    >>> len(digits.train), len(digits.test), digits.info.image_shape
+    (1437, 360, (8, 8, 1))
+    >>> digits.test.images(np.arange(2)).dtype
+    dtype('uint8')
     """
     kind, _, location = name.partition(":")
     known = None

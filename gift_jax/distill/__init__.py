@@ -60,6 +60,12 @@ def make_distiller(name: str, *, ipc: int, **options: Any) -> Distiller:
     Raises:
       InputError: there is none of that name, it has no such option, an option cannot
         be used, or it is no distiller.
+
+    >>> from gift_jax.data.real import load_dataset
+    >>> make_distiller("random", ipc=5).make(
+    ...     load_dataset("digits"), teacher=None, seed=0
+    ... )
+    DistilledDataset(random of digits: 50 images of shape (8, 8, 1), 10 classes, IPC 5)
     """
     kind = registry.find("distiller", name, DISTILLERS)
     known = ", ".join(["ipc", *registry.keyword_defaults(kind, without=["ipc"])])

@@ -75,6 +75,14 @@ class DistilledDataset:
     Raises:
       InputError: arrays whose shapes or values do not fit; the message names
         the array, the value found and what was expected.
+
+    >>> DistilledDataset(
+    ...     images=np.zeros((20, 8, 8, 1), np.float32),
+    ...     labels=np.arange(20) % 10,
+    ...     metadata=Metadata("mine", 10, method="by_hand", source="here"),
+    ...     preprocess=preprocess.Normalization(mean=(0.3,), std=(0.4,)),
+    ... )
+    DistilledDataset(by_hand of mine: 20 images of shape (8, 8, 1), 10 classes, IPC 2)
     """
 
     images: np.ndarray

@@ -16,6 +16,9 @@ class FixedSoftLabels:
       logits: (views, N, C) float, or (N, C) that are the same for every view, as
         DATM publishes them.
       views: How many views of every image to train on.
+
+    >>> FixedSoftLabels(np.zeros((20, 10), np.float32), views=3)
+    FixedSoftLabels(logits (20, 10), 3 views)
     """
 
     logits: np.ndarray

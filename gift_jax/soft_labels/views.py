@@ -49,6 +49,13 @@ def train_data(
     Returns:
       The arrays, and the normalisation to apply to the images where they are kept
       as 8-bit pixels, a quarter of the memory of floats; else None.
+
+    >>> from gift_jax.data.real import load_dataset
+    >>> from gift_jax.distill import make_distiller
+    >>> random = make_distiller("random", ipc=1)
+    >>> made = random.make(load_dataset("digits"), teacher=None, seed=0)
+    >>> train_data(made, seed=0)[0]
+    TrainData(images (10, 8, 8, 1))
     """
     images, normalization = None, None
     if isinstance(dataset.preprocess, preprocess.Normalization):

@@ -28,6 +28,15 @@ class FlaxTeacher:
       model: Applied as `model.apply(variables, inputs, train=False)`.
       variables: Its parameters and batch statistics.
       preprocess: From pixels to its inputs.
+
+    >>> from gift_jax import models
+    >>> from gift_jax.data import Normalization
+    >>> model = models.create_model("conv1", num_classes=10, image_size=8, width=4)
+    >>> images = jnp.zeros((2, 8, 8, 1))
+    >>> variables = model.init(jax.random.key(0), images, train=False)
+    >>> norm = Normalization(mean=(0.3,), std=(0.4,))
+    >>> FlaxTeacher("conv1", model, variables, norm).logits(images).shape
+    (2, 10)
     """
 
     name: str

@@ -131,6 +131,14 @@ def new_student(
       epochs: For so many epochs.
       batch_size: In steps of so many images.
       seed: Of initialisation and dropout.
+
+    >>> from gift_jax import models
+    >>> images, labels = np.zeros((20, 8, 8, 1), np.float32), np.arange(20) % 10
+    >>> data = views.TrainData(images, labels, view_key=jax.random.key(0))
+    >>> model = models.create_model("conv1", num_classes=10, image_size=8, width=4)
+    >>> optimizer = optimizers.OptimizerSpec("muon")
+    >>> new_student(model, optimizer, data, epochs=2, batch_size=10)
+    TrainState(ConvNet, 698 parameters, step 0)
     """
     return create_train_state(
         model,

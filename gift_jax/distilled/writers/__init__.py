@@ -44,6 +44,17 @@ def write_distilled(
       ImportError: "parquet" without pyarrow.
       InputError: an unknown format, whitened images in one of 8 bits, un-whitened
         pixels too far outside of [0, 1], or "datm" without soft labels.
+
+    >>> import tempfile
+    >>> from gift_jax.data.real import load_dataset
+    >>> from gift_jax.distill import make_distiller
+    >>> from gift_jax.distilled import read_distilled
+    >>> random = make_distiller("random", ipc=1)
+    >>> made = random.make(load_dataset("digits"), teacher=None, seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_distilled(made, f"{folder}/digits.npz", "npz")
+    ...     read_distilled(f"{folder}/digits.npz", dataset="digits").ipc
+    1
     """
     if format not in WRITERS:
         raise registry.unknown_name("format", format, WRITERS)
