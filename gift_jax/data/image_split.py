@@ -30,7 +30,7 @@ _CHUNK = 512
 # Of all formats that Pillow knows; for some, such as EPS, it starts other programs.
 # GIF is none of class folders, but some images of TFDS are.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
-_IN_MEMORY = re.compile("<_io.BytesIO object at 0x[0-9a-f]+>")
+_IN_MEMORY = re.compile(" <_io.BytesIO object at 0x[0-9a-f]+>")  # in Pillow's errors
 
 
 class ImageSplit:
@@ -236,8 +236,7 @@ def open_image(
     except InputError:
         raise
     except Exception as error:  # of Pillow, for damaged and hostile files, any
-        text = str(error) or type(error).__name__
-        text = _IN_MEMORY.sub("its bytes", text)
+        text = _IN_MEMORY.sub("", str(error)) or type(error).__name__
         if isinstance(record, pathlib.Path) and str(record) not in text:
             text = f"{record}: {text}"
         raise OSError(f"{name} cannot be decoded: {text}") from error
