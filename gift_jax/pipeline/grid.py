@@ -14,7 +14,11 @@ from ml_collections.config_dict import ConfigDict
 from gift_jax import registry, specs
 from gift_jax.pipeline import continual, products, results, tuning
 from gift_jax.pipeline.context import Job
-from gift_jax.pipeline.distilled import JobDistilled, make_distilled_and_teacher
+from gift_jax.pipeline.distilled import (
+    JobDistilled,
+    make_distilled,
+    make_distilled_and_teacher,
+)
 from gift_jax.pipeline.labelling import LabelledDataset, check_storage, make_soft_labels
 from gift_jax.pipeline.students import UnfinishedError, run_students
 from gift_jax.pipeline.teacher import JobTeacher
@@ -118,6 +122,16 @@ class Grid:
         self._directory = directory
         self._made: tuple[Any, JobDistilled, JobTeacher | None] | None = None
         self._labelled: tuple[Any, Job, LabelledDataset] | None = None
+
+    def read_published(self) -> None:
+        """Reads all published images, where variants have several.
+
+        Raises: as `make_distilled`, for any of them before there is any work to lose.
+        """
+        jobs = [setup.job for setup in self.setups if setup.job.spec.distilled.path]
+        published = {(job.spec.dataset, job.spec.distilled): job for job in jobs}
+        for job in published.values() if len(published) > 1 else ():
+            make_distilled(job, None)
 
     def train(self, setup: Setup, *, on_trained: OnTrained) -> Iterator[dict[str, Any]]:
         """Trains what is not trained yet of a setup, and all that comes before it.

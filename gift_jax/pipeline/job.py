@@ -38,6 +38,7 @@ def run_job(
     """
     grid = Grid(config, directory, shard or Shard())
     results.read_results(directory)  # says once what of them is passed over
+    grid.read_published()
     _train_in_processes(grid, config, directory, shard or Shard())
     total = sum(setup.trainings for setup in grid.setups)
     rows: dict[str, dict] = {}

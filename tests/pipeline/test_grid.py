@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from gift_jax.configs import digits
@@ -186,6 +187,20 @@ def test_what_cannot_be_made_is_said_before_any_work(options, message, tmp_path)
     with pytest.raises(InputError, match=message):
         grid.Grid(config, tmp_path, grid.Shard())
     assert not any(p.is_dir() for p in tmp_path.glob("[!c]*"))
+
+
+def test_published_images_of_all_variants_are_read_before_any_work(tmp_path):
+    arrays = {"images": np.zeros((10, 8, 8, 1), np.uint8), "labels": np.arange(10)}
+    np.savez(tmp_path / "whole.npz", **arrays)
+    np.savez(tmp_path / "of_9.npz", **{n: a[:9] for n, a in arrays.items()})
+    config = small_config()
+    config.distilled.name, config.distilled.ipc = "mine", 1
+    config.variants = tuple(
+        f"distilled.path={tmp_path}/{n}.npz" for n in ("whole", "of_9")
+    )
+    with pytest.raises(InputError, match="of_9.npz.*no image of class 9"):
+        job.run_job(config, tmp_path / "workdir")
+    assert not (tmp_path / "workdir" / "teacher").exists()
 
 
 @pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "0/0", "a/b", "1/2/3"])
