@@ -20,7 +20,7 @@ from gift_jax.evaluators import AccuracyEvaluator
 from gift_jax.evaluators.accuracy import evaluate
 from gift_jax.models import create_model
 from gift_jax.optimizers import OptimizerSpec
-from gift_jax.soft_labels import AugmentedViews
+from gift_jax.soft_labels import AugmentedViews, FixedSoftLabels
 from gift_jax.soft_labels.views import train_data
 from gift_jax.torch_io.torch_import import import_torch
 from gift_jax.train.fit import fit
@@ -84,8 +84,9 @@ def test_teacher_recognises_all_images_distilled_with_it():
     np.testing.assert_array_equal(np.argmax(logits, axis=1), dataset.labels)
 
 
-# Images a class, and a top-1 that a student of the hard labels exceeds on 2,000 test
-# images: twice chance, which no other order of the classes would give.
+DIFFAUG = "color_crop_cutout_flip_scale_rotate"
+# Images a class, and twice chance: what no other order of the classes would give, and a
+# student of the hard labels (DATM's: of those learnt with the images) exceeds.
 SETS = {
     "cifar10_conv3_rded_ipc10/data.pt": ("cifar10", 10, 20),
     "rfad_cifar10_ipc10.npz": ("cifar10", 10, 20),
@@ -115,19 +116,21 @@ def test_a_published_set_is_recognised_shown_and_trained_on(
     arrays, normalization = train_data(made, seed=0)
     side, num_classes = made.images.shape[1], made.metadata.num_classes
     model = create_model("conv3", num_classes=num_classes, image_size=side, width=32)
-    length = {"epochs": 40, "batch_size": min(len(made), 100)}
+    length = {"epochs": 40, "batch_size": min(len(made), 20)}
+    learnt = made.soft_labels if made.metadata.method == "datm" else None
     fitted = fit(
         new_student(model, OptimizerSpec("muon"), arrays, **length),
         arrays,
-        loss=losses.get_loss("ce"),
-        view_images=AugmentedViews(AugmentSpec(), normalization),
+        None if learnt is None else FixedSoftLabels(learnt, views=40),
+        loss=losses.get_loss("ce" if learnt is None else "soft_ce"),
+        view_images=AugmentedViews(AugmentSpec(diffaug=DIFFAUG), normalization),
         order_key=jax.random.key(0),
         devices=jax.devices()[:1],
         **length,
     )
     inputs = made.inputs()
     logits = model.apply(fitted.state.evaluation_variables, inputs, train=False)
-    assert np.mean(np.argmax(logits, axis=1) == made.labels) > 0.9
+    assert np.mean(np.argmax(logits, axis=1) == made.labels) > 0.5
     if data:
         some = np.arange(2000)
         shown, labels = data.test.images(some), data.test.labels[some]
