@@ -198,7 +198,7 @@ def test_published_images_of_all_variants_are_read_before_any_work(tmp_path):
     config.variants = tuple(
         f"distilled.path={tmp_path}/{n}.npz" for n in ("whole", "of_9")
     )
-    with pytest.raises(InputError, match="of_9.npz.*no image of class 9"):
+    with pytest.raises(InputError, match=r"of_9\.npz.*no image of class 9"):
         job.run_job(config, tmp_path / "workdir")
     assert not (tmp_path / "workdir" / "teacher").exists()
 
