@@ -10,26 +10,20 @@ too.
 """
 
 import argparse
-import functools
 import json
 import pathlib
-import time
-from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
 from experiments.benchmark import measure, ours, report, workloads
-from experiments.benchmark.rounds import Samples, in_turn
+from experiments.benchmark.rounds import Samples
 from experiments.benchmark.workloads import Workload
 from gift_jax import losses
 
 WORKLOAD = "ConvNet-3, 32x32, batch 50"
 _CONFIDENCE = 0.95
-_CALLS = 500  # of a loss alone, in a round
 
 
 def main() -> None:
@@ -51,9 +45,11 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     for number in numbers:
         workload = workloads.find(f"{WORKLOAD}, {number} classes")
-        samples = _times(workload, names, arguments.rounds)
-        alone = _times_alone(workload, names, arguments.rounds)
-        memory = {name: ours.memory_bytes(workload, name) for name in samples}
+        contenders = [*names, *(ours.ALONE + name for name in names)]
+        seconds = _times(workload, contenders, arguments.rounds)
+        samples = {name: seconds[name] for name in names}
+        alone = {name: seconds[ours.ALONE + name] for name in names}
+        memory = {name: ours.memory_bytes(workload, name) for name in names}
         results[workload.name] = {
             "seconds": samples,
             "seconds_alone": alone,
@@ -70,35 +66,6 @@ def _times(workload: Workload, names: list[str], rounds: int) -> Samples:
     return measure.in_processes(
         workload.name, contenders, workload, rounds=rounds, pytorch=False
     )
-
-
-def _times_alone(workload: Workload, names: list[str], rounds: int) -> Samples:
-    """Seconds that a loss and its gradient by the logits take outside a step."""
-    batch, classes = workload.batch_size, workload.num_classes
-    student, teacher = np.random.default_rng(0).normal(size=(2, batch, classes))
-    labels = np.arange(batch) % classes
-    arguments = [jnp.asarray(student), jnp.asarray(teacher), jnp.asarray(labels)]
-    contenders = {
-        name: functools.partial(_seconds_alone, _gradient(name), arguments)
-        for name in names
-    }
-    for contender in contenders.values():
-        contender()  # compiles
-    return in_turn(contenders, rounds=rounds)
-
-
-def _gradient(name: str) -> Callable[..., jax.Array]:
-    loss = losses.get_loss(name)
-    return jax.jit(jax.value_and_grad(lambda *batch: jnp.mean(loss(*batch))))
-
-
-def _seconds_alone(
-    gradient: Callable[..., jax.Array], arguments: list[jax.Array]
-) -> float:
-    started = time.perf_counter()
-    for _ in range(_CALLS):
-        jax.block_until_ready(gradient(*arguments))
-    return (time.perf_counter() - started) / _CALLS
 
 
 def interval_of_median(values: list[float]) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 - stored: epochs of `gift_jax.train` on soft labels read from a store on disk;
 - online: the same with the teacher run on every view of every epoch;
 - the name of a loss: "stored" with it, in place of GIFT;
+- "alone" and the name of a loss: it and its gradient by the logits, outside a step;
 - recovery: iterations of `recovery_ours`;
 - gemm: a product of two 2048 x 2048 matrices.
 """
@@ -36,6 +37,8 @@ from gift_jax.train.step import (
 )
 
 GEMM_SIZE = 2048
+ALONE = "alone "
+_CALLS = 500  # of a loss alone, in a run
 _EPOCHS = 1000  # more than are ever run
 VIEWS = 4
 _SCRATCH = tempfile.TemporaryDirectory()
@@ -51,7 +54,25 @@ def make(contender: str, workload: str) -> workers.Run:
         return _gemm()
     if contender == "recovery":
         return recovery_ours.iterations()
+    if contender.startswith(ALONE):
+        return _loss_alone(workloads.find(workload), contender.removeprefix(ALONE))
     return _training(workloads.find(workload), contender)
+
+
+def _loss_alone(workload: Workload, name: str) -> workers.Run:
+    loss = losses.get_loss(name)
+    gradient = jax.jit(jax.value_and_grad(lambda *batch: jnp.mean(loss(*batch))))
+    student, teacher = map(
+        jnp.asarray, _random(2, workload.batch_size, workload.num_classes)
+    )
+    labels = jnp.arange(workload.batch_size) % workload.num_classes
+
+    def run() -> int:
+        for _ in range(_CALLS):
+            jax.block_until_ready(gradient(student, teacher, labels))
+        return _CALLS
+
+    return run
 
 
 def _gemm() -> workers.Run:
