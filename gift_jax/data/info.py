@@ -98,6 +98,25 @@ DATASETS = {
     )
 }
 
+_CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
+_CIFAR100_CLASSES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
+butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach
+couch crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster
+house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear
+pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket
+rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip
+turtle wardrobe whale willow_tree wolf woman worm
+"""
+# Names of the classes in order, as TFDS has them, where published images may stand in
+# folders by these names.
+CLASS_NAMES = {
+    "cifar10": tuple(_CIFAR10_CLASSES.split()),
+    "cifar100": tuple(_CIFAR100_CLASSES.split()),
+}
+
 # What other projects call them: GIFT, RDED and CIM (`imagenet-nette`), SRe2L and
 # CDA (`in1k`, `tiny`), DATM (`Tiny`), RFAD (`fashion`). Case does not matter.
 ALIASES = {

@@ -27,6 +27,13 @@ def test_fashion_mnist_has_the_statistics_of_the_table():
     np.testing.assert_allclose(pixels.std(), info.FASHION_MNIST.std[0], atol=2e-3)
 
 
+@pytest.mark.skipif(not SHARED_TFDS.is_dir(), reason="needs ../shared/data/tfds")
+@pytest.mark.parametrize("name", info.CLASS_NAMES)
+def test_class_names_are_those_of_tfds(name):
+    (path,) = (SHARED_TFDS / name).glob("*/label.labels.txt")
+    assert info.CLASS_NAMES[name] == tuple(path.read_text().split())
+
+
 def test_names_of_other_projects():
     for alias, name in info.ALIASES.items():
         assert info.dataset_info(alias.upper()) is info.DATASETS[name]

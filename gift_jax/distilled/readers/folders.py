@@ -33,13 +33,6 @@ _NUMBERED = re.compile(r"(?:new)?([0-9]+)")
 _WNID = re.compile(r"n[0-9]{8}")
 # Names with an id, by which images are ordered: RDED's and SRe2L's, and Minimax's.
 _NAMINGS = (re.compile(r"class[0-9]+_id([0-9]+)"), re.compile(r"([0-9]+)"))
-# Datasets whose classes are numbered in the alphabetical order of their names.
-_ALPHABETICAL = ("cifar10", "cifar100")
-# One of them by another name, such as "car", would move others in that order.
-_CIFAR10 = {
-    *("airplane", "automobile", "bird", "cat", "deer"),
-    *("dog", "frog", "horse", "ship", "truck"),
-}
 _SPLITS = {"train", "val", "test", "validation"}
 _SHOWN = 5
 
@@ -47,10 +40,11 @@ _logger = logging.getLogger(__name__)
 
 
 def matches(path: pathlib.Path) -> bool:
-    """Whether the path is a directory of folders with images, and of no splits."""
+    """Whether the path is a directory of folders with images, and not of splits."""
     root = _root(path)
     names = sources.subfolders(root) if root.is_dir() else []
-    return not _SPLITS & set(names) and any(_has_images(root / name) for name in names)
+    are_splits = _SPLITS.issuperset(names)  # `train` is also a class of CIFAR-100
+    return not are_splits and any(_has_images(root / name) for name in names)
 
 
 def _has_images(folder: pathlib.Path) -> bool:
@@ -60,7 +54,8 @@ def _has_images(folder: pathlib.Path) -> bool:
 def read(request: Request) -> DistilledDataset:
     """Reads all images, or IPC of each class; see `read_distilled`."""
     info = request.info()
-    folders = _class_folders(_root(request.path), info, request.class_names)
+    class_names = request.class_names or info_lib.CLASS_NAMES.get(info.name, ())
+    folders = _class_folders(_root(request.path), info, class_names)
     files = [_ordered(sources.image_files(folder)) for folder in folders]
     if request.ipc is not None:
         _require_enough(files, folders, request.ipc)
@@ -111,10 +106,7 @@ def _class_folders(
             f"{root} has {len(names)} class folders ({', '.join(names[:_SHOWN])} ...), "
             f"expected {info.num_classes} for {info.name}"
         )
-    if info.name == "cifar10":
-        _require_classes(set(names), _CIFAR10, info)
-    are_sorted = all(map(_WNID.fullmatch, names)) or info.name in _ALPHABETICAL
-    if info.name in info_lib.DATASETS and not are_sorted:
+    if info.name in info_lib.DATASETS and not all(map(_WNID.fullmatch, names)):
         raise InputError(
             f"{root} has the class folders {', '.join(names[:_SHOWN])} ..., of which "
             f"{info.name} does not say which class they are: give the real dataset's "

@@ -1,5 +1,6 @@
 """Tests of `gift_jax.distilled.readers.folders`."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -135,7 +136,7 @@ class TestFolders:
         with pytest.raises(InputError, match="does not say which class they are"):
             read_distilled(root, dataset="fashion_mnist")
 
-    def test_names_of_cifar_10_are_in_the_order_of_the_alphabet(self, tmp_path):
+    def test_names_of_cifar_10_are_known(self, tmp_path):
         names = "truck ship horse frog dog deer cat bird automobile airplane"
         names = names.split()
         root = self.rename(write_folders(tmp_path), names)
@@ -146,12 +147,30 @@ class TestFolders:
             root, r"classes \['automobile'\] are missing, \['car'\] are unknown"
         )
 
+    def test_names_of_cifar_100_are_known(self, tmp_path):
+        """`maple`, as CIFAR's page has it, is `maple_tree` in CIFAR's files."""
+        for index, name in enumerate(info.CLASS_NAMES["cifar100"]):
+            (tmp_path / name).mkdir()
+            pixels = np.full((32, 32, 3), index, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / "0.png")
+        read = read_distilled(tmp_path, dataset="cifar100")
+        np.testing.assert_array_equal(read.labels, np.arange(100))
+        np.testing.assert_allclose(read.images[:, 0, 0, 0] * 255, np.arange(100), 1e-6)
+        (tmp_path / "maple_tree").rename(tmp_path / "maple")
+        with pytest.raises(InputError, match=r"\['maple_tree'\] are missing"):
+            read_distilled(tmp_path, dataset="cifar100")
+
     def test_another_number_of_names(self, tmp_path):
         root = write_folders(tmp_path)
         for folder in root.iterdir():
             folder.rename(root / f"class {folder.name}")
         (root / "class 00003").rename(root / ".hidden")
-        self.refuses(root, r"9 class folders \(class 00000, .*, expected 10")
+        imagenette = info.dataset_info("imagenette")
+        ten = dataclasses.replace(imagenette, image_size=32)
+        with pytest.raises(
+            InputError, match=r"9 class folders \(class 00000, .*, expected 10"
+        ):
+            read_distilled(root, dataset=ten)
 
     def test_d4m(self):
         """Folder K is class K: apples, fish, babies."""
