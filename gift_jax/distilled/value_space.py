@@ -54,6 +54,6 @@ def value_space(images: np.ndarray) -> str:
 def _correlation(images: np.ndarray) -> float:
     """Of neighbours in a row; 1 where there are none."""
     left, right = images[:, :, :-1].ravel(), images[:, :, 1:].ravel()
-    if left.size == 0 or left.std() == 0 or right.std() == 0:
+    if left.size == 0 or np.ptp(left) == 0 or np.ptp(right) == 0:
         return 1.0
     return float(np.corrcoef(left, right)[0, 1])
