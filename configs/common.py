@@ -51,8 +51,8 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     config.dataset.std = ()
     config.dataset.train_split = ""
     config.dataset.test_split = ""
-    # Processes that decode test splits too large to stay on the devices, 0 for
-    # threads alone; unset stands for one a core (at most 16), and 0 below four cores.
+    # Processes that decode splits too large to stay in memory, a teacher's train split
+    # as well; 0 for threads alone. Unset: one a core (at most 16), 0 below four cores.
     config.dataset.workers = config_dict.placeholder(int)
 
     # Its name can also be "auto", which recognises the network of a checkpoint, or that

@@ -383,10 +383,10 @@ def schedule_factor(
             [steps_per_epoch * milestone for milestone in milestones],
         )
     elif spec.schedule == "half_step":
-        # `[Epoch // 2 + 1]` of DC's and DATM's evaluate_synset.
+        # DC's and DATM's evaluate_synset: after epoch `Epoch // 2 + 1`, from zero.
         factor = optax.join_schedules(
             [optax.constant_schedule(1.0), optax.constant_schedule(0.1)],
-            [steps_per_epoch * (epochs // 2 + 1)],
+            [steps_per_epoch * (epochs // 2 + 2)],
         )
     elif spec.schedule in ("cosine", "smoothed_cosine"):
         periods = 2 if spec.schedule == "smoothed_cosine" else 1

@@ -672,7 +672,7 @@ def test_the_smoothed_cosine_is_rdeds(epochs):
     np.testing.assert_allclose(rates, np.tile(expected[:, None], 3), atol=1e-6)
 
 
-@pytest.mark.parametrize(("epochs", "last"), [(300, 151), (1000, 501), (5, 3)])
+@pytest.mark.parametrize(("epochs", "last"), [(300, 152), (1000, 502), (5, 4)])
 def test_the_half_step_is_dcs(epochs, last):
     rates = epoch_rates(epochs, schedule="half_step")
     np.testing.assert_allclose(rates[:last], 0.5, rtol=1e-6)

@@ -139,13 +139,18 @@ ALIASES = {
 }
 
 
+def canonical_name(name: str) -> str:
+    """What a dataset is called here; case does not matter."""
+    return ALIASES.get(name.lower(), name.lower())
+
+
 def dataset_info(name: str) -> DatasetInfo:
     """Looks up a dataset by its name, or by what other projects call it.
 
     Raises:
       UnknownNameError: an unknown name; the message lists the known ones.
     """
-    given, name = name, ALIASES.get(name.lower(), name.lower())
+    given, name = name, canonical_name(name)
     if name not in DATASETS:
         raise registry.unknown_name(
             "dataset",

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gift_jax.data.image_split import ImageSplit
+from gift_jax.runtime.cores import usable_cores
 from gift_jax.runtime.errors import InputError
 
 # Of decoded images: less is read sooner than workers start.
@@ -42,12 +43,7 @@ def default_workers(num_bytes: int) -> int:
     Args:
       num_bytes: Of the decoded images that it reads.
     """
-    # Fewer than the machine has under SLURM, or in a container.
-    cores = (
-        len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1
-    )
+    cores = usable_cores()
     if num_bytes < _LEAST_BYTES or cores < _LEAST_CORES:
         return 0
     return min(cores, _MOST_WORKERS)

@@ -22,7 +22,7 @@ from gift_jax.pipeline.distilled import (
 from gift_jax.pipeline.labelling import LabelledDataset, check_storage, make_soft_labels
 from gift_jax.pipeline.students import UnfinishedError, run_students
 from gift_jax.pipeline.teacher import JobTeacher
-from gift_jax.runtime import devices
+from gift_jax.runtime import devices, provenance
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import DatasetSpec, JobSpec, StudentSpec
 
@@ -108,6 +108,7 @@ class Grid:
         self, config: ConfigDict, directory: pathlib.Path, shard: Shard
     ) -> None:
         devices.local()  # raises before anything is made
+        provenance.code_version()  # now: the checkout may change while students train
         job_specs = specs.expand(config)
         for spec in job_specs:
             spec.check_paths()
@@ -249,8 +250,7 @@ def _setups(jobs: list[Job]) -> list[Setup]:
             students[0].network.build(job.data.info)
             _check_loss(students[0], num_classes)
             setup = Setup(job, students)
-            key = repr((setup.upstream, job.spec.train, job.spec.tuning, students))
-            found.setdefault(key, setup)
+            found.setdefault(job.spec.setup_key(students), setup)
     return list(found.values())
 
 

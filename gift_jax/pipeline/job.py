@@ -8,6 +8,7 @@ from ml_collections.config_dict import ConfigDict
 from gift_jax.pipeline import processes, results
 from gift_jax.pipeline.grid import Grid, Shard
 from gift_jax.runtime import devices, progress
+from gift_jax.runtime.cores import usable_cores
 from gift_jax.specs import options
 
 # Seconds of training; a process takes ten to start and to load what was compiled.
@@ -54,7 +55,7 @@ def _train_in_processes(
 ) -> None:
     """Trains what is to be trained at the same time; nothing where one process does."""
     # Whoever splits a grid has a process for every part already.
-    wanted = grid.processes or (1 if shard.count > 1 else processes.cores())
+    wanted = grid.processes or (1 if shard.count > 1 else usable_cores())
     if processes.count(wanted, grid.units, devices.local()) == 1:
         return
     # What a notebook or a script defines, no other process can import.

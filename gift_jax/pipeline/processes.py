@@ -26,6 +26,7 @@ from ml_collections.config_dict import ConfigDict
 
 from gift_jax.pipeline.grid import Shard
 from gift_jax.runtime import hosts, preemption
+from gift_jax.runtime.cores import usable_cores
 from gift_jax.runtime.errors import UserError
 
 # What a process has to save before it ends: a checkpoint, within a few steps.
@@ -50,13 +51,6 @@ def count(wanted: int, units: Sized, devices: Sequence[jax.Device]) -> int:
     if not is_one_cpu:
         return 1
     return max(min(wanted, len(units) // _LEAST_UNITS), 1)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def train(
@@ -119,7 +113,7 @@ class _Worker(threading.Thread):
             [sys.executable, "-m", "gift_jax.pipeline.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=_environment(cores() // number),
+            env=_environment(usable_cores() // number),
             # Ctrl-C reaches this process only, which then ends the others.
             start_new_session=True,
         )

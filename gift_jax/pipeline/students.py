@@ -180,6 +180,7 @@ class Run:
             "epochs": self.job.spec.train.epochs,
             "batch_size": self.batch_size,
             "eval_every": self.job.spec.train.evaluate_every,
+            "top1_last": None,  # where it diverged before it was evaluated
             **{f"{name}_last": value for name, value in record.last.items()},
             "top1_best": record.best.get("top1"),
             "gradient_norm_first": record.gradient_norm_first,
@@ -270,9 +271,7 @@ def _train_together(runs: Sequence[Run]) -> None:
 
         def on_start(index: int, record: Record) -> None:
             journals[index].start(record)
-            done = first.num_images * record.finished_epochs
-            done += first.batch_size * len(record.partial.get("loss", ()))
-            bar.start(done)
+            bar.start(record.images(first.num_images, first.batch_size))
 
         def on_epoch(index: int, record: Record, metrics: dict[str, float]) -> None:
             bar.update(0, **journals[index].write(record, metrics))
@@ -353,5 +352,6 @@ class _Journal:
         return metrics
 
     def finish(self, fitted: Fitted) -> None:
-        """Records the outcome."""
+        """Records the outcome, once the last state is saved."""
+        self.checkpoints.wait()
         self._run.product.finish(**self._run.row(fitted.record))

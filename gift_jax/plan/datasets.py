@@ -51,7 +51,7 @@ def real_data(spec: DatasetSpec) -> RealData:
     Raises:
       InputError: its size is not known before it is opened.
     """
-    name = info_lib.ALIASES.get(spec.name.lower(), spec.name)
+    name = info_lib.canonical_name(spec.name)
     if name not in _IMAGES:
         raise registry.unknown_name("dataset of known size", name, _IMAGES)
     info = info_lib.DATASETS[name]

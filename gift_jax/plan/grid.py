@@ -77,10 +77,7 @@ def _once(job_specs: Iterable[JobSpec]) -> Iterator[JobSpec]:
     """Jobs with those of their students that none before them has."""
     known: set[str] = set()
     for spec in job_specs:
-        keys = [
-            repr((spec.upstream, spec.train, spec.tuning, students))
-            for students in spec.setups
-        ]
+        keys = [spec.setup_key(students) for students in spec.setups]
         of_keys = zip(spec.setups, keys, strict=True)
         setups = tuple(students for students, key in of_keys if key not in known)
         known |= set(keys)

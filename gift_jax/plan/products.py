@@ -86,7 +86,8 @@ def _teacher_key(spec: JobSpec, teacher: TeacherSpec) -> str:
 
 
 def _weights(teacher: TeacherSpec, info: DatasetInfo) -> int:
-    return tree_bytes(variable_shapes(teacher.build(info), info.image_shape))
+    shape = stages.seen(teacher, info).image_shape
+    return tree_bytes(variable_shapes(teacher.build(info), shape))
 
 
 def _statistics(work: Workload, member: TeacherSpec) -> Product:

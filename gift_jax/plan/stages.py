@@ -1,5 +1,6 @@
 """Stages as steps over abstract arrays, batched as the pipeline does."""
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -219,6 +220,13 @@ def relabelling(work: Workload) -> Stage:
     )
 
 
+def seen(network: Network, info: DatasetInfo) -> DatasetInfo:
+    """The dataset as a network is fed it: a teacher behind its transform."""
+    if not isinstance(network, TeacherSpec) or network.also:
+        return info
+    return dataclasses.replace(info, image_size=network.transform.side(info.image_size))
+
+
 def forward(
     machine: Machine,
     name: str,
@@ -229,7 +237,7 @@ def forward(
     devices: int,
 ) -> Stage:
     """Forward passes; making the crops or views, a few percent, is not counted."""
-    model = network.build(info)
+    model, info = network.build(info), seen(network, info)
     return Stage(
         name,
         functools.partial(

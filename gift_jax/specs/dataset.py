@@ -18,8 +18,8 @@ class DatasetSpec:
       std: Channel standard deviations, likewise.
       train_split: "" stands for that of the dataset.
       test_split: Likewise.
-      workers: Processes that decode large test splits; None stands for
-        `loader.default_workers`.
+      workers: Processes that decode large splits, a teacher's train split as well; None
+        stands for `loader.default_workers`.
       validation_images: How many are held out of the train split.
     """
 

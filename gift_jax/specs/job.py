@@ -26,17 +26,18 @@ from gift_jax.specs.training import RelabelSpec, TrainSpec, TuningSpec
 # Fields of a variant that need no place in names of products: names hold them anyway,
 # or no product depends on them.
 _NAMED = re.compile(
-    r"(student|loss|optimizer|tuning)\..*|teacher\.(name|also|width|norm|dtype)"
-    r"|distilled\.(name|ipc|max_bytes)|relabel\..*"
+    r"(student|loss|optimizer)\..*|teacher\.(name|also|width|norm|dtype)"
+    r"|tuning\.(factors|seeds)|distilled\.(name|ipc|max_bytes)|relabel\.(?!path$).*"
     r"|train\.(epochs|batch_size|seeds|init_from|checkpoint_every|keep_checkpoints"
     r"|eval_batch_size|students_at_once|processes)|dataset\.workers|continual\..*"
 )
 # What a product depends on, besides the products before it.
 _SECTIONS = {
-    "teacher": ("seed", "dataset", "teacher", "continual"),
-    "distilled": ("seed", "dataset", "distilled"),
+    # Of `tuning` the images that are held out of the train split.
+    "teacher": ("seed", "dataset", "tuning", "teacher", "continual"),
+    "distilled": ("seed", "dataset", "tuning", "distilled"),
     "soft_labels": (
-        *("seed", "dataset", "augment", "relabel", "protocol", "continual"),
+        *("seed", "dataset", "tuning", "augment", "relabel", "protocol", "continual"),
     ),
     "run": ("train", "protocol"),
 }
@@ -175,6 +176,10 @@ class JobSpec:
     def views(self) -> int:
         """Views of every image with labels; by default one an epoch that has some."""
         return self.relabel.views or self.train.epochs - self.relabel.hard_epochs
+
+    def setup_key(self, students: tuple[StudentSpec, ...]) -> str:
+        """Equal for students of several jobs that are trained once."""
+        return repr((self.upstream, self.train, self.tuning, students))
 
     @property
     def upstream(self) -> tuple:

@@ -72,7 +72,7 @@ def protocol_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
       InputError: there is no such protocol, or none for this config.
     """
     name = config.dataset.name
-    known = info.DATASETS.get(info.ALIASES.get(name.lower(), name.lower()))
+    known = info.DATASETS.get(info.canonical_name(name))
 
     def networks(text: str) -> tuple[str, ...]:
         return tuple(registry.split_options(one)[0] for one in registry.names(text))

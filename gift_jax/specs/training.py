@@ -59,6 +59,11 @@ class RelabelSpec:
                 f"relabel.source is {self.source!r} and relabel.path is "
                 f"{self.path!r}: the path belongs to the source 'fkd', which needs it"
             )
+        if self.views and self.source == "fkd":
+            raise InputError(
+                f"relabel.views is {self.views}, but an FKD folder has views of its "
+                "own, one an epoch: leave it out"
+            )
         if self.hard_epochs and self.source in ("fkd", "hard"):
             raise InputError(
                 f"relabel.hard_epochs is {self.hard_epochs}, but relabel.source is "
@@ -130,7 +135,7 @@ class TrainSpec:
       eval_batch_size: Images in a step of an evaluation.
       students_at_once: Students under vmap; 0: 8 on accelerators, one on CPUs.
       processes: That train a grid on CPUs; 0: one a core, where it has enough students.
-      evaluators: What is measured, see `evaluators.EVALUATORS`.
+      evaluators: What is measured, see `evaluators.EVALUATORS`; "accuracy" and others.
     """
 
     epochs: int
@@ -151,6 +156,11 @@ class TrainSpec:
         base.check_least("train", self, students_at_once=0, processes=0)
         for name in self.evaluators:
             registry.find("evaluator", name, evaluators.EVALUATORS)
+        if "accuracy" not in self.evaluators:
+            raise InputError(
+                f"train.evaluators is {'+'.join(self.evaluators)!r}, expected accuracy "
+                "and others, such as 'accuracy+diagnostics'"
+            )
 
     @property
     def evaluate_every(self) -> int:

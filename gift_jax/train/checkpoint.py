@@ -109,6 +109,17 @@ class Checkpoints:
         except Exception as error:
             raise self._not_saved(error) from error
 
+    def wait(self) -> None:
+        """Waits for what is being saved.
+
+        Raises:
+          CheckpointError: it could not be saved.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._not_saved(error) from error
+
     def _not_saved(self, error: Exception) -> CheckpointError:
         return CheckpointError(
             f"a checkpoint could not be saved in {self._directory}: "

@@ -61,13 +61,14 @@ class EpochMetrics(NamedTuple):
 
     def divergence(self) -> tuple[int, str] | None:
         """The first step whose loss or gradient is not finite, and what it is."""
-        # The gradient as well: that of the last step shows in no loss.
-        for name in ("loss", "gradient_norm"):
-            values = self.values[name]
-            bad = np.flatnonzero(~np.isfinite(values))
-            if len(bad):
-                return int(bad[0]), f"the {name} is {values[bad[0]]}"
-        return None
+        # The gradient as well: its norm overflows a step before the loss, and that of
+        # the last step shows in no loss.
+        found = [
+            (int(bad[0]), f"the {name} is {self.values[name][bad[0]]}")
+            for name in ("loss", "gradient_norm")
+            if len(bad := np.flatnonzero(~np.isfinite(self.values[name])))
+        ]
+        return min(found, key=lambda first: first[0], default=None)
 
 
 RunEpoch = Callable[..., tuple[TrainState, EpochMetrics]]

@@ -73,6 +73,11 @@ class Record:
     diverged_epoch: int | None = None
     diverged_step: int | None = None
 
+    def images(self, num_images: int, batch_size: int) -> int:
+        """How many have been trained on, of a dataset of so many."""
+        in_epoch = batch_size * len(self.partial.get("loss", ()))
+        return self.finished_epochs * num_images + in_epoch
+
     @property
     def is_evaluated(self) -> bool:
         """Whether the newest evaluation is that of this very state."""

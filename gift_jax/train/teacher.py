@@ -130,8 +130,7 @@ def train_teacher(
             checkpoints=checkpoints,
             save_every=max(spec.epochs // _SAVES, 1),
             on_start=lambda record: bar.start(
-                record.finished_epochs * len(split)
-                + spec.batch_size * len(record.partial.get("loss", ()))
+                record.images(len(split), spec.batch_size)
             ),
             on_epoch=lambda record, metrics: bar.update(0, **metrics),
             on_batch=bar.update,

@@ -485,6 +485,7 @@ def test_a_moved_folder_is_the_same_dataset(places, tmp_path, untrained):
         ("protocol=sre2l,epochs=2", "protocol=rethinkdc,epochs=2"),
         ("distilled.rded.factor=1", "distilled.rded.factor=2"),
         ("train.eval_every=1", "train.eval_every=2"),
+        ("", "tuning.enabled=True,tuning.validation_images=100"),
     ],
 )
 def test_variants_of_any_field_lie_side_by_side(variants, tmp_path, untrained):

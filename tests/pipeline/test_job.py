@@ -291,6 +291,14 @@ def test_diverged_run_is_recorded_and_does_not_stop_the_others(tmp_path):
     assert results.read_results(tmp_path) == rows
 
 
+def test_a_run_that_diverges_before_it_is_evaluated_is_recorded(tmp_path):
+    config = small_config(loss__name="mse", optimizer__name="sgd", train__eval_every=4)
+    config.optimizer.learning_rate = 1e30
+    rows = job.run_job(config, tmp_path)
+    assert [(row["status"], row["top1_last"]) for row in rows] == [("diverged", None)]
+    assert job.run_job(config, tmp_path) == rows
+
+
 def test_starting_from_another_optimizers_weights(finished, tmp_path, caplog):
     directory, rows = finished
     source = directory / "runs" / rows[0]["run_id"]

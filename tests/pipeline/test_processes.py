@@ -110,7 +110,7 @@ def workers_of(directory):
 def test_what_a_process_meets_is_one_message(one_by_one, tmp_path):
     del one_by_one  # what it has compiled serves here, too
     # The students' evaluator fails in whoever trains.
-    fields = ["train.evaluators=tests.pipeline.failing_evaluator:make"]
+    fields = ["train.evaluators=accuracy+tests.pipeline.failing_evaluator:make"]
     process = start(tmp_path, 2, *fields)
     _, said = process.communicate(timeout=600)
     assert process.returncode == 1

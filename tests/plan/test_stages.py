@@ -47,6 +47,15 @@ def test_evaluations_are_padded(name, steps, per_device):
     assert (found.steps, found.per_device) == (steps, per_device)
 
 
+def test_a_teacher_is_counted_at_the_side_that_it_sees():
+    config = cifar10.get_config("teacher=resnet20")
+    config.teacher.checkpoint = "weights.pth"
+    small = stages(config)["relabelling"].flops
+    config.teacher.resize, config.teacher.transform_views = 64, True
+    # Products with padding are not counted, of which large maps have fewer.
+    assert stages(config)["relabelling"].flops == pytest.approx(4 * small, rel=0.06)
+
+
 def test_several_teachers_are_trained_and_tested_each():
     several = {"teacher.also": ("conv3-width=16", "conv2-width=16@weights.pth")}
     config = digits.get_config("distill=rded")

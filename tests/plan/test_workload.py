@@ -73,9 +73,10 @@ def test_what_has_no_network_of_ours_is_left_out_and_named(tmp_path, monkeypatch
     assert list(planned.left_out()) == []
     config.teacher.name = "not_ours:teacher"
     config.distilled.name = "not_ours:Distiller"
-    config.train.evaluators = "not_ours:length"
+    config.train.evaluators = "accuracy+not_ours:length"
     planned = work(config)
-    assert list(stages(config)) == ["training of conv3-width=32"]
+    of_student = ["training of conv3-width=32", "tests of conv3-width=32"]
+    assert list(stages(config)) == of_student
     assert list(planned.left_out()) == [
         "the teacher not_ours:teacher: its test, and all that it labels",
         "the distiller not_ours:Distiller",

@@ -25,6 +25,11 @@ def spec(kind, **fields):
         (RelabelSpec, {"source": "disk"}, "store, online, fixed, dataset, fkd, hard"),
         (RelabelSpec, {"source": "fkd"}, "belongs to the source 'fkd'"),
         (RelabelSpec, {"path": "x"}, "belongs to the source 'fkd'"),
+        (
+            RelabelSpec,
+            {"source": "fkd", "path": "x", "views": 3},
+            "views is 3, but an FKD folder has views of its own",
+        ),
         (RelabelSpec, {"views": -1}, r"relabel\.views is -1"),
         (RelabelSpec, {"source": "dataset", "format": "int8"}, "not stored here"),
         (RelabelSpec, {"hard_epochs": -1}, r"relabel\.hard_epochs is -1"),
@@ -95,3 +100,10 @@ def test_labels_that_are_the_images_own_are_mixed_as_they_are():
 def test_an_unknown_evaluator():
     with pytest.raises(InputError, match=r"unknown evaluator 'acuracy'.*accuracy"):
         base.from_section(TrainSpec, digits.get_config().train, evaluators=("acuracy",))
+
+
+def test_the_accuracy_is_always_measured():
+    with pytest.raises(InputError, match="'diagnostics', expected accuracy and others"):
+        base.from_section(
+            TrainSpec, digits.get_config().train, evaluators=("diagnostics",)
+        )

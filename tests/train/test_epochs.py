@@ -156,6 +156,15 @@ def test_divergence_is_found_in_its_step(name):
     assert what == f"the {name} is nan"
 
 
+def test_a_gradient_overflows_before_the_loss():
+    values = {
+        "loss": np.array([1, 2, np.nan], np.float32),
+        "gradient_norm": np.array([1, np.inf, np.nan], np.float32),
+    }
+    found = EpochMetrics(values, np.array([16, 16, 8])).divergence()
+    assert found == (1, "the gradient_norm is inf")
+
+
 def test_means_are_over_images():
     values = np.array([1.0, 2.0, 6.0], np.float32)
     metrics = EpochMetrics({"loss": values}, np.array([16, 16, 8]))

@@ -149,7 +149,7 @@ class Request:
 
 def _classes_of(name: str) -> str:
     """The same for two names of one dataset, whatever its resolution."""
-    name = info_lib.ALIASES.get(name.lower(), name.lower())
+    name = info_lib.canonical_name(name)
     return "imagenet2012" if name == "imagenet2012_64" else name
 
 
