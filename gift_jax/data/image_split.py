@@ -28,7 +28,6 @@ Indices = Sequence[int] | np.ndarray
 # Encoded images held at a time while a pool of threads decodes them.
 _CHUNK = 512
 # Of all formats that Pillow knows; for some, such as EPS, it starts other programs.
-# GIF is none of class folders, but some images of TFDS are.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 _IN_MEMORY = re.compile(" <_io.BytesIO object at 0x[0-9a-f]+>")  # in Pillow's errors
 

@@ -76,16 +76,6 @@ class Distiller(Protocol):
         """
 
 
-def check_positive(distiller: Any) -> None:
-    """Raises InputError for an option that is not a positive integer."""
-    for name, value in dataclasses.asdict(distiller).items():
-        if type(value) is not int or value < 1:
-            raise InputError(
-                f"{type(distiller).__name__}: {name} is {value!r}, expected a positive "
-                "integer"
-            )
-
-
 def check_options(distiller: Any, *, positive: Sequence[str]) -> None:
     """Raises InputError for numbers that are none, negative, or of another type.
 
@@ -114,11 +104,6 @@ def chosen(distiller: Any, constants: Constants) -> Constants:
     options = {n: getattr(distiller, n, 0) for n in constants._fields}  # type: ignore[attr-defined]
     given = {name: value for name, value in options.items() if value}
     return constants._replace(**given)  # type: ignore[attr-defined]
-
-
-def of_size(image_size: int, table: Sequence[tuple[int, Constants]]) -> Constants:
-    """The constants for images of a side, of a table by the largest side."""
-    return next(constants for largest, constants in table if image_size <= largest)
 
 
 def distilled_dataset(
@@ -158,6 +143,7 @@ def distilled_dataset(
             source=f"{method}: {settings}, split {info.train_split}",
             learning_rate=learning_rate,
         ),
+        are_pixels=True,
     )
 
 

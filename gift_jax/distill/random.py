@@ -32,7 +32,7 @@ class Random:
 
     def __post_init__(self) -> None:
         """Checks the options."""
-        base.check_positive(self)
+        base.check_options(self, positive=("ipc",))
 
     def check(self, data: RealDataset) -> None:
         """Raises InputError where a class has fewer than `ipc` images."""

@@ -72,7 +72,8 @@ class Rded:
 
     def __post_init__(self) -> None:
         """Checks the options."""
-        base.check_positive(self)
+        options = ("ipc", "factor", "images_per_class", "crops_per_image")
+        base.check_options(self, positive=options)
 
     @property
     def _needed(self) -> tuple[int, str]:

@@ -71,6 +71,8 @@ class DistilledDataset:
       preprocess: What real images must pass to be what a student is fed.
       soft_labels: (N, num_classes) float32 stored labels, or None. Raw logits
         or regression targets as their authors stored them.
+      are_pixels: That the images are known to be pixels, as far out of [0, 1] as
+        they may be. Otherwise their values must look like it.
 
     Raises:
       InputError: arrays whose shapes or values do not fit; the message names
@@ -90,15 +92,17 @@ class DistilledDataset:
     metadata: Metadata
     preprocess: preprocess.Preprocess
     soft_labels: np.ndarray | None = None
+    are_pixels: dataclasses.InitVar[bool] = False
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, are_pixels: bool) -> None:
         """Checks all arrays and brings them to their dtypes."""
         if not np.issubdtype(self.labels.dtype, np.integer):
             raise InputError(
                 f"hard labels must be integers, got dtype {self.labels.dtype}; soft "
                 "labels belong into soft_labels"
             )
-        images = _checked_images(self.images, whitened=self.is_whitened)
+        is_known = self.is_whitened or are_pixels
+        images = _checked_images(self.images, is_known=is_known)
         object.__setattr__(self, "images", images)
         _check_labels(self.labels, len(images), self.metadata.num_classes)
         object.__setattr__(self, "labels", self.labels.astype(np.int32))
@@ -170,6 +174,7 @@ class DistilledDataset:
             metadata=dataclasses.replace(self.metadata, num_classes=len(order)),
             preprocess=self.preprocess,
             soft_labels=None if soft_labels is None else soft_labels[rows][:, order],
+            are_pixels=True,
         )
 
     def inputs(self) -> np.ndarray:
@@ -181,7 +186,7 @@ class DistilledDataset:
         return self.preprocess.invert(self.images) if self.is_whitened else self.images
 
 
-def _checked_images(images: np.ndarray, *, whitened: bool) -> np.ndarray:
+def _checked_images(images: np.ndarray, *, is_known: bool) -> np.ndarray:
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
         raise InputError(
             f"distilled images have shape {images.shape}, expected (N, H, W, C) with "
@@ -193,7 +198,7 @@ def _checked_images(images: np.ndarray, *, whitened: bool) -> np.ndarray:
             "uint8 pixels by 255"
         )
     images = _finite(images, "distilled image")
-    if not whitened:
+    if not is_known:
         require_pixels(images)
     return images
 
@@ -404,6 +409,7 @@ def _from_record(
         soft_labels=arrays.get("soft_labels"),
         preprocess=transform,
         metadata=Metadata(**{name: record[name] for name in fields}),
+        are_pixels=True,
     )
 
 

@@ -84,7 +84,7 @@ def _write_real(job: Job, path: pathlib.Path) -> None:
 
 def _named(dataset: DistilledDataset, name: str) -> DistilledDataset:
     metadata = dataclasses.replace(dataset.metadata, dataset=name)
-    return dataclasses.replace(dataset, metadata=metadata)
+    return dataclasses.replace(dataset, metadata=metadata, are_pixels=True)
 
 
 def _write_teacher(teacher: Teacher, job: Job, path: pathlib.Path) -> dict[str, object]:

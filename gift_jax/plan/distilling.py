@@ -170,7 +170,7 @@ def _matching(work: Workload, spec: Matching) -> Iterator[Stage]:
             f"training of networks ({name})",
             lambda state, key, labels: train(state.memory, state.images, labels, key),
             (state, key, labels),
-            steps=steps * (spec.loops[1] - 1),
+            steps=spec.iterations * ((spec.steps - 1) * spec.loops[1] - spec.steps),
             per_device=classes * spec.ipc,
         )
 

@@ -49,11 +49,19 @@ class Transform:
 
         Resized pixels are not rounded to 8 bits, as those of torchvision's tensors are
         not; those of Pillow's images are.
+
+        Raises:
+          InputError: the crop is larger than the images.
         """
         if self.resize:
             shape = (len(images), self.resize, self.resize, images.shape[-1])
             images = jax.image.resize(images, shape, "linear", antialias=True)
         if self.crop:
+            if self.crop > images.shape[1]:
+                raise InputError(
+                    f"teacher.crop is {self.crop}, which does not lie in images of "
+                    f"side {images.shape[1]}: set teacher.resize"
+                )
             start = round((images.shape[1] - self.crop) / 2)
             stop = start + self.crop
             images = images[:, start:stop, start:stop]

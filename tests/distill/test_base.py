@@ -100,7 +100,11 @@ def test_labels_that_take_long_to_read_are_read_by_who_needs_them(data, monkeypa
         ("my_distillers:Mean", {}, "did you mean 'Means'"),
         ("my_distillrs:Means", {}, "cannot be imported"),
         ("rded", {"factr": 2}, "'factr'.*it takes ipc, factor, images_per_class"),
-        ("rded", {"factor": 0}, "Rded: factor is 0, expected a positive integer"),
+        (
+            "rded",
+            {"factor": 0},
+            "factor is 0, expected a whole number of at least 1",
+        ),
         ("my_distillers:WithoutIpc", {}, "WithoutIpc cannot be called"),
         ("my_distillers:WithoutMake", {}, "WithoutMake has no method `make`"),
         ("my_distillers:NeedsMuch", {}, "`needs` is .*luck"),

@@ -73,6 +73,6 @@ def test_ipc_up_to_the_size_of_a_class():
 
 @pytest.mark.parametrize("ipc", [0, -1, 1.0, True, "1", None])
 def test_ipc_is_a_positive_integer(ipc):
-    message = f"Random: ipc is {ipc!r}, expected a positive integer"
+    message = f"Random: ipc is {ipc!r}, expected a whole number of at least 1"
     with pytest.raises(InputError, match=re.escape(message)):
         Random(ipc)

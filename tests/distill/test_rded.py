@@ -332,7 +332,7 @@ def test_a_teacher_is_needed():
 )
 @pytest.mark.parametrize("value", [0, 2.5])
 def test_options_are_positive_integers(option, value):
-    message = f"Rded: {option} is {value}, expected a positive integer"
+    message = f"Rded: {option} is {value}, expected a whole number of at least 1"
     with pytest.raises(InputError, match=message):
         Rded(**{"ipc": 1, option: value})
 

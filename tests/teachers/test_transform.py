@@ -61,6 +61,11 @@ def test_mistakes(resize, crop, message):
         Transform(resize, crop)
 
 
+def test_a_crop_larger_than_the_images_is_refused():
+    with pytest.raises(InputError, match=r"crop is 10, which .* of side 9"):
+        Transform(None, 10).apply(pixels())
+
+
 def test_a_teacher_behind_it_sees_what_it_makes():
     def function(images):
         return images.mean((1, 2))

@@ -91,8 +91,9 @@ class Dc(base.Matching):
             updates, optimizer = self.optimizer.update(gradient, state.optimizer)
             images = jnp.asarray(optax.apply_updates(state.images, updates))
             of_image = jnp.repeat(labels, self.ipc)
-            if steps > 1:
-                memory = train(model, memory, images, of_image, key, epochs)
+            if steps > 1:  # after the last step another network is drawn
+                left = jnp.where((done + 1) % steps == 0, 0, epochs)
+                memory = train(model, memory, images, of_image, key, left)
             return base.State(images, optimizer, memory), value / len(real)
 
         return step
@@ -150,7 +151,7 @@ def train(
     images: jax.Array,
     labels: jax.Array,
     key: jax.Array,
-    epochs: int,
+    epochs: int | jax.Array,
 ) -> tuple[Any, Any]:
     """Trains a network on the images, as they are, by SGD.
 

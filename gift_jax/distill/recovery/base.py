@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import numpy as np
@@ -35,12 +35,18 @@ class Recovery(abc.ABC):
     resumable: ClassVar[bool] = True
     on_all_hosts: ClassVar[bool] = True
     positive: ClassVar[tuple[str, ...]] = ("ipc", "batch_size")
+    # The official constants by the largest side of images that they are for.
+    by_side: ClassVar[Sequence[tuple[int, Any]]]
 
     ipc: int
 
     def __post_init__(self) -> None:
         """Checks the options."""
         base.check_options(self, positive=self.positive)
+
+    def constants(self, image_size: int) -> Any:
+        """The official ones for images of this side."""
+        return next(found for side, found in self.by_side if image_size <= side)
 
     @property
     def name(self) -> str:

@@ -6,12 +6,12 @@ https://github.com/VILA-Lab/SRe2L.
 """
 
 import dataclasses
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from gift_jax import registry
-from gift_jax.distill.base import of_size
 from gift_jax.distill.recovery import sre2l
 from gift_jax.runtime.errors import InputError
 
@@ -27,18 +27,13 @@ _CONSTANTS = (
 )
 
 
-def constants(image_size: int) -> sre2l.Constants:
-    """Those for datasets of this image size."""
-    return of_size(image_size, _CONSTANTS)
-
-
 @dataclasses.dataclass(frozen=True)
 class Cda(sre2l.Sre2l):
     """SRe2L with a curriculum over the least area of crops.
 
     Attributes:
       ipc: Images per class, at least 1.
-      iterations: Of every batch; 0 stands for `constants` of the image size.
+      iterations: Of every batch; 0 stands for the constant of the image size.
       learning_rate: Adam's; 0 likewise.
       bn_weight: Of the distance of statistics; 0 likewise.
       batch_size: Most images that are recovered together; 100 in the official code.
@@ -50,6 +45,8 @@ class Cda(sre2l.Sre2l):
     Raises:
       InputError: an unknown curriculum, or a milestone beyond 1.
     """
+
+    by_side: ClassVar[Any] = _CONSTANTS
 
     curriculum: str = "cosine"
     milestone: float = 1.0
@@ -64,10 +61,6 @@ class Cda(sre2l.Sre2l):
                 f"Cda: milestone is {self.milestone}, expected a share of the "
                 "iterations, at most 1"
             )
-
-    def constants(self, image_size: int) -> sre2l.Constants:
-        """Those of CDA."""
-        return constants(image_size)
 
     def min_area(self, iteration: jax.Array, iterations: int) -> jax.Array:
         """As the curriculum says."""

@@ -20,7 +20,6 @@ import optax
 
 from gift_jax.data.info import DatasetInfo
 from gift_jax.data.real import RealDataset
-from gift_jax.distill.base import of_size
 from gift_jax.distill.rded import Rded
 from gift_jax.distill.recovery import gvbsm, loop, statistics, views
 from gift_jax.distill.recovery.gvbsm import Averages
@@ -57,17 +56,13 @@ class Constants(NamedTuple):
 
 
 # `recover.sh` for CIFAR-100, Tiny-ImageNet and ImageNet-1k. There is one for CIFAR-10
-# at IPC 1 only, of 75 iterations.
+# at IPC 1 only, of 75 iterations, with smaller crops.
 _CONSTANTS = (
-    (32, Constants(2000, 0.05, 0.01, 100, 0.8, 0.08, 1)),
+    (32, Constants(2000, 0.05, 0.01, 100, 0.8, 0.5, 1)),
     (64, Constants(2000, 0.05, 0.01, 100, 0.8, 0.5, 1)),
     (10**9, Constants(1000, 0.05, 0.1, 80, 0.8, 0.5, 2)),
 )
-
-
-def constants(image_size: int) -> Constants:
-    """Those for datasets of this image size."""
-    return of_size(image_size, _CONSTANTS)
+_MIN_AREA_OF_CIFAR10 = 0.08
 
 
 class Memory(NamedTuple):
@@ -88,7 +83,7 @@ class Edc(gvbsm.Gvbsm):
 
     Attributes:
       ipc: Images per class, at least 1.
-      iterations: Of every batch; 0 stands for `constants` of the image size.
+      iterations: Of every batch; 0 stands for the constant of the image size.
       learning_rate: Adam's; 0 likewise.
       statistics_weight: Of the distance of statistics; 0 likewise.
       batch_size: Most images that are recovered together; 0 likewise.
@@ -97,6 +92,7 @@ class Edc(gvbsm.Gvbsm):
     """
 
     needs: ClassVar[frozenset[str]] = gvbsm.Gvbsm.needs | {"train_images"}
+    by_side: ClassVar[Any] = _CONSTANTS
 
     flatness_weight: float = 1.0
 
@@ -120,13 +116,14 @@ class Edc(gvbsm.Gvbsm):
 
     def first(self, info: DatasetInfo) -> Rded:
         """What makes the images to start from."""
-        factor = constants(info.image_size).factor
+        factor = self.constants(info.image_size).factor
         images = max(Rded.images_per_class, self.ipc * factor**2)
         return Rded(self.ipc, factor=factor, images_per_class=images)
 
-    def constants(self, image_size: int) -> Constants:
-        """Those of EDC."""
-        return constants(image_size)
+    def _chosen(self, info: DatasetInfo) -> Constants:
+        found = super()._chosen(info)
+        few = info.image_size <= 32 and info.num_classes <= 10
+        return found._replace(min_area=_MIN_AREA_OF_CIFAR10) if few else found
 
     def objective(
         self, teacher: FlaxTeacher, chosen: Constants, number: int, side: int

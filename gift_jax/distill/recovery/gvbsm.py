@@ -79,18 +79,13 @@ _CONSTANTS = (
 )
 
 
-def constants(image_size: int) -> Constants:
-    """Those for datasets of this image size."""
-    return distill_base.of_size(image_size, _CONSTANTS)
-
-
 @dataclasses.dataclass(frozen=True)
 class Gvbsm(base.Recovery):
     """Minimises cross-entropy, a distance of statistics, and the density of classes.
 
     Attributes:
       ipc: Images per class, at least 1.
-      iterations: Of every batch; 0 stands for `constants` of the image size.
+      iterations: Of every batch; 0 stands for the constant of the image size.
       learning_rate: Adam's; 0 likewise.
       statistics_weight: Of the distance of statistics; 0 likewise.
       batch_size: Most images that are recovered together; 0 likewise.
@@ -98,6 +93,7 @@ class Gvbsm(base.Recovery):
 
     needs: ClassVar[frozenset[str]] = base.Recovery.needs | {"teacher_statistics"}
     positive: ClassVar[tuple[str, ...]] = ("ipc",)
+    by_side: ClassVar[Any] = _CONSTANTS
 
     iterations: int = 0
     learning_rate: float = 0.0
@@ -140,10 +136,6 @@ class Gvbsm(base.Recovery):
             by_class=True,
             memory=functools.partial(self.memory, teachers, side),
         )
-
-    def constants(self, image_size: int) -> Any:
-        """The official ones of the method."""
-        return constants(image_size)
 
     def _chosen(self, info: DatasetInfo) -> Any:
         """Raises InputError as `check`."""

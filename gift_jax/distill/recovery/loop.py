@@ -350,15 +350,13 @@ def _advance(method: Method, devices: Sequence[jax.Device]) -> _Advance:
 
         return advance
 
-    scanned = [
-        mapped(functools.partial(scan, steps=steps, count=count))
-        for count in (_SCANNED, method.iterations % _SCANNED)
-    ]
+    @functools.cache
+    def scanned(count: int) -> Any:
+        return mapped(functools.partial(scan, steps=steps, count=count))
 
     def advance_scanned(state: State, keys: Any, labels: Any, done: int) -> Any:
         count = min(_SCANNED, method.iterations - done)
-        program = scanned[0] if count == _SCANNED else scanned[1]
-        state, terms = program(state, keys, labels, variables, np.int32(done))
+        state, terms = scanned(count)(state, keys, labels, variables, np.int32(done))
         return state, jax.device_get(terms), done + count
 
     return advance_scanned

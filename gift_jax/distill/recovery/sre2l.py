@@ -12,7 +12,7 @@ in the official code on CIFAR-100, and not 10.
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import optax
@@ -20,7 +20,6 @@ import optax
 from gift_jax.data.info import DatasetInfo
 from gift_jax.data.preprocess import Normalization
 from gift_jax.distill.base import chosen as chosen_constants
-from gift_jax.distill.base import of_size
 from gift_jax.distill.recovery import base, loop, statistics, views
 from gift_jax.distill.recovery.real_statistics import RealLayer
 from gift_jax.models.variables import Variables
@@ -56,23 +55,20 @@ _CONSTANTS = (
 )
 
 
-def constants(image_size: int) -> Constants:
-    """Those for datasets of this image size."""
-    return of_size(image_size, _CONSTANTS)
-
-
 @dataclasses.dataclass(frozen=True)
 class Sre2l(base.Recovery):
     """Minimises cross-entropy and the distance of batch-norm statistics.
 
     Attributes:
       ipc: Images per class, at least 1.
-      iterations: Of every batch; 0 stands for `constants` of the image size.
+      iterations: Of every batch; 0 stands for the constant of the image size.
       learning_rate: Adam's; 0 likewise.
       bn_weight: Of the distance; 0 likewise.
       batch_size: Most images that are recovered together, and whose statistics are
         matched: 100 in the official code.
     """
+
+    by_side: ClassVar[Any] = _CONSTANTS
 
     iterations: int = 0
     learning_rate: float = 0.0
@@ -98,10 +94,6 @@ class Sre2l(base.Recovery):
             chosen.learning_rate,
             self.batch_size,
         )
-
-    def constants(self, image_size: int) -> Constants:
-        """The official ones of the method."""
-        return constants(image_size)
 
     def min_area(self, iteration: jax.Array, iterations: int) -> jax.Array | float:
         """The least area of crops in an iteration of so many."""

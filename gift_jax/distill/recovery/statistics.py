@@ -64,14 +64,15 @@ def with_layers(apply: Callable[[], Any]) -> tuple[Any, list[Layer]]:
         kwargs: dict[str, Any],
         context: nn.module.InterceptorContext,
     ) -> Any:
-        module, features, *offset = context.module, *args[:1], *args[1:2]
-        if _METHODS.get(type(module)) == context.method_name:
-            running = None
-            if type(module) in _BATCH_NORMS:
+        module, kind = context.module, type(context.module)
+        if _METHODS.get(kind) == context.method_name:
+            running, offset = None, 0.0
+            if kind in _BATCH_NORMS:
                 kept = module.variables["batch_stats"]
                 running = Moments(kept["mean"], kept["var"])
-            # `norms.BatchNorm` is told of a bias.
-            found.append(Layer(features, offset[0] if offset else 0.0, running))
+            if kind is norms.BatchNorm and len(args) > 1:
+                offset = args[1]  # a bias that it is told of
+            found.append(Layer(args[0], offset, running))
         return next_method(*args, **kwargs)
 
     with nn.intercept_methods(keep):

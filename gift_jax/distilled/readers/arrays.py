@@ -24,12 +24,14 @@ from gift_jax.runtime.errors import InputError
 # pixels again; those of RFAD have percentiles of -0.7 and 1.8. In a wrong convention
 # they miss [0, 1] by far: plain pixels end near 4.
 _UNWHITENED_RANGE = (-2.0, 3.0)
-# `get_dataset` of DC, DSA, DM and MTT, where it has others than GIFT, and so `info`.
+# `get_dataset` of DC, DSA and DM, where it has others than GIFT, and so `info`.
 _STATISTICS = {
     "cifar100": preprocess.Normalization(
         (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
     )
 }
+# Whose own has GIFT's.
+_OF_GIFT = ("mtt", "datm")
 # What files begin with: of torch.save before its zip format, and of parquet.
 _MAGIC = {
     b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": "torch",
@@ -140,13 +142,14 @@ def learnt_dataset(
     labels: np.ndarray,
     *,
     space: str | None = None,
+    statistics: preprocess.Normalization | None = None,
     fit: Callable[[np.ndarray], preprocess.Whitening] = zca.fit_kornia,
     convention: str = "DATM",
     **metadata: Any,
 ) -> DistilledDataset:
     """A dataset of pixels, or of network inputs.
 
-    Standardised images are turned into pixels, by the statistics of DC's family.
+    Standardised images are turned into pixels.
 
     Args:
       request: What was asked for.
@@ -155,6 +158,8 @@ def learnt_dataset(
       labels: As of `class_labels`.
       space: `STANDARDISED` or `WHITENED` where the format says it; by default what the
         distribution of the images tells.
+      statistics: That standardised images have been standardised with; by default those
+        of MTT and DATM for their images, and of DC's family for all others.
       fit: Of whitened images, from real train images to their whitening.
       convention: Whose whitening that is, for messages.
       **metadata: Fields of `Metadata`.
@@ -174,14 +179,15 @@ def learnt_dataset(
         _require_whitened(images, whitening, info)
         return _dataset(request, info, images, hard, whitening, soft, metadata)
     if space == STANDARDISED:
-        images = _statistics(info).invert(images)
+        method = metadata.get("method", request.method())
+        images = (statistics or _statistics(info, method)).invert(images)
     return pixel_dataset(request, info, images, hard, soft, **metadata)
 
 
-def _statistics(dataset: info.DatasetInfo) -> preprocess.Normalization:
+def _statistics(dataset: info.DatasetInfo, method: str) -> preprocess.Normalization:
     """Those that published images were standardised with, whatever a config says."""
-    known = info.DATASETS.get(dataset.name, dataset)
-    return _STATISTICS.get(dataset.name, known.normalization)
+    known = info.DATASETS.get(dataset.name, dataset).normalization
+    return known if method in _OF_GIFT else _STATISTICS.get(dataset.name, known)
 
 
 def pixel_dataset(

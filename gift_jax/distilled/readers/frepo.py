@@ -26,8 +26,8 @@ LOOKS_LIKE = (
     "with `image` and `label`"
 )
 
-# `data_stats` in lib/dataset/dataloader.py.
-_STATISTICS = {
+# `data_stats` in lib/dataset/dataloader.py; CIFAR's are those of the train split.
+STATISTICS = {
     "cifar10": preprocess.Normalization(
         (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
     ),
@@ -138,10 +138,10 @@ def learnt_dataset(
 
 
 def _require_statistics(info: info_lib.DatasetInfo) -> preprocess.Normalization:
-    if info.name not in _STATISTICS:
+    if info.name not in STATISTICS:
         raise InputError(
             f"FRePo's data made from {info.name} cannot be read: known are "
-            f"{', '.join(_STATISTICS)}, MNIST and Fashion-MNIST. (At 128 pixels FRePo "
+            f"{', '.join(STATISTICS)}, MNIST and Fashion-MNIST. (At 128 pixels FRePo "
             "whitens blocks of 64, a matrix of 12,288 squared per block.)"
         )
-    return _STATISTICS[info.name]
+    return STATISTICS[info.name]

@@ -42,6 +42,11 @@ def read(request: Request) -> DistilledDataset:
             f"{labels.shape}: KIP's have the channels last; if the file is RFAD's, say "
             "source='rfad'"
         )
+    # KIP's nn_training.ipynb standardises by what it measures on the train split.
+    statistics = frepo.STATISTICS.get(info.name) if labels.ndim == 2 else None
     return arrays.learnt_dataset(
-        request, info, images, labels, fit=zca.fit_kip, convention="KIP"
+        *(request, info, images, labels),
+        statistics=statistics,
+        fit=zca.fit_kip,
+        convention="KIP",
     )

@@ -24,7 +24,11 @@ def write(dataset: DistilledDataset, path: pathlib.Path) -> None:
     Raises:
       InputError: un-whitened pixels too far outside of [0, 1].
     """
-    is_datm = dataset.metadata.method == "datm" and dataset.is_whitened
+    is_datm = (
+        dataset.metadata.method == "datm"
+        and dataset.is_whitened
+        and dataset.soft_labels is not None
+    )
     images = dataset.images if is_datm else images_lib.readable_pixels(dataset)
     labels = dataset.soft_labels if is_datm else dataset.labels.astype(np.int64)
     content = {

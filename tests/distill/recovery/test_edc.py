@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gift_jax.data import info
 from gift_jax.distill import Edc, Rded
 from gift_jax.distill.recovery import edc, gvbsm, loop
 from gift_jax.distill.unfinished import Unfinished
@@ -26,9 +27,14 @@ from tests.distill.recovery.test_gvbsm import (
 
 def test_constants_of_the_official_scripts():
     """Iterations, learning rate, r_loss, batch, alpha, least area, RDED's factor."""
-    assert edc.constants(32) == (2000, 0.05, 0.01, 100, 0.8, 0.08, 1)
-    assert edc.constants(64) == (2000, 0.05, 0.01, 100, 0.8, 0.5, 1)
-    assert edc.constants(224) == (1000, 0.05, 0.1, 80, 0.8, 0.5, 2)
+    assert edc.Edc(1).constants(32) == (2000, 0.05, 0.01, 100, 0.8, 0.5, 1)
+    assert edc.Edc(1).constants(64) == (2000, 0.05, 0.01, 100, 0.8, 0.5, 1)
+    assert edc.Edc(1).constants(224) == (1000, 0.05, 0.1, 80, 0.8, 0.5, 2)
+
+
+def test_crops_of_ten_classes_are_those_of_cifar_10s_branch():
+    chosen = [Edc(1)._chosen(info.dataset_info(n)) for n in ("cifar10", "cifar100")]
+    assert [one.min_area for one in chosen] == [0.08, 0.5]
 
 
 def test_it_begins_with_as_many_crops_as_there_are_images():
@@ -61,12 +67,12 @@ def test_an_iteration():
     averaged = IMAGES + np.float32(0.5)
     averages = gvbsm.first_averages([teacher], jnp.asarray(IMAGES), 4)
     task = loop.Task(jax.random.key(3), jnp.int32(1), jnp.asarray(LABELS))
-    objective = jax.jit(edc.objective(teacher, edc.constants(32), 0, 1.0, 4))
+    objective = jax.jit(edc.objective(teacher, edc.Edc(1).constants(32), 0, 1.0, 4))
     terms, memory = objective(
         (teacher.variables, real), IMAGES, edc.Memory(averaged, averages), task
     )
     seen, calm = (
-        np.asarray(edc.view(task.key, images, 0.08)) for images in (IMAGES, averaged)
+        np.asarray(edc.view(task.key, images, 0.5)) for images in (IMAGES, averaged)
     )
     logits, *_ = networks.conv_net(teacher.variables, seen)
     calm_logits, *_ = networks.conv_net(teacher.variables, calm)

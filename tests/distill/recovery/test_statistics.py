@@ -120,6 +120,18 @@ class Outside(nn.Module):
         return nn.Dense(3)(x.mean((1, 2)))
 
 
+class WithSetup(nn.Module):
+    """Methods without arguments, and a positional `use_running_average`."""
+
+    def setup(self):
+        self.conv, self.norm = nn.Conv(4, (3, 3)), nn.BatchNorm()
+        self.dense = nn.Dense(3)
+
+    def __call__(self, images, train):
+        x = self.norm(self.conv(images), not train)
+        return self.dense(x.mean((1, 2)))
+
+
 def test_networks_of_all_kinds_have_statistics():
     images = jnp.zeros((2, 8, 8, 3))
 
@@ -130,9 +142,10 @@ def test_networks_of_all_kinds_have_statistics():
         )[1]
 
     resnet = models.create_model("resnet20", num_classes=3, image_size=8)
-    for model, count in ((resnet, 2 * 19), (Outside(), 2)):
+    for model, count in ((resnet, 2 * 19), (Outside(), 2), (WithSetup(), 2)):
         assert len(jax.eval_shape(lambda m=model: layers(m))) == count
         statistics.check_network(model, "sre2l", networks.INFO)
+    assert [layer.offset for layer in layers(WithSetup())] == [0.0, 0.0]
 
 
 def test_a_network_without_batch_norm_is_refused():

@@ -193,7 +193,7 @@ class TestPair:
         [
             ("imagenette", info.IMAGENET),
             ("cifar10", info.CIFAR),
-            # DC, DSA, DM and MTT, `get_dataset`; GIFT has CIFAR-10's.
+            # `get_dataset` of DC, DSA and DM; MTT's, DATM's and GIFT's have CIFAR-10's.
             (
                 "cifar100",
                 data.Normalization((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
@@ -206,6 +206,7 @@ class TestPair:
         labels = np.arange(100) % classes
         inputs = channels_first(statistics.apply(images))
         root = write_datm(tmp_path, inputs, labels)
+        (root / "lr_best.pt").unlink()  # which MTT and DATM write
         known = data.DATASETS[name]  # a config may give students other statistics
         known = known.__class__(
             **{
@@ -217,6 +218,17 @@ class TestPair:
             read = read_distilled(root, dataset=dataset)
             np.testing.assert_allclose(read.pixels(), images, atol=1e-6)
             assert not read.is_whitened
+
+    @pytest.mark.parametrize("method", ["mtt", "datm"])
+    def test_mtt_and_datm_standardise_by_the_statistics_of_cifar_10(
+        self, tmp_path, method
+    ):
+        images = np.resize(SMOOTH, (100, 4, 4, 3))
+        inputs = channels_first(info.CIFAR.apply(images))
+        (tmp_path / method).mkdir()
+        root = write_datm(tmp_path / method, inputs, np.arange(100))
+        read = read_distilled(root, dataset="cifar100")
+        np.testing.assert_allclose(read.pixels(), images, atol=1e-6)
 
     def test_needs_train_images(self, tmp_path):
         root = write_datm(tmp_path, ZCA["kornia"], self.logits)

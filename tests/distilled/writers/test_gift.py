@@ -41,6 +41,14 @@ def test_gift_takes_datm_as_it_is(tmp_path):
     np.testing.assert_array_equal(read.preprocess.matrix, dataset.preprocess.matrix)
 
 
+def test_datm_without_logits_is_written_as_pixels(tmp_path):
+    dataset = dataclasses.replace(whitened_dataset("datm"), soft_labels=None)
+    content = torch_files.load_torch(written(tmp_path, dataset, "gift"))
+    assert content["label"].tolist() == dataset.labels.tolist()
+    found = content["data"].transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(found, dataset.pixels(), atol=1e-6)
+
+
 def test_pytorch_reads_data_pt(tmp_path):
     torch = pytest.importorskip("torch")
     content = torch.load(written(tmp_path, pixel_dataset(), "gift"), weights_only=True)
