@@ -51,8 +51,9 @@ def expected_calibration_error(
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature T for which softmax(logits / T) has the least mean NLL.
 
-    There is one, as the NLL is convex in 1 / T. Where none is best, as where all labels
-    are right, or where they are wrong more often than by chance, it is 0.001 or 1000.
+    There is one, as the NLL is convex in 1 / T. Where all labels are right it is some
+    small one, at which the NLL is 0 in float64; where they are wrong more often than by
+    chance it is 1000.
 
     Args:
       logits: (N, C) float, of images that are not those to report on.

@@ -85,7 +85,7 @@ class SplitBatches:
         size, count, images = math.prod(self._shape), hosts.count(), len(self._split)
         found = np.full((self._steps, count, size), -1)
         for host in range(count):
-            part = np.arange(images * host // count, images * (host + 1) // count)
+            part = hosts.share(images, host)
             padded = np.full(self._steps * size, -1)
             padded[: len(part)] = part
             found[:, host] = padded.reshape(self._steps, size)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from gift_jax import registry
+from gift_jax.pipeline.results import BENCHMARK
 from gift_jax.report import (
     changes,
     continual,
@@ -95,7 +96,7 @@ def make_report(
     """
     rows, choices, unreadable = reading.read_results(workdirs)
     incremental = continual.curves(rows)
-    others = [row for row in rows if not continual.is_continual(row)]
+    others = _but_continual(rows)
     grouped = groups.group_rows(others)
     labels = list(dict.fromkeys(row["loss"] for row in rows))
     if baseline is None and _DEFAULT_BASELINE in labels:
@@ -133,14 +134,19 @@ def make_report(
     )
 
 
+def _but_continual(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if not continual.is_continual(row)]
+
+
 def _changes(
     grouped: Sequence[groups.Group], workdirs: Sequence[pathlib.Path], old: pathlib.Path
 ) -> markup.Table:
     names = ", ".join(workdir.name for workdir in workdirs), old.name
     if names[0] == names[1]:
         names = ", ".join(map(str, workdirs)), str(old)
-    before, _, _ = reading.read_results([old])
-    return changes.changes_table(grouped, groups.group_rows(before), names=names)
+    rows, _, _ = reading.read_results([old])
+    before = groups.group_rows(_but_continual(rows))
+    return changes.changes_table(grouped, before, names=names)
 
 
 def _tables(
@@ -167,12 +173,19 @@ def plot(*workdirs: str | pathlib.Path) -> Figure:
     """The accuracies in work directories by loss and optimizer, for a notebook.
 
     Raises:
-      FileNotFoundError, InputError: see `write_report`.
+      FileNotFoundError, InputError: see `write_report`; also where there is no
+        benchmark, or several, in which losses can be compared.
 
     >>> plot("workdir/digits").savefig("accuracy.pdf")  # doctest: +SKIP
     """
     rows, choices, _ = reading.read_results([pathlib.Path(w) for w in workdirs])
-    grouped = groups.group_rows(rows)
+    grouped = groups.group_rows(_but_continual(rows))
+    benchmarks = {group.of(BENCHMARK) for group in grouped}
+    if len(benchmarks) != 1:
+        raise InputError(
+            f"plot draws one benchmark, and there are {len(benchmarks)} of them: "
+            "gift_jax.show_report has all"
+        )
     losses = list(dict.fromkeys(group.loss for group in grouped))
     return plots.bars(groups.compare(grouped, None, choices), losses)
 

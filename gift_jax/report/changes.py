@@ -13,6 +13,7 @@ from gift_jax.report import formatting
 from gift_jax.report.groups import FIELDS, FINGERPRINTS, Group, distinguishing, sort
 from gift_jax.report.markup import Cell, Table
 from gift_jax.report.statistics import Summary, pair
+from gift_jax.report.tables import difference_cells
 
 _MOST_NAMED = 5
 
@@ -109,24 +110,16 @@ def changes_table(
 
 
 def _row(change: Change, settings: Sequence[str]) -> list[Cell | str]:
-    difference = change.difference
     old, new = (
         formatting.summary_text(g.summary("top1_last"))
         for g in (change.old, change.new)
     )
-    means, interval = formatting.ABSENT, formatting.ABSENT
-    if difference.mean is not None:
-        means = formatting.signed_text(difference.mean)
-    if difference.interval is not None:
-        interval = formatting.signed_interval_text(difference.interval)
     return [
         *(formatting.setting_text(change.new, name) for name in settings),
         change.new.loss,
         old,
         new,
-        Cell(means, change.verdict),
-        interval,
-        str(difference.n),
+        *difference_cells(change.difference, change.verdict),
     ]
 
 

@@ -21,12 +21,13 @@ from gift_jax.report.formatting import (
     summary_text,
     value_text,
 )
+from gift_jax.report.groups import same_run
 from gift_jax.report.markup import Cell, Table
 from gift_jax.report.statistics import Row, Summary, summarize
 
 # What may differ between the steps of one curve.
-_BY_STEP = (*results.IDENTITY, "teacher", "batch_size")
-_SETTINGS = tuple(name for name in results.SETTINGS if name not in _BY_STEP)
+_BY_STEP = (*results.IDENTITY, "batch_size")
+_SETTINGS = (*(n for n in results.SETTINGS if n not in _BY_STEP), "data_seed")
 
 
 class Curve(NamedTuple):
@@ -61,14 +62,23 @@ def is_continual(row: Row) -> bool:
 
 
 def curves(rows: Sequence[Row]) -> list[Curve]:
-    """The rows of class-incremental training, put together."""
+    """The rows of class-incremental training, put together.
+
+    Raises:
+      InputError: two runs are the same step of the same student.
+    """
     names = (*_SETTINGS, "continual_steps")
     found: dict[tuple, dict[tuple[int, int], dict[int, Row]]] = {}
     for row in filter(is_continual, rows):
-        key = (*(row[name] for name in names), row["continual_teacher"])
+        # A teacher that is trained anew has its step in its name.
+        teacher = row["teacher"] and row["teacher"].partition("_continual=")[0]
+        settings = {**row, "teacher": teacher}
+        key = (*(settings[name] for name in names), row["continual_teacher"])
         students = found.setdefault(key, collections.defaultdict(dict))
         student = students[row["continual_order"], row["seed"]]
-        student[row["continual_step"]] = row
+        other = student.setdefault(row["continual_step"], row)
+        if other is not row:
+            raise same_run(other, row)
     return [
         Curve(dict(zip(names, key, strict=False)), key[-1], students)
         for key, students in found.items()

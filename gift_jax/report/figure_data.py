@@ -22,7 +22,7 @@ def _settings(groups: Sequence[Group]) -> list[str]:
 
 
 def _values(group: Group, names: Iterable[str]) -> list[Any]:
-    return [group.settings[name] for name in names] + [group.protocol]
+    return [group.settings[name] for name in names] + [group.rate]
 
 
 def of_runs(groups: Sequence[Group]) -> Data:
@@ -30,7 +30,7 @@ def of_runs(groups: Sequence[Group]) -> Data:
     names = _settings(groups)
     numbers = ["seed", "top1_last", "mean", "half_width"]
     return [
-        [*names, "protocol", *numbers],
+        [*names, "rate", *numbers],
         *(
             [*_values(g, names), row["seed"], row["top1_last"], s.mean, s.half_width]
             for g in groups
@@ -45,7 +45,7 @@ def of_differences(groups: Sequence[Group]) -> Data:
     names = _settings(groups)
     numbers = ["baseline", "pairs", "difference", "half_width"]
     return [
-        [*names, "protocol", *numbers],
+        [*names, "rate", *numbers],
         *(
             [
                 *_values(g, names),
@@ -86,7 +86,7 @@ def of_curves(
     """
     names = _settings(groups)
     return [
-        [*names, "protocol", "seed", "quantity", "epoch", "value"],
+        [*names, "rate", "seed", "quantity", "epoch", "value"],
         *(
             [*_values(g, names), row["seed"], quantity, epoch, value]
             for g in groups

@@ -259,9 +259,9 @@ def _measurements(
 
 def _without_repeats(members: Sequence[Group]) -> list[Group]:
     """All but the tuned optimizers whose learning rates are all the default."""
-    at_default = {g.key for g in members if g.protocol == DEFAULT}
+    at_default = {g.key for g in members if g.rate == DEFAULT}
     differ = {g.of(OPTIMIZER) for g in members if g.key not in at_default}
-    return [g for g in members if g.protocol != TUNED or g.of(OPTIMIZER) in differ]
+    return [g for g in members if g.rate != TUNED or g.of(OPTIMIZER) in differ]
 
 
 def _examples_caption(shown: Examples) -> str:

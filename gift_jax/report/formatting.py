@@ -44,9 +44,9 @@ def setting_text(group: Group, name: str, *, tuned: str = "") -> str:
     text = value_text(group.settings[name])
     if name in FINGERPRINTS:
         return text[:6]
-    if name != "learning_rate" or not group.protocol:
+    if name != "learning_rate" or not group.rate:
         return text
-    if group.protocol == DEFAULT:
+    if group.rate == DEFAULT:
         return f"{text} ({DEFAULT})"
     at_edge = group.choice is not None and is_at_edge(group.choice)
     return tuned or f"{text} ({TUNED}{', edge' * at_edge})"

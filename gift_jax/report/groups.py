@@ -52,8 +52,8 @@ class Group:
       settings: A value for each of `FIELDS`, and soft_label_bytes where recorded.
       finished: Rows of finished runs, by seed.
       diverged: Rows of diverged runs, by seed.
-      protocol: "default" or "tuned" where the learning rate is by that protocol, of
-        which each loss has its own; None where it is a setting as the others are.
+      rate: "default" or "tuned" where the learning rate is of that kind, of which each
+        loss has its own; None where it is a setting as the others are.
       choice: Row of the learning rate that was chosen for these settings, if one was.
       baseline: The group of the baseline, or None where it was not run.
       difference: To the baseline, paired over the seeds that finished in both.
@@ -62,7 +62,7 @@ class Group:
     settings: Mapping[str, Any]
     finished: Mapping[int, Row]
     diverged: Mapping[int, Row]
-    protocol: str | None = None
+    rate: str | None = None
     choice: Row | None = None
     baseline: Optional["Group"] = None
     difference: Summary = _NO_PAIRS
@@ -74,13 +74,13 @@ class Group:
 
     @property
     def key(self) -> tuple:
-        """Its settings. A group that is under two protocols has the same in both."""
+        """Its settings. A group whose rate is of both kinds has the same in both."""
         return tuple(self.settings[name] for name in SETTINGS)
 
     def setting(self, name: str) -> Any:
-        """A setting; of a learning rate by protocol, which."""
-        if name == "learning_rate" and self.protocol:
-            return self.protocol
+        """A setting; of a default or tuned learning rate, which of them."""
+        if name == "learning_rate" and self.rate:
+            return self.rate
         return self.settings[name]
 
     def of(self, names: Iterable[str]) -> tuple:
@@ -125,13 +125,7 @@ def group_rows(rows: Iterable[Row]) -> list[Group]:
         of_group = members[tuple(row[name] for name in SETTINGS)]
         other = of_group.setdefault(row["seed"], row)
         if other is not row:
-            first, second = (f"{r['run_id']!r} of {r['workdir']}" for r in (other, row))
-            raise InputError(
-                f"runs {first} and {second} have the same settings and seed "
-                f"{row['seed']}, expected one run a seed: remove one of them from "
-                "results.jsonl, or report them from two work directories, each by "
-                "itself"
-            )
+            raise same_run(other, row)
     return [
         Group(
             {n: next(iter(runs.values())).get(n) for n in (*FIELDS, BYTES)},
@@ -140,6 +134,18 @@ def group_rows(rows: Iterable[Row]) -> list[Group]:
         )
         for runs in members.values()
     ]
+
+
+def same_run(first: Row, second: Row) -> InputError:
+    """The error for two runs that would count twice."""
+    of_first, of_second = (
+        f"{r['run_id']!r} of {r['workdir']}" for r in (first, second)
+    )
+    return InputError(
+        f"runs {of_first} and {of_second} have the same settings and seed "
+        f"{second['seed']}, expected one run a seed: remove one of them from "
+        "results.jsonl, or report them from two work directories, each by itself"
+    )
 
 
 def compare(
@@ -158,9 +164,9 @@ def compare(
       choices: Rows of chosen learning rates.
     """
     compared = [
-        dataclasses.replace(group, protocol=protocol, choice=choice)
+        dataclasses.replace(group, rate=rate, choice=choice)
         for group in groups
-        for protocol, choice in _protocols(group, choices)
+        for rate, choice in _rates(group, choices)
     ]
     baselines = {
         g.of(ALL_BUT_LOSS): g for g in (*groups, *compared) if g.loss == baseline
@@ -175,10 +181,8 @@ def _against(group: Group, baseline: Group | None) -> Group:
     return dataclasses.replace(group, baseline=baseline, difference=difference)
 
 
-def _protocols(
-    group: Group, choices: Sequence[Row]
-) -> list[tuple[str | None, Row | None]]:
-    """By which protocols a group has its learning rate, and what was chosen for it.
+def _rates(group: Group, choices: Sequence[Row]) -> list[tuple[str | None, Row | None]]:
+    """Of which kinds the learning rate of a group is, and what was chosen for it.
 
     The default of a loss that was not tuned is that of the losses which were, all
     else being the same.
@@ -193,7 +197,7 @@ def _protocols(
         found.append(DEFAULT)
     if own and math.isclose(rate, own["learning_rate"] or 0):
         found.append(TUNED)
-    return [(protocol, own) for protocol in found or [None]]
+    return [(rate, own) for rate in found or [None]]
 
 
 def distinguishing(groups: Sequence[Group]) -> list[str]:
@@ -242,7 +246,7 @@ def sort(groups: Sequence[Group], losses: Sequence[str]) -> list[Group]:
 
 
 def rank(value: Any) -> tuple[int, Any]:
-    """A sort key: protocols, then absent values, then numbers, then names."""
+    """A sort key: default and tuned, then absent values, then numbers, then names."""
     first = (DEFAULT, TUNED, None)
     if value in first:
         return first.index(value), 0

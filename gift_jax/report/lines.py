@@ -50,7 +50,7 @@ def learning_curves(
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
     figure.supylabel(style.ACCURACY, fontsize=8)
-    _add_legend(figure, groups, losses)
+    add_legend(figure, groups, losses)
     return figure
 
 
@@ -75,11 +75,9 @@ def gradient_norms(
             )
             for curve in of_runs(g.diverged.values(), curves):
                 _draw_diverged(axes, _positive(curve), index)
-    for axes in grid.flat[max(count - grid.shape[1], 0) : count]:
-        axes.set_xlabel("epoch")
-        axes.tick_params(labelbottom=True)
+    style.label_epochs(grid, count)
     figure.supylabel("gradient norm", fontsize=8)
-    _add_legend(figure, groups, losses)
+    add_legend(figure, groups, losses)
     return figure
 
 
@@ -92,7 +90,8 @@ def _positive(curve: Curve) -> np.ndarray:
     return curve.gradient[curve.gradient[:, 1] > 0]
 
 
-def _add_legend(figure: Figure, groups: Sequence[Group], losses: Sequence[str]) -> None:
+def add_legend(figure: Figure, groups: Sequence[Group], losses: Sequence[str]) -> None:
+    """Of the losses of the groups."""
     here = {g.loss for g in groups}
     shown = [loss for loss in losses if loss in here]
     style.add_legend(figure, shown, losses)

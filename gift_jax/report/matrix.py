@@ -22,8 +22,8 @@ from gift_jax.report.statistics import Summary, pair
 
 _NETWORKS = ("teacher", "student")
 # What follows from the networks of a cell.
-_CELL = (*_NETWORKS, "trained_on", "teacher_fingerprint", "distilled_fingerprint")
-_SETTINGS = tuple(dict.fromkeys((*(n for n in ALL_BUT_LOSS if n not in _CELL), "loss")))
+_CELL = (*_NETWORKS, "trained_on")
+_SETTINGS = (*(n for n in ALL_BUT_LOSS if n not in _CELL), "data_seed", "loss")
 
 
 class Matrix(NamedTuple):
@@ -97,7 +97,11 @@ def table(found: Sequence[Matrix]) -> Table | None:
         drop = matrix.drop(teacher, student)
         if drop.mean is not None:
             text += f" ({signed_text(drop.mean)})"
-        return Cell(text, drop.sign)
+        if group.diverged:
+            text += f" ({len(group.diverged)} of {len(group.rows)} diverged)"
+        own = matrix.cells.get((teacher, teacher))
+        is_whole = not group.diverged and not (own and own.diverged)
+        return Cell(text, drop.sign if is_whole else 0)
 
     def mean_text(matrix: Matrix, teacher: str) -> str:
         mean = matrix.mean_drop(teacher)
@@ -111,8 +115,8 @@ def table(found: Sequence[Matrix]) -> Table | None:
         "and are labelled by it, a column of the network that is trained on them. In "
         "parentheses the drop from the diagonal: minus the accuracy of the network "
         "that the images were distilled with, paired over seeds, in bold or italic "
-        "where its 95% interval excludes zero. Networks differ in what they can reach "
-        "on any images: compare along a column, too.",
+        "where its 95% interval excludes zero and no run of either diverged. Networks "
+        "differ in what they can reach on any images: compare along a column, too.",
         [*map(heading, names), "loss", "distilled with"],
         [*students, "mean drop"],
         [

@@ -1,6 +1,7 @@
 """What other evaluators than that of accuracy have measured: tables and curves."""
 
 import collections
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,13 +88,18 @@ def _text(summary: Summary) -> str:
 def correlations(groups: Sequence[Group]) -> Table | None:
     """Rank correlations with accuracy, over groups; None where they are too few."""
     names = measured(groups)
-    members: dict[str, list[Group]] = collections.defaultdict(list)
+    told = [n for n in distinguishing(groups) if n not in OPTIMIZER]
+    members: dict[str, dict[str, list[Group]]] = {}
     for g in {g.key: g for g in groups}.values():
-        members[g.settings["optimizer"]].append(g)
+        benchmark = ", ".join(setting_text(g, name) for name in told)
+        of_benchmark = members.setdefault(f" ({benchmark})" if told else "", {})
+        of_benchmark.setdefault(g.settings["optimizer"], []).append(g)
     columns: dict[str, list[Group]] = {}
-    if len(members) > 1:
-        columns["all"] = [g for some in members.values() for g in some]
-    columns |= {f"under {optimizer}": some for optimizer, some in members.items()}
+    for benchmark, of_optimizers in members.items():
+        if len(of_optimizers) > 1:
+            columns["all" + benchmark] = list(itertools.chain(*of_optimizers.values()))
+        for optimizer, some in of_optimizers.items():
+            columns[f"under {optimizer}{benchmark}"] = some
     columns = {k: some for k, some in columns.items() if len(some) >= _LEAST_GROUPS}
     if not names or not columns:
         return None
@@ -101,7 +107,7 @@ def correlations(groups: Sequence[Group]) -> Table | None:
         "rank_correlations",
         "Does it rise with accuracy?",
         "Spearman's rank correlation of a measurement with top-1 accuracy, both after "
-        "the last epoch, over settings (losses, and optimizers in the first column), "
+        "the last epoch, over the losses of an optimizer, or over all of both, "
         "each the mean over its finished runs; 95% interval of Bonett and Wright "
         "(2000), and the number of settings. Not corrected for their number; settings "
         "that are alike, as variants of a loss, count as several.",
@@ -156,11 +162,8 @@ def figure(
         drawn = np.concatenate(values)
         if drawn.min() > 0 and drawn.max() > _WIDE * drawn.min():
             axes.set_yscale("log")
-    for axes in grid.flat[max(len(names) - grid.shape[1], 0) : len(names)]:
-        axes.set_xlabel("epoch")
-        axes.tick_params(labelbottom=True)
-    here = {g.loss for g in groups}
-    style.add_legend(drawing, [loss for loss in losses if loss in here], losses)
+    style.label_epochs(grid, len(names))
+    lines.add_legend(drawing, groups, losses)
     return drawing
 
 

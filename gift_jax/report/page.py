@@ -196,7 +196,7 @@ def _tuning_note(groups: Sequence[Group], choices: Sequence[Row]) -> str:
             f" For {', '.join(at_edge)} the chosen rate is at the edge of those that "
             "were tried: a better one may lie beyond."
         )
-    run = [g.choice for g in groups if g.protocol == TUNED]
+    run = [g.choice for g in groups if g.rate == TUNED]
     missing = sum(bool(c["learning_rate"]) and c not in run for c in choices)
     if missing:
         note += f" With {missing} of the chosen rates no run is in the results."

@@ -54,20 +54,20 @@ class Regrets:
 
     Attributes:
       loss: The loss.
-      protocol: As of `Group`.
+      rate: As of `Group`.
       behind: By condition.
       diverged: Conditions in which no run of it finished.
     """
 
     loss: str
-    protocol: str | None
+    rate: str | None
     behind: Mapping[tuple, Behind]
     diverged: int
 
     @property
     def label(self) -> str:
-        """Loss and protocol."""
-        return f"{self.loss}, tuned" if self.protocol == TUNED else self.loss
+        """Loss, and whether its rates are tuned."""
+        return f"{self.loss}, tuned" if self.rate == TUNED else self.loss
 
     @property
     def points(self) -> dict[tuple, float]:
@@ -115,8 +115,8 @@ def _mean(group: Group) -> float:
 
 
 def _condition(group: Group) -> tuple:
-    """All but the loss; rates of its own that a loss has by protocol, too."""
-    rate = None if group.protocol else group.settings["learning_rate"]
+    """All but the loss; default and tuned rates, of which a loss has its own, too."""
+    rate = None if group.rate else group.settings["learning_rate"]
     return (*group.of(_CONDITION), rate)
 
 
@@ -139,14 +139,14 @@ def regrets(groups: Sequence[Group]) -> list[Regrets]:
         best = max(finished, key=_mean)
         for g in members:
             if g.finished:
-                found[g.loss, g.protocol][condition] = Behind(g, best)
+                found[g.loss, g.rate][condition] = Behind(g, best)
             else:
-                diverged[g.loss, g.protocol] += 1
+                diverged[g.loss, g.rate] += 1
     if len({condition for behind in found.values() for condition in behind}) < 2:
         return []
     all_regrets = [
-        Regrets(loss, protocol, behind, diverged[loss, protocol])
-        for (loss, protocol), behind in found.items()
+        Regrets(loss, rate, behind, diverged[loss, rate])
+        for (loss, rate), behind in found.items()
     ]
     return sorted(all_regrets, key=lambda one: (one.diverged, one.largest))
 
@@ -156,7 +156,7 @@ def _names(groups: Sequence[Group]) -> dict[tuple, str]:
     names = distinguishing(groups)
     found = {}
     for g in groups:
-        own = [n for n in names if not (g.protocol and n == "learning_rate")]
+        own = [n for n in names if not (g.rate and n == "learning_rate")]
         found[_condition(g)] = ", ".join(setting_text(g, name) for name in own)
     return found
 
@@ -270,10 +270,10 @@ def data(found: Sequence[Regrets], groups: Sequence[Group]) -> list[list[Any]]:
     names = _names(groups)
     lines = [
         [
-            *(one.loss, one.protocol, names[condition], behind.points),
+            *(one.loss, one.rate, names[condition], behind.points),
             *(behind.paired.interval or (None, None)),
         ]
         for one in found
         for condition, behind in one.behind.items()
     ]
-    return [["loss", "protocol", "condition", "regret", "low", "high"], *lines]
+    return [["loss", "rate", "condition", "regret", "low", "high"], *lines]

@@ -72,7 +72,7 @@ def augmentation_robust_score(ior: float, ior_without: float) -> float:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
-    """Those of one group, over the seeds that finished in all it is compared with.
+    """Those of one group, each over the seeds that finished in all that it is made of.
 
     Attributes:
       group: The images under one recipe.
@@ -163,7 +163,7 @@ def _hard(group: Group, groups: Sequence[Group]) -> Group | None:
 
     That of the same optimizer comes first.
     """
-    place = (*_PLACE, "distill")
+    place = (*_PLACE, "distill", "distilled_fingerprint")
     hard = [
         g
         for g in groups

@@ -129,6 +129,13 @@ def line_style(index: int, *, size: float = 3.5) -> dict[str, Any]:
     }
 
 
+def label_epochs(grid: np.ndarray, count: int) -> None:
+    """Labels the lowest axes of so many panels over epochs."""
+    for axes in grid.flat[max(count - grid.shape[1], 0) : count]:
+        axes.set_xlabel("epoch")
+        axes.tick_params(labelbottom=True)
+
+
 def add_legend(figure: Figure, shown: Sequence[str], losses: Sequence[str]) -> None:
     """Names the losses above the panels, beside their lines."""
     handles = [Line2D([], [], **line_style(losses.index(name))) for name in shown]

@@ -5,6 +5,7 @@ difference whose 95% interval excludes zero; nothing else is either.
 """
 
 import collections
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ def _settings(group: Group, names: Iterable[str], tuned: str = "") -> list[str]:
     return [setting_text(group, name, tuned=tuned) for name in names]
 
 
-def _difference(summary: Summary, verdict: int) -> list[Cell | str]:
+def difference_cells(summary: Summary, verdict: int) -> list[Cell | str]:
     """A paired difference with its verdict, its interval, and how many pairs."""
     if summary.mean is None:
         return [ABSENT] * 3
@@ -55,7 +56,7 @@ def _difference(summary: Summary, verdict: int) -> list[Cell | str]:
 def _to_baseline(group: Group) -> list[Cell | str]:
     if group.is_baseline:
         return ["baseline", ABSENT, ABSENT]
-    return _difference(group.difference, group.verdict)
+    return difference_cells(group.difference, group.verdict)
 
 
 def accuracy_table(groups: Sequence[Group], losses: Sequence[str]) -> Table:
@@ -122,13 +123,13 @@ def _bytes_text(group: Group) -> str:
 def tuning_table(groups: Sequence[Group], losses: Sequence[str]) -> Table | None:
     """Default beside tuned, one row for a loss and an optimizer; None where untuned."""
     names = [n for n in distinguishing(groups) if n != "learning_rate"]
-    shown = [g for g in sort(groups, losses) if g.protocol]
+    shown = [g for g in sort(groups, losses) if g.rate]
     if not shown:
         return None
     usual_n = _usual_number_of_runs(shown)
     by_setting: dict[tuple, dict[str | None, Group]] = {}
     for g in shown:
-        by_setting.setdefault((*g.of(names), g.loss), {})[g.protocol] = g
+        by_setting.setdefault((*g.of(names), g.loss), {})[g.rate] = g
     rows = []
     for found in by_setting.values():
         either = next(iter(found.values()))
@@ -176,7 +177,7 @@ def _gain(default: Group | None, tuned: Group | None) -> list[Cell | str]:
         return [ABSENT] * 3
     if default.key == tuned.key:
         return ["same rate", ABSENT, ABSENT]
-    return _difference(pair(tuned.finished, default.finished), 0)
+    return difference_cells(pair(tuned.finished, default.finished), 0)
 
 
 def gradient_table(
@@ -184,7 +185,8 @@ def gradient_table(
 ) -> Table | None:
     """Norms at initialisation and at the end, beside the accuracy.
 
-    None where no norm was recorded. A group under two protocols stands there once.
+    None where no norm was recorded. A group whose rate is default and tuned stands
+    there once.
     """
     once: dict[tuple, Group] = {}
     for g in sort(groups, losses):
@@ -233,13 +235,13 @@ def t_squared_table(groups: Sequence[Group], choices: Sequence[Row]) -> Table | 
     labels = dict.fromkeys(g.loss for g in groups)
     plain = next((b for b in labels if b + _T_SQUARED in labels), "")
     multiplied = plain + _T_SQUARED
-    both = [g for g in groups if g.loss in (plain, multiplied)]
-    compared = compare(both, plain, choices)
+    both = {g.key: g for g in groups if g.loss in (plain, multiplied)}
+    alone = [dataclasses.replace(g, rate=None, choice=None) for g in both.values()]
+    compared = compare(alone, plain, choices)
     pairs = [g for g in compared if g.loss == multiplied and g.baseline]
     if not pairs:
         return None
     names = list(dict.fromkeys([*distinguishing(pairs), "learning_rate"]))
-    baselines = {g.of(ALL_BUT_LOSS): g for g in compared if g.loss == plain}
     usual_n = _usual_number_of_runs([h for g in pairs for h in (g, g.baseline) if h])
     return Table(
         "t_squared",
@@ -261,7 +263,7 @@ def t_squared_table(groups: Sequence[Group], choices: Sequence[Row]) -> Table | 
             [
                 *_settings(g, names, TUNED),
                 _ratio_text(g),
-                _accuracy_cell(baselines.get(g.of(ALL_BUT_LOSS)), usual_n),
+                _accuracy_cell(g.baseline, usual_n),
                 _accuracy_cell(g, usual_n),
                 *_to_baseline(g),
             ]
@@ -277,8 +279,8 @@ def summary_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
     """
     rows = []
     for g in groups:
-        at_edge = is_at_edge(g.choice) if g.choice and g.protocol == TUNED else None
-        row = {**g.settings, "protocol": g.protocol, "at_edge": at_edge}
+        at_edge = is_at_edge(g.choice) if g.choice and g.rate == TUNED else None
+        row = {**g.settings, "rate": g.rate, "at_edge": at_edge}
         row |= {"finished": len(g.finished), "diverged": len(g.diverged)}
         for name in ("top1_last", "top1_best", "top5_last", "train_seconds"):
             row |= _numbers(name, g.summary(name))
@@ -356,9 +358,9 @@ def _emphasis(groups: Sequence[Group]) -> str:
     baselines = sorted({g.baseline.loss for g in groups if g.baseline})
     if not baselines:
         return "No baseline to compare with: nothing is bold."
-    protocols = " Tuned is compared with tuned and default with default."
+    kinds = " Tuned is compared with tuned and default with default."
     return (
         f"Bold is better than {', '.join(baselines)} and italic is worse, where the "
         "95% t-interval of the paired difference excludes zero and no run of either "
-        f"diverged.{protocols if any(g.protocol for g in groups) else ''}"
+        f"diverged.{kinds if any(g.rate for g in groups) else ''}"
     )

@@ -53,9 +53,15 @@ def is_primary() -> bool:
     return index() == 0
 
 
-def share(n: int) -> range:
-    """The contiguous part of range(n) of this host; parts differ by one at most."""
-    return range(n * index() // count(), n * (index() + 1) // count())
+def share(n: int, host: int | None = None) -> range:
+    """The contiguous part of range(n) of a host; parts differ by one at most.
+
+    Args:
+      n: How many there are.
+      host: Its index; by default that of this one.
+    """
+    host = index() if host is None else host
+    return range(n * host // count(), n * (host + 1) // count())
 
 
 def devices(local: Sequence[jax.Device]) -> tuple[jax.Device, ...]:

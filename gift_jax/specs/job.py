@@ -131,6 +131,12 @@ class JobSpec:
                 "relabel.source is 'fkd', whose labels are of all images, but "
                 "continual.steps trains on the images of some classes"
             )
+        if self.tuning.enabled:
+            raise InputError(
+                "tuning.enabled chooses a rate for every step of continual.steps, but "
+                "steps are compared at one rate: leave it out, and set "
+                "optimizer.learning_rate"
+            )
         if continual.teacher != RETRAINED:
             return
         if not (self.relabel.needs_teacher and self.teacher.training):

@@ -357,6 +357,12 @@ def test_a_click_on_a_heading_sorts_and_a_second_one_turns_round(tmp_path):
     assert down == ["+10.5 ± 1", "9", minus, low, absent]
 
 
+def test_a_notebook_gets_the_bars_of_one_benchmark(tmp_path):
+    write_rows(tmp_path, [*rows("kl", [1.0]), *rows("kl", [2.0], ipc=50)])
+    with pytest.raises(InputError, match="draws one benchmark, and there are 2"):
+        build.plot(tmp_path)
+
+
 def test_a_notebook_gets_the_bars(workdir):
     figure = build.plot(workdir)
     rows, *_ = reading.read_results([workdir])

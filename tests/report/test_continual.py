@@ -6,6 +6,7 @@ from scipy import stats
 
 from gift_jax.report import build, continual
 from gift_jax.report.formatting import ABSENT
+from gift_jax.runtime.errors import InputError
 from tests.report.rows import row, texts, write_rows
 
 
@@ -59,6 +60,24 @@ def test_students_of_an_order_are_averaged_and_orders_have_an_interval():
     assert texts(averages)[0][2:5] == [
         "55.00 ± 14.14", f"[{55 - half:.2f}, {55 + half:.2f}]", "32.50 ± 17.68"
     ]  # fmt: skip
+
+
+def test_other_teachers_and_other_images_are_other_curves():
+    found = [
+        *student([50.0, 40.0]),
+        *student([52.0, 42.0]),
+        *student([60.0, 50.0]),
+    ]
+    for one in found[2:4]:
+        one["data_seed"] = 1
+    for one in found[4:]:  # one teacher, trained anew at every step
+        one["teacher"] = f"resnet20_continual=order0step{one['continual_step']}"
+    curves = continual.curves(found)
+    assert [list(continual.accuracies(c)[0]) for c in curves] == [
+        [50.0, 40.0], [52.0, 42.0], [60.0, 50.0]
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="same settings and seed 0"):
+        continual.curves([*found, *student([51.0, 41.0])])
 
 
 def test_teachers_are_compared_with_that_of_the_future_order_by_order():

@@ -21,7 +21,7 @@ def test_runs_stand_with_mean_and_interval_of_their_group():
     assert [r["seed"] for r in found] == [0, 1, 2, 3, 0, 1, 2, 3, 4]
     assert found[0] | {"half_width": 0} == {
         "optimizer": "adamw", "learning_rate": DEFAULT_RATE, "weight_decay": 0.0001,
-        "schedule": "step", "loss": "kl", "protocol": None, "seed": 0,
+        "schedule": "step", "loss": "kl", "rate": None, "seed": 0,
         "top1_last": 50.0, "mean": np.mean(KL), "half_width": 0,
     }  # fmt: skip
     # Student's t of 3 degrees of freedom is 3.182.

@@ -27,8 +27,8 @@ TUNED_KL = [54.0, 55.0, 55.5, 51.5]
 TUNED_GIFT = [54.5, 56.0, 57.0, 53.5]
 
 
-def found(all_groups, loss="gift", protocol=None):
-    (one,) = [g for g in all_groups if (g.loss, g.protocol) == (loss, protocol)]
+def found(all_groups, loss="gift", rate=None):
+    (one,) = [g for g in all_groups if (g.loss, g.rate) == (loss, rate)]
     return one
 
 
@@ -204,13 +204,13 @@ def test_untuned_losses_have_the_default_of_the_others():
         "kl",
         choices(kl=RATES[2]),
     )
-    assert [g.protocol for g in all_groups] == ["default", "default", None, None]
+    assert [g.rate for g in all_groups] == ["default", "default", None, None]
     assert all_groups[1].baseline.key == all_groups[0].key
 
 
 def test_without_choices_a_learning_rate_is_a_setting():
     all_groups = compared(rows("kl", KL) + rows("gift", GIFT, learning_rate=0.5))
-    assert [g.protocol for g in all_groups] == [None, None]
+    assert [g.rate for g in all_groups] == [None, None]
     assert all_groups[1].baseline is None
 
 

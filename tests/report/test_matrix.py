@@ -55,6 +55,23 @@ def test_the_table_has_a_row_for_every_loss_and_teacher():
     assert lines[3][2:] == [ABSENT, "48.25 ± 0.35", ABSENT]
 
 
+def test_what_diverged_is_said_and_nothing_beside_it_is_bold():
+    few = {**ACCURACIES, ("conv3", "vgg11"): [1.0, 1.5, 2.0]}
+    few["conv3", "conv3"] = [50.0, 51.0, 52.0]
+    found = cells(accuracies=few)
+    found[3].update(status="diverged", top1_last=None)  # the first of conv3 on vgg11
+    (line, _) = matrix.table(matrix.matrices(compared(found))).cells
+    assert "(1 of 3 diverged)" in line[3].text
+    assert line[3].verdict == 0
+
+
+def test_data_seeds_have_matrices_of_their_own():
+    found = [*cells(), *cells(data_seed=1)]
+    for one in found[len(found) // 2 :]:
+        one["trained_on"] += "1"
+    assert len(matrix.matrices(compared(found))) == 2
+
+
 def test_images_of_one_network_have_a_row():
     one = {k: v for k, v in ACCURACIES.items() if k[0] == "conv3"}
     (found,) = matrix.matrices(compared(cells(accuracies=one)))

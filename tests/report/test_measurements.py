@@ -49,6 +49,18 @@ def test_correlations_are_over_settings_and_under_each_optimizer():
     assert "n = 10" in line[1] and "[" in line[1]
 
 
+def test_correlations_are_within_a_benchmark():
+    found = measured_rows()
+    for one in (others := measured_rows(sign=-1)):
+        one["ipc"], one["trained_on"] = 50, "e" * 16
+    table = measurements.correlations(compared([*found, *others]))
+    assert len(table.header) == 3
+    assert all("under adamw (" in name for name in table.header[1:])
+    (line,) = texts(table)
+    assert line[1] == "+1.00, n = 5" and line[2].endswith("1.00, n = 5")
+    assert line[1] != line[2]
+
+
 def test_too_few_settings_have_no_correlation():
     few = [r for r in measured_rows() if r["loss"] in LOSSES[:3]]
     assert measurements.correlations(compared(few)) is None

@@ -111,7 +111,7 @@ def test_a_tuned_loss_is_what_others_are_behind():
     by_name = {one.label: one for one in regret.regrets(compared(found, None, choices))}
     assert by_name["gift"].largest == by_name["gift, tuned"].mean == 2.0
     assert (by_name["kl"].mean, by_name["kl, tuned"].mean) == (12.0, 0.0)
-    assert by_name["kl, tuned"].protocol == TUNED
+    assert by_name["kl, tuned"].rate == TUNED
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,7 @@ def test_it_is_in_the_report_with_its_numbers(tmp_path):
     report = build.make_report([tmp_path])
     (figure,) = (f for f in report.figures if f.name == "regret")
     assert isinstance(figure, figures.Figure)
-    assert figure.data[0] == [
-        *("loss", "protocol", "condition", "regret", "low", "high")
-    ]
+    assert figure.data[0] == [*("loss", "rate", "condition", "regret", "low", "high")]
     assert ["gift", None, "adamw", 2.0] in [line[:4] for line in figure.data]
     assert len(figure.data) == 1 + 6
     assert "regret" in [table.name for table in report.tables]

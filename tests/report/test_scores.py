@@ -111,6 +111,18 @@ def test_an_accuracy_of_the_real_images_that_is_given_wins():
     assert gift.hlr.mean == pytest.approx(90 - 41)
 
 
+def test_hard_labels_are_those_of_the_same_images():
+    mine = {"distilled_fingerprint": "a1"}
+    other = hard([90.0, 91.0, 92.0], distilled_fingerprint="b2", data_seed=1)
+    found = [
+        *rows("gift", SYN, **TAUGHT, **mine),
+        *of_random(RANDOM),
+        *hard(HARD, **mine),
+    ]
+    alone, beside = (scores_of(compared(r))["gift"] for r in (found, [*found, *other]))
+    assert alone.hlr.mean == beside.hlr.mean
+
+
 def test_a_teacher_of_another_network_is_no_student():
     other = [{**row, "teacher": row["teacher"] and "resnet20"} for row in ALL]
     (gift, *_) = scores.score(compared(other))
@@ -142,7 +154,7 @@ def test_tuned_runs_are_compared_with_tuned_ones():
         choice("gift", 0.02, distill="random", trained_on="b" * 16),
     ]
     found = scores.score(compared(default + tuned, None, chosen))
-    by_protocol = {s.group.protocol: s.ior.mean for s in found}
+    by_protocol = {s.group.rate: s.ior.mean for s in found}
     assert by_protocol == {"default": pytest.approx(11), "tuned": pytest.approx(16)}
 
 

@@ -199,7 +199,7 @@ def test_the_table_says_what_is_missing():
     assert tables.tuning_table(compared(rows("kl", KL)), ["kl"]) is None
 
 
-def test_other_tables_name_protocols_and_rates(both):
+def test_other_tables_name_kinds_of_rates(both):
     losses = ["kl", "gift"]
     accuracy = texts(tables.accuracy_table(both, losses))
     assert [line[0] for line in accuracy] == ["0.001 (default)", "tuned", "0.5"]
@@ -212,7 +212,7 @@ def test_other_tables_name_protocols_and_rates(both):
         "0.5",
     ]
     gift = tables.summary_rows(both)[3]
-    assert (gift["protocol"], gift["at_edge"]) == ("tuned", True)
+    assert (gift["rate"], gift["at_edge"]) == ("tuned", True)
 
 
 # --- Gradient norms -------------------------------------------------------------------
@@ -258,9 +258,9 @@ def test_norms_and_their_ratios_to_the_baseline(normed):
     assert [line[0] for line in found] == ["sgd"] * 3 + ["adamw"] * 2
 
 
-def test_a_group_under_two_protocols_has_one_row_of_norms():
+def test_a_group_of_two_kinds_of_rate_has_one_row_of_norms():
     both = compared(with_norms("kl", KL[:2]), "kl", choices(kl=DEFAULT_RATE))
-    assert [g.protocol for g in both] == ["default", "tuned"]
+    assert [g.rate for g in both] == ["default", "tuned"]
     assert len(tables.gradient_table(both, ["kl"], {}).rows) == 1
 
 
@@ -273,6 +273,18 @@ def test_runs_that_diverged_began_as_the_others():
 def test_rows_without_norms_have_no_table():
     assert tables.gradient_table(compared(rows("kl", KL), None), ["kl"], {}) is None
     assert tables.t_squared_table(groups.group_rows(rows("kl", KL)), []) is None
+
+
+def test_rates_of_both_kinds_are_asked_for_t_squared_once(normed):
+    choices = [
+        choice(r["loss"], r["learning_rate"], optimizer=r["optimizer"])
+        for r in normed
+        if r["seed"] == 0
+    ]
+    once = tables.t_squared_table(groups.group_rows(normed), choices)
+    found = groups.compare(groups.group_rows(normed), "kl", choices)
+    assert len(found) > len(groups.group_rows(normed))
+    assert tables.t_squared_table(found, choices).cells == once.cells
 
 
 def test_the_question_of_t_squared_has_an_answer_for_every_optimizer(normed):
