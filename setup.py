@@ -96,7 +96,7 @@ setup(
         # To download and prepare a TFDS dataset for the first time.
         "prepare": ["tensorflow>=2.18"],
         "parquet": ["datasets>=3", "pyarrow>=15"],
-        "tpu": ["jax[tpu]", "gcsfs"],
+        "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
     },
 )

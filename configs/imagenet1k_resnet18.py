@@ -17,7 +17,8 @@ def get_config(options: str = "") -> ml_collections.ConfigDict:
     config.teacher.name = "resnet18"
     config.teacher.checkpoint = "torchvision"
     config.distilled.rded.factor = 2  # RDED on the ImageNet family
-    # Mosaics are cut open again with RandomFactorResizedCrop (official).
+    # RDED's mosaics are cut open again with RandomFactorResizedCrop (official); other
+    # images are not: augment.factor=1.
     config.augment.factor = 2
     config.student.name = "resnet18"
     config.train.epochs = 300

@@ -4,7 +4,8 @@
         [--losses=gift,standardized_gift] [--base=gift]
 
 All losses run in turn, round after round, on the same stored soft labels; times are
-compared with those of the base within a round. Memory is what XLA sets aside for it.
+compared with those of the base within a round. Memory is what XLA sets aside for a step
+as one program, as on accelerators; on CPUs, where it is three, the times are theirs.
 A step's time varies by more than a loss can take, so loss and gradient are timed alone,
 too.
 """

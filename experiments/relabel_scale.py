@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from gift_jax import augment, models
+from gift_jax.configs.protocols.base import DIFFAUG
 from gift_jax.data import preprocess
 from gift_jax.distilled.dataset import DistilledDataset, Metadata
 from gift_jax.runtime import allocator
@@ -27,7 +28,6 @@ from gift_jax.soft_labels.codecs import LabelCodec, get_codec, stored_bytes
 from gift_jax.soft_labels.store import open_store
 from gift_jax.teachers import FlaxTeacher
 
-_STRATEGY = "color_crop_cutout_flip_scale_rotate"  # of the official code
 _NORMALIZATION = preprocess.Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _BATCH_SIZE = 250
 
@@ -106,7 +106,7 @@ def fabricate(size: Size) -> LabelViews:
     return relabel.make_label_views(
         FlaxTeacher("conv4", model, variables, _NORMALIZATION),
         data,
-        views.AugmentedViews(augment.AugmentSpec(diffaug=_STRATEGY), normalization),
+        views.AugmentedViews(augment.AugmentSpec(diffaug=DIFFAUG), normalization),
         transform=_NORMALIZATION,
         devices=jax.local_devices()[:1],
     )

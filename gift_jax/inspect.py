@@ -24,7 +24,10 @@ from gift_jax.runtime.npz import read_npz
 from gift_jax.soft_labels import fkd
 from gift_jax.torch_io import torch_files
 
-_WORKDIR_PARTS = ("distilled", "teacher", "soft_labels", "runs", "results.jsonl")
+_WORKDIR_PARTS = (
+    *("teacher", "statistics", "experts", "distilled", "soft_labels"),
+    *("tuning", "runs", "results.jsonl"),
+)
 _RECORDS = ("recipe.json", "done.json")
 _SUM_TOLERANCE = 1e-3
 _LONGEST_NAME = 200
@@ -150,7 +153,7 @@ def _read(path: pathlib.Path, source: str, **options: Any) -> DistilledDataset:
         real_name = error.dataset
     try:
         train = real.load_dataset(real_name).train
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ImportError, ValueError) as error:
         raise readers.TrainImagesNeededError(
             f"{path}: its matrix is fitted on the train images of {real_name}, which "
             f"cannot be loaded: {error}",

@@ -503,7 +503,7 @@ def dkd(
 
     Zhao et al., CVPR 2022, https://arxiv.org/abs/2203.08679; constants of
     https://github.com/megvii-research/mdistiller for CIFAR-100, which trains for 240
-    epochs.
+    epochs. Its first epoch is number 1; here it has no divergence, and others follow.
 
     Other Parameters:
       temperature: T.

@@ -222,11 +222,17 @@ def _unknown_option(name: str, option: str, known: Mapping[str, Any]) -> InputEr
     return registry.unknown_name(f"option of {name}", option, known or ["none"])
 
 
+_TOKENS = ("cls_token", "pos_embed")
+
+
 def _decayed(spec: OptimizerSpec) -> Callable[[Any], Any] | None:
     """Which parameters are decayed, as optax takes it; None stands for all."""
     if dict(spec.options).get("decay_vectors", True):
         return None
-    return lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
+    # Of a vision transformer's tokens none is called a weight there.
+    return lambda params: jax.tree_util.tree_map_with_path(
+        lambda path, x: x.ndim > 1 and path[-1].key not in _TOKENS, params
+    )
 
 
 def _with_l2(
@@ -298,11 +304,13 @@ def _muon_dimensions(params: Any) -> Any:
 
 
 def _prodigy(spec: OptimizerSpec, schedule: Schedule) -> optax.GradientTransformation:
-    # Its README: safeguard_warmup with a warm-up.
+    # Its README: safeguard_warmup with a warm-up. Without it a first rate of zero makes
+    # its estimate 0 / 0.
+    has_warmup = spec.warmup_epochs > 0 or spec.schedule == "warmup_constant"
     return contrib.prodigy(
         schedule,
         weight_decay=spec.weight_decay,
-        safeguard_warmup=spec.warmup_epochs > 0,
+        safeguard_warmup=has_warmup,
     )
 
 

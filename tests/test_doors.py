@@ -198,8 +198,8 @@ def small(field, value):
         ("distilled.name", "mine:Frist", "did you mean 'First'"),
         ("distilled.name", "mine:margin", "distiller mine:margin cannot be called"),
         ("distilled.name", "mine:Plain", "distiller mine:Plain is no dataclass"),
-        ("train.evaluators", "mine:lenght", "did you mean 'length'"),
-        ("train.evaluators", "mine:margin", "evaluator mine:margin cannot be called"),
+        ("train.evaluators", "accuracy+mine:lenght", "did you mean 'length'"),
+        ("train.evaluators", "accuracy+mine:margin", "mine:margin cannot be called"),
     ],
 )
 def test_wrong_ones_are_one_clear_error(mine, one_device, field, value, message):

@@ -261,6 +261,18 @@ def prodigy(spec, epochs):
         yield d
 
 
+@pytest.mark.parametrize("schedule", optimizers.SCHEDULES)
+def test_prodigy_follows_any_schedule(schedule):
+    spec = OptimizerSpec("prodigy", schedule=schedule)
+    optimizer = optimizers.build_optimizer(spec, epochs=60, steps_per_epoch=1)
+    params = {"kernel": jnp.ones((2, 2))}
+    state = optimizer.init(params)
+    for _ in range(3):
+        updates, state = optimizer.update(params, state, params)
+        params = optax.apply_updates(params, updates)
+    assert np.isfinite(params["kernel"]).all()
+
+
 def test_prodigy_finds_the_rate_that_its_code_finds():
     epochs = 40
     spec = OptimizerSpec("prodigy", weight_decay=0.01)

@@ -108,11 +108,6 @@ def test_a_package_of_the_user_called_configs_is_not_in_the_way(installed, tmp_p
         )
         assert done.returncode == 1
         assert "unknown loss 'huber'" in done.stderr
-    done = run(
-        installed, tmp_path, "gift_jax.main", "--config=gift_jax:digit", "--workdir=d"
-    )
-    assert done.returncode == 2
-    assert "unknown config 'digit'; there are cifar10, " in done.stderr
 
 
 def test_the_console_command(installed, tmp_path):
@@ -123,6 +118,7 @@ def test_the_console_command(installed, tmp_path):
         capture_output=True,
         text=True,
     )
+    assert done.returncode == 2
     assert "unknown config 'digit'; there are cifar10, " in done.stderr
 
 

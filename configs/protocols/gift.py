@@ -11,7 +11,7 @@ from gift_jax.configs.protocols.base import DIFFAUG, LABELS_OF_VIEWS, Setting, v
 def fields(setting: Setting) -> dict[str, Any]:
     """AdamW at 1e-3, decay 1e-4 on all parameters, x0.2 at 2/3 and 5/6."""
     is_imagenet1k = setting.dataset in ("imagenet2012", "imagenet2012_64")
-    # RandomFactorResizedCrop for mosaics, with ResNet-18 on ImageNet-1k only.
+    # RandomFactorResizedCrop for RDED's mosaics, with ResNet-18 on ImageNet-1k only.
     factor = 2 if is_imagenet1k and setting.students == ("resnet18",) else 1
     return {
         **LABELS_OF_VIEWS,

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from experiments.benchmark.rounds import Samples, in_turn
-from experiments.benchmark.workers import Worker
+from experiments.benchmark.workers import GEMM_SIZE, Worker
 from experiments.benchmark.workloads import Workload, training_flops
 from gift_jax.runtime.progress import ProgressBar
 
 OURS = "experiments.benchmark.ours"
 OFFICIAL = "experiments.benchmark.official"
-GEMM_FLOPS = 2 * 2048**3
+GEMM_FLOPS = 2 * GEMM_SIZE**3
 
 STORED = "stored soft labels"
 ONLINE = "online teacher"

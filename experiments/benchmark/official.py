@@ -23,8 +23,6 @@ from torch.nn import functional as F
 from experiments.benchmark import torch_networks, workers
 from gift_jax.runtime import allocator
 
-GEMM_SIZE = 2048
-
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -241,7 +239,7 @@ def make(contender: str, workload: str) -> workers.Run:
 
 
 def _gemm() -> workers.Run:
-    factor = torch.randn(GEMM_SIZE, GEMM_SIZE)
+    factor = torch.randn(workers.GEMM_SIZE, workers.GEMM_SIZE)
 
     def run() -> int:
         torch.mm(factor, factor)

@@ -20,6 +20,7 @@ import numpy as np
 from experiments.benchmark import recovery_ours, workers, workloads
 from experiments.benchmark.workloads import Workload
 from gift_jax import augment, losses, models, optimizers
+from gift_jax.configs.protocols.base import DIFFAUG
 from gift_jax.data import preprocess
 from gift_jax.runtime import allocator
 from gift_jax.runtime.devices import AXIS
@@ -36,15 +37,12 @@ from gift_jax.train.step import (
     train_step,
 )
 
-GEMM_SIZE = 2048
 ALONE = "alone "
 _CALLS = 500  # of a loss alone, in a run
 _EPOCHS = 1000  # more than are ever run
 VIEWS = 4
 _SCRATCH = tempfile.TemporaryDirectory()
-_AUGMENTED = views.AugmentedViews(
-    augment.AugmentSpec(diffaug="color_crop_cutout_flip_scale_rotate"), None
-)
+_AUGMENTED = views.AugmentedViews(augment.AugmentSpec(diffaug=DIFFAUG), None)
 NORMALIZATION = preprocess.Normalization((0.5,) * 3, (0.25,) * 3)
 
 
@@ -76,7 +74,7 @@ def _loss_alone(workload: Workload, name: str) -> workers.Run:
 
 
 def _gemm() -> workers.Run:
-    factor = jnp.asarray(_random(GEMM_SIZE, GEMM_SIZE))
+    factor = jnp.asarray(_random(workers.GEMM_SIZE, workers.GEMM_SIZE))
     multiply = jax.jit(jnp.matmul)
 
     def run() -> int:

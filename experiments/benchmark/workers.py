@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
+GEMM_SIZE = 2048  # of the square matrices whose product is the peak
 # `make(contender, workload)` returns `run()`, which returns the steps that it took.
 Run = Callable[[], int]
 Make = Callable[[str, str], Run]

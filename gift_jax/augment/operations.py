@@ -210,8 +210,9 @@ def factor_crop(image: jax.Array, row: Scalar, col: Scalar, factor: int) -> jax.
 def shuffle_strips(image: jax.Array, order: jax.Array, axis: int) -> jax.Array:
     """Cuts an axis into equal strips and puts them together in another order.
 
-    Where their number does not divide the side, the last strip is the larger one, as
-    in RDED's ShufflePatches (`validation/utils.py`).
+    RDED's ShufflePatches (`validation/utils.py`). Where their number does not divide
+    the side, the last strip is the larger one; RDED's loop, which overwrites its
+    variable, gives images of another side there.
 
     Args:
       image: (H, W, C) float.

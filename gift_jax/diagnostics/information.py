@@ -81,7 +81,9 @@ def info_nce(
       centred: As of `cosines`.
     """
     left, right = (_directions(rows, centred=centred) for rows in (students, targets))
-    scores = left @ right.T / temperature
+    scores = (
+        jnp.matmul(left, right.T, precision=jax.lax.Precision.HIGHEST) / temperature
+    )
     spread = jax.nn.logsumexp(scores, axis=-1) - math.log(len(scores))
     return InfoNCE(jnp.mean(jnp.diagonal(scores)), jnp.mean(spread))
 

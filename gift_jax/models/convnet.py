@@ -95,8 +95,7 @@ class ConvNet(nn.Module):
         x = x.reshape(x.shape[0], -1)
         return nn.Dense(
             self.num_classes,
-            kernel_init=initializers.torch_default_kernel,
-            bias_init=initializers.torch_default_bias(x.shape[-1]),
+            **initializers.torch_defaults(x.shape[-1]),
             dtype=jnp.float32,
             name="classifier",
         )(x)

@@ -49,3 +49,9 @@ def torch_default_bias(fan_in: int) -> Initializer:
         fan_in: Inputs of one output unit: input channels times the kernel's area.
     """
     return symmetric_uniform(1 / math.sqrt(fan_in))
+
+
+def torch_defaults(fan_in: int) -> dict[str, Any]:
+    """Both of a layer with a bias; `fan_in` as of `torch_default_bias`."""
+    bias = torch_default_bias(fan_in)
+    return {"kernel_init": torch_default_kernel, "bias_init": bias}

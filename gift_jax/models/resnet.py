@@ -105,11 +105,13 @@ class ResNet(nn.Module):
         Returns:
             (B, num_classes) float32.
         """
-        conv = functools.partial(
-            layers.conv,
-            kernel_init=initializers.kaiming_normal_fan_out,
-            dtype=self.dtype,
+        # DC's definition keeps PyTorch's default.
+        kernel_init = (
+            initializers.torch_default_kernel
+            if self.norm == "instance"
+            else initializers.kaiming_normal_fan_out
         )
+        conv = functools.partial(layers.conv, kernel_init=kernel_init, dtype=self.dtype)
         norm: Any = functools.partial(
             layers.batch_norm, train=train, axis_name=self.axis_name, dtype=self.dtype
         )
@@ -141,8 +143,7 @@ class ResNet(nn.Module):
         x = x.mean((1, 2))
         return nn.Dense(
             self.num_classes,
-            kernel_init=initializers.torch_default_kernel,
-            bias_init=initializers.torch_default_bias(x.shape[-1]),
+            **initializers.torch_defaults(x.shape[-1]),
             dtype=jnp.float32,
             name="fc",
         )(x)

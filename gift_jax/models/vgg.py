@@ -75,12 +75,17 @@ class VGG(nn.Module):
         Returns:
             (B, num_classes) float32.
         """
-        conv = functools.partial(
-            layers.conv,
-            use_bias=True,
-            kernel_init=initializers.kaiming_normal_fan_out,
-            dtype=self.dtype,
-        )
+        # Kuangliu's and DC's definitions keep PyTorch's defaults.
+        has_defaults = self.head == "linear"
+
+        def conv(features: int, name: str) -> nn.Conv:
+            drawn: dict[str, Any] = {"kernel_init": initializers.kaiming_normal_fan_out}
+            if has_defaults:
+                drawn = initializers.torch_defaults(9 * x.shape[-1])
+            return layers.conv(
+                features, 3, use_bias=True, dtype=self.dtype, name=name, **drawn
+            )
+
         norm = functools.partial(
             layers.batch_norm, train=train, axis_name=self.axis_name, dtype=self.dtype
         )
@@ -89,7 +94,7 @@ class VGG(nn.Module):
         index = 0
         for features, size in zip(CHANNELS, CONVOLUTIONS[self.depth], strict=True):
             for _ in range(size):
-                x = conv(features, 3, name=f"conv{index}")(x)
+                x = conv(features, f"conv{index}")(x)
                 x = nn.relu(norm(name=f"bn{index}")(x) if self.batch_norm else x)
                 index += 1
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
@@ -99,4 +104,5 @@ class VGG(nn.Module):
         for name in ("fc0", "fc1") if hidden else ():
             x = nn.relu(dense(hidden, dtype=self.dtype, name=name)(x))
             x = layers.Dropout(0.5, train)(x)
-        return dense(self.num_classes, dtype=jnp.float32, name="fc2")(x)
+        last = initializers.torch_defaults(x.shape[-1]) if has_defaults else {}
+        return dense(self.num_classes, dtype=jnp.float32, name="fc2", **last)(x)

@@ -89,7 +89,7 @@ class VisionTransformer(nn.Module):
             patches,
             strides=patches,
             padding="VALID",
-            kernel_init=initializers.torch_default_kernel,
+            **initializers.torch_defaults(images.shape[-1] * self.patch_size**2),
             dtype=self.dtype,
             name="patch_embed",
         )(images)

@@ -43,6 +43,11 @@ def pack(config: ConfigDict, workdir: pathlib.Path, out: pathlib.Path) -> None:
             "datasets: name one of each, and make a pack for every other"
         )
     job = setups[0].job
+    if job.spec.relabel.path:
+        raise InputError(
+            f"relabel.path is {job.spec.relabel.path}, labels that are not packed: "
+            "train on them here"
+        )
     distilled, teacher = make_distilled_and_teacher(job)
     name = job.data.info.name
     is_known = name in info.DATASETS
@@ -51,10 +56,13 @@ def pack(config: ConfigDict, workdir: pathlib.Path, out: pathlib.Path) -> None:
         "dataset.name": name if is_known else f"npz:{real}",
         "dataset.data_dir": real if is_known else "",
         "dataset.image_size": job.data.info.image_size,
+        "dataset.train_split": "",
+        "dataset.test_split": "",
         **_statistics("dataset", job.data.info.normalization),
         "distilled.name": job.spec.distilled.name,
         "distilled.ipc": job.spec.distilled.ipc,
         "distilled.path": f"{out.name}/distilled",
+        "distilled.source": "",
         # One is left to be the train split, which no student sees.
         "tuning.validation_images": len(job.data.calibration) - 1,
     }
@@ -109,6 +117,7 @@ def _write_teacher(teacher: Teacher, job: Job, path: pathlib.Path) -> dict[str, 
     transform = {name: getattr(spec, name) for name in ("resize", "crop")}
     return {
         "teacher.name": network.label,
+        "teacher.label_noise": 0.0,
         **_statistics("teacher", teacher.preprocess),
         **{f"teacher.{name}": side for name, side in transform.items() if side},
         "teacher.transform_views": spec.transform_views,

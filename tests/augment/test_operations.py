@@ -232,8 +232,8 @@ def test_mixup_is_the_convex_combination(lam):
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3])
-def test_shuffled_strips_are_those_of_rdeds_code(factor):
-    # ShufflePatches.shuffle_weight: strips of side // factor, the last with the rest.
+def test_shuffled_strips_are_permuted(factor):
+    # Strips of side // factor, the last with the rest.
     image = np.asarray(random_images(1, side=8)[0])
     width = 8 // factor
     ends = [*range(width, width * factor, width), 8]

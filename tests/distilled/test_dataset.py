@@ -75,6 +75,18 @@ def test_what_a_notebook_shows():
     np.testing.assert_array_equal(shown[2:34:8, 2:34:8], first)
 
 
+def test_known_pixels_are_kept_however_far_out_of_the_range(tmp_path):
+    dataset = make()
+    far = dataset.images.copy()
+    far[::2], far[1::2] = -2, 3
+    with pytest.raises(InputError, match="expected pixels"):
+        dataclasses.replace(dataset, images=far)
+    made = dataclasses.replace(dataset, images=far, are_pixels=True)
+    save_distilled(made, tmp_path / "own")
+    assert load_distilled(tmp_path / "own").fingerprint == made.fingerprint
+    assert made.of_classes([1]).images.max() == 3
+
+
 def test_some_classes_come_one_after_the_other():
     dataset = make()
     some = dataset.of_classes((7, 0, 3))

@@ -162,8 +162,10 @@ def test_ranks_of_half_precision_logits():
 # --- Accuracies ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
-@pytest.mark.parametrize("size", [1, 7, 16, 37])
+# Less than an image a device, as many as fit, and a rest that is padded.
+@pytest.mark.parametrize(
+    ("size", "num_devices"), [(1, 1), (37, 1), (7, 4), (16, 8), (37, 8)]
+)
 def test_every_image_counts_once(size, num_devices):
     split = random_split(size)
     measured = evaluator(split, num_devices=num_devices).measure(
@@ -390,3 +392,15 @@ def test_arrays_are_measured_in_one_call(divisor):
     assert 0 < top1 == pytest.approx(found.top1)
     assert found.top5 > found.top1
     assert found.count == 23
+
+
+@pytest.mark.parametrize("num_classes", [3, 10])
+def test_arrays_with_nan_logits_are_no_hits(num_classes):
+    split = Split([NOT_A_NUMBER] * 3 + [1], [0, 1, 2, 1])
+    state = types.SimpleNamespace(
+        model=PixelModel(num_classes), evaluation_variables=shifted(0)
+    )
+    found = accuracy.evaluate(
+        state, split.images(range(4)), split.labels, NORMALIZATION
+    )
+    assert found == accuracy.Accuracy(25.0, 25.0, 4)

@@ -7,6 +7,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from gift_jax.models import create_model
+from gift_jax.registry import split_options
 
 
 def uniform(fan_in):
@@ -57,13 +58,25 @@ INITIAL_WEIGHTS = {
         "conv2/bias": ("constant", 0),
         "fc2/kernel": ("normal", 0.01),
     },
+    # kuangliu's and DC's definitions keep PyTorch's default.
+    "vgg11_bn-head=linear": {
+        "conv2/kernel": uniform(9 * 128),
+        "conv2/bias": uniform(9 * 128),
+        "fc2/kernel": uniform(512),
+    },
+    "resnet18_modified-norm=instance": {"layer1_0/conv1/kernel": uniform(9 * 64)},
+    "vit_t_4": {
+        "patch_embed/kernel": uniform(48),
+        "patch_embed/bias": uniform(48),
+    },
 }
 
 
-@pytest.mark.parametrize("name", INITIAL_WEIGHTS)
-def test_initial_weights_are_distributed_as_in_pytorch(name):
-    model = create_model(name, num_classes=40, image_size=32)
-    expected = INITIAL_WEIGHTS[name]
+@pytest.mark.parametrize("case", INITIAL_WEIGHTS)
+def test_initial_weights_are_distributed_as_in_pytorch(case):
+    name, options = split_options(case)
+    model = create_model(name, num_classes=40, image_size=32, **options)
+    expected = INITIAL_WEIGHTS[case]
 
     @jax.jit  # draws nothing but the parameters that are looked at
     def draw(key):

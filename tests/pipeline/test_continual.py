@@ -1,13 +1,17 @@
 """Labels of a step: whose they are, and of which classes."""
 
+import types
+
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gift_jax import specs
 from gift_jax.configs import digits
 from gift_jax.data import real
-from gift_jax.pipeline import continual
+from gift_jax.pipeline import continual, students
 from gift_jax.pipeline.context import Job
 from gift_jax.pipeline.distilled import make_distilled
 from gift_jax.pipeline.teacher import JobTeacher
@@ -36,6 +40,28 @@ def jobs(tmp_path_factory):
         for spec in specs.expand(config)
     ]
     return {(j.spec.continual.teacher, j.spec.continual.step): j for j in found}
+
+
+class Late(nn.Module):
+    """Its best answer is a class to come, the next one the first class."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        return jnp.zeros((len(images), 10)).at[:, 0].set(1).at[:, 9].set(2)
+
+
+def test_classes_to_come_take_no_part_in_accuracies(jobs):
+    job = jobs["future", 2]
+    of_step = continual.step_job(job)
+    labelled = continual.label_step(
+        job, of_step, make_distilled(job, None), JobTeacher(TEACHER, TEACHER, 50.0)
+    )
+    student = job.spec.setups[0][0]
+    run = students.Run(of_step, labelled, student, "test", 20, of_step.devices)
+    (measure,) = run.evaluators
+    found = measure(Late(), types.SimpleNamespace(evaluation_variables={}))
+    expected = 100 * np.mean(of_step.data.test.labels == 0)
+    assert found["top1"] == pytest.approx(expected) and 0 < expected < 100
 
 
 @pytest.mark.parametrize(("teacher", "step"), [("future", 2), ("masked", 2)])

@@ -17,6 +17,7 @@ from gift_jax.report import groups, reading, tables
 from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import relabel
 from gift_jax.train import epochs, step
+from tests.pipeline.test_identity import leave_untrained
 from tests.pipeline.test_job import small_config
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -136,7 +137,8 @@ def test_variants_that_repeat_are_run_once(whole):
     assert job.run_job(config, directory) == rows
 
 
-def test_names_do_not_depend_on_what_was_trained_before(tmp_path):
+def test_names_do_not_depend_on_what_was_trained_before(tmp_path, monkeypatch):
+    leave_untrained(monkeypatch)
     # Both protocols have the same views, each under its own name.
     config = small_config()
     epochs = "train.epochs=2,relabel.views=2"

@@ -299,6 +299,18 @@ def test_a_run_that_diverges_before_it_is_evaluated_is_recorded(tmp_path):
     assert job.run_job(config, tmp_path) == rows
 
 
+def test_a_run_whose_last_state_is_not_saved_is_not_finished(tmp_path, monkeypatch):
+    def fails(self):
+        raise variables.CheckpointError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Checkpoints, "wait", fails)
+        with pytest.raises(variables.CheckpointError, match="disk is full"):
+            job.run_job(small_config(), tmp_path)
+    assert not list(tmp_path.glob("runs/*/done.json"))
+    assert job.run_job(small_config(), tmp_path)[0]["status"] == "finished"
+
+
 def test_starting_from_another_optimizers_weights(finished, tmp_path, caplog):
     directory, rows = finished
     source = directory / "runs" / rows[0]["run_id"]

@@ -117,6 +117,23 @@ def test_what_a_process_meets_is_one_message(one_by_one, tmp_path):
     assert said.splitlines()[-1] == "error: the disk of this evaluator is full"
 
 
+def test_a_grid_is_split_by_itself_where_a_student_takes_long(tmp_path, monkeypatch):
+    told = []
+    units = [SimpleNamespace(trainings=1)] * 9
+    grid = SimpleNamespace(processes=0, units=units, unfinished=lambda: [2, 3, 4, 5, 6])
+
+    def train(of, units, *, number, on_trained):
+        told.append((units, number))
+
+    monkeypatch.setattr(job, "usable_cores", lambda: 2)
+    monkeypatch.setattr(job.devices, "local", lambda: cpus(1))
+    monkeypatch.setattr(job.processes, "train", train)
+    for seconds, expected in ((59, []), (61, [([3, 4, 5, 6], 2)])):
+        monkeypatch.setattr(job, "_seconds_left", lambda *_, s=seconds: s)
+        job._train_in_processes(grid, common.get_config(), tmp_path, Shard())
+        assert told == expected
+
+
 def cpus(number):
     return [SimpleNamespace(platform="cpu")] * number
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gift_jax import specs
 from gift_jax.pipeline import job, results, tuning
 from tests.pipeline.test_job import small_config
 
@@ -25,6 +26,27 @@ def search(accuracy, default=0.01, most=100):
         if len(tried) > most:
             break
     return tried
+
+
+@pytest.mark.parametrize(
+    "top1", [lambda rate: None, lambda rate: min(90, 50 + 5 * math.log10(rate))]
+)
+def test_a_search_without_an_end_is_ended(top1):
+    def run(students, *, split):
+        assert split == "validation"
+        for student in students:
+            found = top1(student.optimizer.learning_rate)
+            yield {
+                "learning_rate": student.optimizer.learning_rate,
+                "top1_last": found,
+                "status": "diverged" if found is None else "finished",
+            }
+
+    (spec, *_) = specs.expand(small_config(optimizer__name="sgd"))
+    asked = specs.TuningSpec(True, 100, FACTORS, (0, 1))
+    found = tuning.tune(run, spec.setups[0][0], asked, on_trained=lambda: None)
+    assert len(found["tried"]) == len(FACTORS) + tuning._MOST_BEYOND
+    assert (found["learning_rate"] is None) == (top1(1.0) is None)
 
 
 @given(peak=st.floats(-6, 3))

@@ -116,3 +116,13 @@ def test_paths_are_checked_when_they_are_needed(field, path):
     (job, *_) = jobs(**{field: path, "distilled.name": "rded"})
     with pytest.raises(FileNotFoundError, match=f"{field} is {path}"):
         job.check_paths()
+
+
+def test_folders_of_labels_are_told_apart_in_names():
+    config = digits.get_config("distill=random")
+    config.relabel.source = "fkd"
+    config.variants = ("relabel.path=/one/fkd", "relabel.path=/two/fkd")
+    assert len({job.tagged("x", "soft_labels") for job in expand(config)}) == 2
+    config.relabel.source = "store"
+    config.variants = ("relabel.views=2", "relabel.views=3")  # names hold them anyway
+    assert {job.tagged("x", "soft_labels") for job in expand(config)} == {"x"}

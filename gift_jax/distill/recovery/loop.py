@@ -324,8 +324,12 @@ def _initial(method: Method, key: jax.Array, pixels: jax.Array) -> State:
 _Advance = Callable[..., tuple[State, Mapping[str, np.ndarray], int]]
 
 
-def _advance(method: Method, devices: Sequence[jax.Device]) -> _Advance:
-    """A function that does one iteration, or on accelerators some."""
+def _advance(
+    method: Method, devices: Sequence[jax.Device], scan_some: bool | None = None
+) -> _Advance:
+    """A function that does one iteration, or on accelerators some, by a scan."""
+    if scan_some is None:
+        scan_some = devices[0].platform != "cpu"
     steps = [
         functools.partial(step, objective=objective, method=method)
         for objective in method.objectives
@@ -338,7 +342,7 @@ def _advance(method: Method, devices: Sequence[jax.Device]) -> _Advance:
         axis_name=devices_lib.AXIS,
         donate_argnums=0,
     )
-    if devices[0].platform == "cpu":
+    if not scan_some:
         programs = [mapped(one) for one in steps]
 
         def advance(state: State, keys: Any, labels: Any, done: int) -> Any:

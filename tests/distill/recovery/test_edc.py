@@ -61,6 +61,16 @@ def test_flatness_and_its_gradient():
     assert not slopes[1].any()
 
 
+def test_views_are_crops_and_their_mirror_images():
+    image = np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype(np.float32)
+    keys = jax.random.split(jax.random.key(0), 8)
+    whole = [np.asarray(edc.view(key, image, 1.0)) for key in keys]
+    mirrored = [np.allclose(seen, image[:, :, ::-1], atol=1e-5) for seen in whole]
+    same = [np.allclose(seen, image, atol=1e-5) for seen in whole]
+    assert any(mirrored) and any(same) and np.logical_or(mirrored, same).all()
+    assert not np.isin(np.asarray(edc.view(keys[0], image, 0.5)), image).all()
+
+
 def test_an_iteration():
     teacher = networks.teacher()
     real = random_statistics(teacher)

@@ -196,14 +196,17 @@ def test_an_iteration_is_of_one_teacher(case):
 
 def test_views_are_shifts_of_a_batch():
     keys = jax.random.split(jax.random.key(0), 8)
-    for padding in (1, 0):
-        seen = jax.jit(gvbsm.view, static_argnums=2)(keys[0], IMAGES, padding)
-        assert seen.shape == IMAGES.shape
+    see = jax.jit(gvbsm.view, static_argnums=2)
+    for key in keys:  # nothing is interpolated, and padding is black
+        assert np.isin(np.asarray(see(key, IMAGES, 2)), [0, *IMAGES.ravel()]).all()
+    # Without padding crops are resized.
+    assert not np.isin(np.asarray(see(keys[0], IMAGES, 0)), IMAGES).all()
     ones = np.ones((1, 8, 8, 3), np.float32)
     sums = [np.asarray(gvbsm.view(key, ones, 2)).sum() / 3 for key in keys]
     assert {round(float(s)) for s in sums} <= {
         a * b for a in (6, 7, 8) for b in (6, 7, 8)
     }
+    assert len(set(sums)) > 1
 
 
 def test_options_and_turns():

@@ -235,3 +235,16 @@ def test_hosts_recover_a_part_each(whole, tmp_path, monkeypatch):
             np.testing.assert_array_equal(job(), whole)
         totals.append(done[-1])
     assert totals == [(12, 12), (24, 24)]
+
+
+def test_a_recovery_begun_step_by_step_goes_on_in_scans(whole, tmp_path, monkeypatch):
+    """As one that a CPU saved goes on on an accelerator."""
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    monkeypatch.setattr(loop, "_SCANNED", 4)
+    _, on_progress = stopped_at(6)
+    with pytest.raises(PreemptedError):
+        recover(method(), on_progress=on_progress, unfinished=Unfinished(tmp_path))
+    in_scans = functools.partial(loop._advance, scan_some=True)
+    monkeypatch.setattr(loop, "_advance", in_scans)
+    found = recover(method(), unfinished=Unfinished(tmp_path))
+    np.testing.assert_allclose(found.astype(int), whole, atol=1)

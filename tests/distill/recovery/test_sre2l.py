@@ -58,7 +58,7 @@ def test_views_are_crops_only_where_there_are_many():
 @pytest.mark.slow
 def test_images_come_nearer_to_classes_and_statistics(monkeypatch):
     still = sre2l.Constants(40, 0.25, 0.01, (0, 0), False)
-    monkeypatch.setattr(sre2l, "constants", lambda image_size: still)
+    monkeypatch.setattr(Sre2l, "by_side", ((32, still),))
     history = []
 
     def on_progress(done, total, **terms):

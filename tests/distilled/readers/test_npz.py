@@ -6,7 +6,7 @@ import pytest
 
 from gift_jax.data import info
 from gift_jax.distilled import read_distilled, save_distilled, zca
-from gift_jax.distilled.readers import TrainImagesNeededError
+from gift_jax.distilled.readers import TrainImagesNeededError, frepo
 from gift_jax.runtime.errors import InputError
 from tests.distilled.readers.samples import (
     CENTRED,
@@ -21,6 +21,14 @@ from tests.distilled.readers.samples import (
 
 
 class TestNpz:
+    def test_kip_standardises_by_the_train_split(self, tmp_path):
+        """CIFAR-10's standard deviations are .247, .2435 and .2616."""
+        path = tmp_path / "kip_cifar10_ConvNet3_ssize20_nozca_l_noaug_ckpt1000.npz"
+        statistics = frepo.STATISTICS["cifar10"]
+        np.savez(path, images=statistics.apply(SMOOTH), labels=CENTRED)
+        read = read_distilled(path, dataset="cifar10")
+        np.testing.assert_allclose(read.pixels(), SMOOTH, atol=1e-6)
+
     @pytest.mark.parametrize("images", [PIXELS, FLOATS, channels_first(FLOATS)])
     def test_layouts(self, tmp_path, images):
         np.savez(tmp_path / "x.npz", images=images, labels=LABELS, soft_labels=CENTRED)
