@@ -159,7 +159,8 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     config.train.keep_checkpoints = 2
     # Directory of a run whose weights to start from, with a fresh optimizer state.
     config.train.init_from = ""
-    # What is measured, one or more of gift_jax/evaluators or of the user's own.
+    # What is measured: accuracy, and with "+" others of gift_jax/evaluators or of one's
+    # own.
     config.train.evaluators = "accuracy"
     config.train.eval_batch_size = 500
     # Students of one shape (seeds, learning rates) that train at once, vmapped. 0: up

@@ -30,8 +30,9 @@ class OptimizerSpec:
     """An optimizer and its schedule, complete: equal specs build equal updates.
 
     Weight decay is on all parameters, as in the official code, or with the option
-    `decay_vectors` off on all but vectors (biases and norms), as in RDED, SRe2L and EDC
-    (`get_parameters` of their utils.py). It is either
+    `decay_vectors` off on all but vectors (biases and norms) and the tokens of vision
+    transformers, as in RDED, SRe2L and EDC (`get_parameters` of their utils.py). It is
+    either
     - L2, added to the gradient, as in PyTorch: sgd, adam, rmsprop; or
     - decoupled, the parameters times weight decay times the learning rate of the
       step: adamw, lion, adafactor, muon (with the learning rate of either part),
@@ -222,7 +223,7 @@ def _unknown_option(name: str, option: str, known: Mapping[str, Any]) -> InputEr
     return registry.unknown_name(f"option of {name}", option, known or ["none"])
 
 
-_TOKENS = ("cls_token", "pos_embed")
+_TOKENS = {"cls_token", "pos_embed"}
 
 
 def _decayed(spec: OptimizerSpec) -> Callable[[Any], Any] | None:
@@ -231,8 +232,13 @@ def _decayed(spec: OptimizerSpec) -> Callable[[Any], Any] | None:
         return None
     # Of a vision transformer's tokens none is called a weight there.
     return lambda params: jax.tree_util.tree_map_with_path(
-        lambda path, x: x.ndim > 1 and path[-1].key not in _TOKENS, params
+        lambda path, x: x.ndim > 1 and _TOKENS.isdisjoint(map(_key, path)), params
     )
+
+
+def _key(entry: Any) -> Any:
+    """Of a dict; None of other containers in a user's network."""
+    return getattr(entry, "key", None)
 
 
 def _with_l2(
@@ -391,7 +397,8 @@ def schedule_factor(
             [steps_per_epoch * milestone for milestone in milestones],
         )
     elif spec.schedule == "half_step":
-        # DC's and DATM's evaluate_synset: after epoch `Epoch // 2 + 1`, from zero.
+        # DC's and DATM's evaluate_synset, which counts from zero: after its epoch
+        # `Epoch // 2 + 1`.
         factor = optax.join_schedules(
             [optax.constant_schedule(1.0), optax.constant_schedule(0.1)],
             [steps_per_epoch * (epochs // 2 + 2)],

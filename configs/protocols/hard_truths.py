@@ -11,7 +11,7 @@ from gift_jax.runtime.errors import InputError
 
 
 def fields(setting: Setting) -> dict[str, Any]:
-    """No teacher: cross-entropy, SGD at 0.01, x0.1 after epoch 151 of 300, DSA.
+    """No teacher: cross-entropy, SGD at 0.01, x0.1 after 152 of 300 epochs, DSA.
 
     Raises:
       InputError: it is for ImageNet, whose recipe is not known here.

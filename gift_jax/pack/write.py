@@ -31,7 +31,8 @@ def pack(config: ConfigDict, workdir: pathlib.Path, out: pathlib.Path) -> None:
     Raises:
       FileExistsError: there is something at `out`.
       InputError: there are several teachers or distilled datasets, the teacher's
-        weights are not here, or what is wrong with the config.
+        weights are not here, labels are read from `relabel.path`, or what is wrong
+        with the config.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists already; delete it or choose another")
@@ -42,12 +43,12 @@ def pack(config: ConfigDict, workdir: pathlib.Path, out: pathlib.Path) -> None:
             "the config asks for several real datasets, teachers or distilled "
             "datasets: name one of each, and make a pack for every other"
         )
-    job = setups[0].job
-    if job.spec.relabel.path:
+    if paths := sorted({spec.relabel.path for spec in specs} - {""}):
         raise InputError(
-            f"relabel.path is {job.spec.relabel.path}, labels that are not packed: "
-            "train on them here"
+            f"relabel.path is {', '.join(paths)}, labels that are not packed: train on "
+            "them here"
         )
+    job = setups[0].job
     distilled, teacher = make_distilled_and_teacher(job)
     name = job.data.info.name
     is_known = name in info.DATASETS

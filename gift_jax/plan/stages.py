@@ -168,8 +168,6 @@ def _devices(machine: Machine, batch_size: int) -> int:
 def student_tests(work: Workload, network: NetworkSpec) -> Iterator[Stage]:
     """Evaluations of all students of a network."""
     train, data = work.spec.train, RealData(work.student_info, work.seen.images)
-    if "accuracy" not in train.evaluators:
-        return
     tests = math.ceil(train.epochs / train.evaluate_every)
     for name, split, each in (
         ("tests", "test", tests),
@@ -222,7 +220,7 @@ def relabelling(work: Workload) -> Stage:
 
 def seen(network: Network, info: DatasetInfo) -> DatasetInfo:
     """The dataset as a network is fed it: a teacher behind its transform."""
-    if not isinstance(network, TeacherSpec) or network.also:
+    if not isinstance(network, TeacherSpec):
         return info
     return dataclasses.replace(info, image_size=network.transform.side(info.image_size))
 

@@ -183,8 +183,8 @@ def plot(*workdirs: str | pathlib.Path) -> Figure:
     benchmarks = {group.of(BENCHMARK) for group in grouped}
     if len(benchmarks) != 1:
         raise InputError(
-            f"plot draws one benchmark, and there are {len(benchmarks)} of them: "
-            "gift_jax.show_report has all"
+            f"plot draws one benchmark, and there are {len(benchmarks)}: see "
+            "gift_jax.show_report"
         )
     losses = list(dict.fromkeys(group.loss for group in grouped))
     return plots.bars(groups.compare(grouped, None, choices), losses)

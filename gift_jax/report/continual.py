@@ -26,7 +26,7 @@ from gift_jax.report.markup import Cell, Table
 from gift_jax.report.statistics import Row, Summary, summarize
 
 # What may differ between the steps of one curve.
-_BY_STEP = (*results.IDENTITY, "batch_size")
+_BY_STEP = ("trained_on", "dataset_fingerprint", "batch_size")
 _SETTINGS = (*(n for n in results.SETTINGS if n not in _BY_STEP), "data_seed")
 
 

@@ -135,7 +135,7 @@ class TrainSpec:
       eval_batch_size: Images in a step of an evaluation.
       students_at_once: Students under vmap; 0: 8 on accelerators, one on CPUs.
       processes: That train a grid on CPUs; 0: one a core, where it has enough students.
-      evaluators: What is measured, see `evaluators.EVALUATORS`; "accuracy" and others.
+      evaluators: What is measured, see `evaluators.EVALUATORS`; "accuracy" is one.
     """
 
     epochs: int

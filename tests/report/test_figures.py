@@ -91,7 +91,7 @@ def test_what_is_tuned_and_default_at_once_is_drawn_once():
         name: Image.open(io.BytesIO(made[name].png)).height
         for name in ("accuracy", "learning_curves")
     }
-    # Bars have a panel for each protocol, side by side; curves one row of panels.
+    # Bars have a panel for each kind of rate, side by side; curves one row of panels.
     assert heights == {"accuracy": int(0.94 * 240), "learning_curves": int(2.1 * 240)}
 
 

@@ -24,7 +24,7 @@ def test_of_fingerprints_there_are_six_digits():
     assert formatting.heading("init_from") == "initial weights"
 
 
-def test_learning_rates_say_by_which_protocol_they_are():
+def test_learning_rates_say_of_which_kind_they_are():
     tuned = rows("kl", KL, learning_rate=RATES[0])
     both = compared(rows("kl", KL) + tuned, "kl", choices(kl=RATES[0]))
     write = formatting.setting_text

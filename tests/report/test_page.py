@@ -125,7 +125,7 @@ def test_notes_count_runs_and_intervals():
     assert last == "What cannot be read is left out: a line 3: x; b."
 
 
-def test_a_group_under_two_protocols_counts_once():
+def test_a_group_of_two_kinds_of_rate_counts_once():
     chosen = choices(kl=DEFAULT_RATE)
     assert page.notes(made(rows("kl", KL), chosen=chosen))[0].startswith("4 runs")
 

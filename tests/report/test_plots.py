@@ -27,7 +27,7 @@ def test_bars_are_as_long_as_the_means():
     np.testing.assert_array_equal(points[0].get_xdata(), KL)
 
 
-def test_protocols_have_panels_of_their_own():
+def test_kinds_of_rate_have_panels_of_their_own():
     tuned = rows("kl", GIFT, learning_rate=RATES[0])
     all_groups = compared(rows("kl", KL) + tuned, "kl", choices(kl=RATES[0]))
     titles = [axes.get_title() for axes in plots.bars(all_groups, ["kl"]).axes]

@@ -156,8 +156,8 @@ def test_tuned_runs_are_compared_with_tuned_ones():
         choice("gift", 0.02, distill="random", trained_on="b" * 16),
     ]
     found = scores.score(compared(default + tuned, None, chosen))
-    by_protocol = {s.group.rate: s.ior.mean for s in found}
-    assert by_protocol == {"default": pytest.approx(11), "tuned": pytest.approx(16)}
+    by_rate = {s.group.rate: s.ior.mean for s in found}
+    assert by_rate == {"default": pytest.approx(11), "tuned": pytest.approx(16)}
 
 
 def test_the_table():
