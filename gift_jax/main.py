@@ -154,6 +154,8 @@ def _run_job(config: ConfigDict) -> int:
 
 def _settings(config: ConfigDict) -> dict[str, str]:
     """What hosts must have in common: versions, code and config."""
+    import importlib.metadata
+
     import jax
 
     import gift_jax
@@ -163,6 +165,9 @@ def _settings(config: ConfigDict) -> dict[str, str]:
     code = checksums.digests(pathlib.Path(gift_jax.__file__).parent)
     python = {name: d for name, d in code.items() if name.endswith(".py")}
     versions = {"gift_jax": gift_jax.__version__, "jax": jax.__version__}
+    # What every host computes its own updates with.
+    for package in ("jaxlib", "flax", "optax", "numpy", "orbax-checkpoint"):
+        versions[package] = importlib.metadata.version(package)
     named = options.flattened(config)
     # Copies of the real images may lie elsewhere on every host.
     named.pop("dataset.data_dir", None)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from gift_jax.models import variables
-from gift_jax.runtime import atomic, hosts, npz
+from gift_jax.runtime import atomic, hosts, npz, preemption
 from gift_jax.runtime.errors import InputError, UserError
 from gift_jax.runtime.preemption import PreemptedError
 
@@ -81,9 +81,9 @@ class Unfinished:
         """A part that the primary host makes if it is not kept; all hosts call it."""
         if self.directory is None:
             return make()
-        if hosts.is_primary() and self.kept(part) is None:
-            self.keep(part, make())
-        hosts.barrier(part)
+        with preemption.together(part):
+            if hosts.is_primary() and self.kept(part) is None:
+                self.keep(part, make())
         return self.of_others(part)
 
     def save(self, part: str, done: int, state: Any) -> None:

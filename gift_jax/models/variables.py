@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from gift_jax.runtime import hosts
 from gift_jax.runtime.errors import InputError, UserError
 
 Variables = dict[str, Any]
@@ -28,9 +27,8 @@ class CheckpointMismatchError(InputError):
 
 def alone() -> ocp.options.MultiprocessingOptions:
     """Makes Orbax work without the other hosts."""
-    return ocp.options.MultiprocessingOptions(
-        primary_host=hosts.index(), active_processes={hosts.index()}
-    )
+    own = jax.process_index()  # Orbax's number of this process, if not ours
+    return ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
 
 
 def reason(error: Exception) -> str:

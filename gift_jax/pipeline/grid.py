@@ -22,7 +22,7 @@ from gift_jax.pipeline.distilled import (
 from gift_jax.pipeline.labelling import LabelledDataset, check_storage, make_soft_labels
 from gift_jax.pipeline.students import UnfinishedError, run_students
 from gift_jax.pipeline.teacher import JobTeacher
-from gift_jax.runtime import devices, provenance
+from gift_jax.runtime import devices, hosts, provenance
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import DatasetSpec, JobSpec, StudentSpec
 
@@ -115,6 +115,10 @@ class Grid:
         products.open_workdir(directory)
         _keep_compiled_functions(directory / "compilation_cache")
         jobs = _jobs(job_specs, directory)
+        hosts.require_equal(
+            {job.data.info.name: job.data.fingerprint for job in jobs},
+            name="real images",
+        )
         for job in jobs:
             check_storage(job.spec.relabel, job.data.info.num_classes)
         self.setups = _setups(jobs)[shard.index :: shard.count]

@@ -156,7 +156,7 @@ class Run:
     def _is_begun(self) -> bool:
         """Whether there is a checkpoint to go on from, instead of a new state."""
         places = self.product.directory.glob(f"{_CHECKPOINTS}/*")
-        return any(place.name.isdecimal() for place in places)
+        return hosts.broadcast(any(place.name.isdecimal() for place in places))
 
     def row(self, record: Record) -> dict[str, Any]:
         """Its row for the results file."""

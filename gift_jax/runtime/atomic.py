@@ -1,9 +1,9 @@
 """Files that are there whole or not at all."""
 
 import contextlib
-import os
 import pathlib
 import shutil
+import uuid
 from collections.abc import Iterator
 
 
@@ -16,7 +16,8 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     Yields:
       Where to write it, beside its place; removed if the block fails.
     """
-    unfinished = path.with_name(f".{path.name}-{os.getpid()}")
+    # Processes of two containers may have one number.
+    unfinished = path.with_name(f".{path.name}-{uuid.uuid4().hex[:12]}")
     try:
         yield unfinished
         unfinished.replace(path)

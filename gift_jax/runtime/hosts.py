@@ -8,6 +8,7 @@ everything here is free.
 
 import atexit
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -28,6 +29,8 @@ _PREFIX = "gift_jax/"
 _FAILURE = f"{_PREFIX}failure"
 # Python handles signals between two waits.
 _WAIT_MILLISECONDS = 500
+_WAIT_SECONDS = 0.1
+_WATCH_SECONDS = 0.5
 _LINGER_SECONDS = 5.0
 _SEEN_WITHIN_SECONDS = 60.0
 _POLL_SECONDS = 1.0
@@ -86,9 +89,17 @@ def devices(local: Sequence[jax.Device]) -> tuple[jax.Device, ...]:
         return tuple(local)
     return tuple(
         device
-        for host in range(count())
-        for device in jax.local_devices(process_index=host)[: len(local)]
+        for process in _process_indices()
+        for device in jax.local_devices(process_index=process)[: len(local)]
     )
+
+
+@functools.cache
+def _process_indices() -> tuple[int, ...]:
+    """What devices call the hosts, by their number, which is another on some TPUs."""
+    key = f"{_PREFIX}process"
+    _client().key_value_set(f"{key}/{index()}", str(jax.process_index()))
+    return tuple(int(_wait_for(f"{key}/{host}")) for host in range(count()))
 
 
 def barrier(name: str) -> None:
@@ -109,12 +120,14 @@ def on_any(name: str, *, flag: bool) -> bool:
     """
     if count() == 1:
         return flag
-    key = f"{_PREFIX}{next(_sequence)}/{name}"
+    key = f"{_PREFIX}{next(_sequence)}/any"
     client = _client()
-    client.key_value_set(f"{key}/{index()}", json.dumps(flag))
+    client.key_value_set(f"{key}/{index()}", json.dumps([name, flag]))
     if is_primary():
-        flags = [json.loads(_wait_for(f"{key}/{host}")) for host in range(count())]
-        client.key_value_set(f"{key}/go", json.dumps(any(flags)))
+        said = [json.loads(_wait_for(f"{key}/{host}")) for host in range(count())]
+        if len(places := sorted({place for place, _ in said})) > 1:
+            raise RuntimeError(f"hosts are at different places: {places}")
+        client.key_value_set(f"{key}/go", json.dumps(any(its for _, its in said)))
     return json.loads(_wait_for(f"{key}/go"))
 
 
@@ -154,16 +167,23 @@ def _client() -> Any:
 
 
 def _wait_for(key: str) -> str:
-    while (value := _next_value(key)) is None:
-        pass
-    return value
-
-
-def _next_value(key: str) -> str | None:
+    # A call that ran into its limit stays with the service for ever, so there is one.
     try:
         return _client().blocking_key_value_get(key, _WAIT_MILLISECONDS)
     except jax.errors.JaxRuntimeError as error:
         if "DEADLINE_EXCEEDED" not in str(error):
+            raise
+    while (value := _value(key)) is None:
+        time.sleep(_WAIT_SECONDS)
+    return value
+
+
+def _value(key: str) -> str | None:
+    """What has been said under a key, or None."""
+    try:
+        return _client().key_value_try_get(key)
+    except jax.errors.JaxRuntimeError as error:
+        if "NOT_FOUND" not in str(error):
             raise
     return None
 
@@ -179,8 +199,8 @@ def watch(key: str, react: Callable[[str], None]) -> None:
 
     def listen() -> None:
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # the service is gone
-            while not is_over.is_set():
-                message = _next_value(key)
+            while not is_over.wait(_WATCH_SECONDS):
+                message = _value(key)
                 if message is not None:
                     return react(message)
 
@@ -285,14 +305,15 @@ def _check_free(port: int) -> None:
             ) from error
 
 
-def require_equal(settings: Mapping[str, Any]) -> None:
-    """Compares what hosts were started with, and whether they are equally many.
+def require_equal(settings: Mapping[str, Any], *, name: str = "settings") -> None:
+    """Compares what hosts were started with or see, and whether they are as many.
 
     Hosts with other settings would wait for one another for ever. To be called right
-    after `initialize`.
+    after `initialize` first.
 
     Args:
       settings: JSON-able, by the names to show.
+      name: Of this comparison, of which there is one.
 
     Raises:
       InputError: on the primary host; names what differs.
@@ -300,7 +321,7 @@ def require_equal(settings: Mapping[str, Any]) -> None:
     if count() == 1:
         return
     settings = {"number of processes": count(), **settings}
-    key = f"{_PREFIX}settings"
+    key = f"{_PREFIX}{name}"
     _client().key_value_set(f"{key}/{index()}", json.dumps(settings))
     if not is_primary():
         _wait_for(f"{key}/equal")
@@ -315,8 +336,7 @@ def require_equal(settings: Mapping[str, Any]) -> None:
     ]
     if different:
         raise InputError(
-            "the processes were started with different settings or versions:\n"
-            + "\n".join(different[:_SHOWN])
+            f"the processes have different {name}:\n" + "\n".join(different[:_SHOWN])
         )
     _client().key_value_set(f"{key}/equal", "")
 
@@ -332,10 +352,11 @@ def compiled_together(function: Callable) -> Callable:
     seen = set()
 
     def call(*arguments: Any) -> Any:
-        shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(arguments))
-        if shapes not in seen:
+        leaves, structure = jax.tree.flatten(arguments)
+        program = (structure, *((np.shape(leaf), leaf.dtype) for leaf in leaves))
+        if program not in seen:
             function.lower(*arguments).compile()  # type: ignore[attr-defined]
-            seen.add(shapes)
+            seen.add(program)
             barrier("compiled")
         return function(*arguments)
 
@@ -361,7 +382,8 @@ def fail(message: str, code: int = 1) -> None:
         others = range(1, count()) if is_primary() else ()
         unaware = [f"{_FAILURE}/{host}" for host in others]
         while unaware and time.monotonic() < deadline:
-            unaware = [key for key in unaware if _next_value(key) is None]
+            time.sleep(_WAIT_SECONDS)
+            unaware = [key for key in unaware if _value(key) is None]
         if is_primary():
             time.sleep(1.0)  # for the others to end
     _exit(code)
@@ -372,6 +394,8 @@ def _end(failure: str) -> None:
     if host != index():
         print(f"error: process {host} stopped: {message}", file=sys.stderr)
         say(f"{_FAILURE}/{index()}", "heard")
+        if is_primary():
+            time.sleep(2 * _WATCH_SECONDS)  # for the others to hear it from here
         _exit(code)
 
 

@@ -6,6 +6,7 @@ With as many views as a student trains epochs this is the protocol of the
 official code, whose teacher runs on every augmented batch.
 """
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -73,11 +74,14 @@ def make_label_views(
 
         return label_pixels
 
+    # What is mapped stays in JAX's caches, and would keep the weights there.
+    network = dataclasses.replace(teacher, variables=None)
+
     def answer(
         variables: Any, data: views_lib.TrainData, number: Any, indices: Any
     ) -> jax.Array:
         images = view_images.images(data, number, indices)
-        return teacher.apply(variables, images, transform)
+        return network.apply(variables, images, transform)
 
     mapped = jax.pmap(
         answer, axis_name=AXIS, in_axes=(None, None, None, 0), devices=devices

@@ -1,5 +1,6 @@
 """Which images are in which batch, and how batches are spread over devices."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -38,6 +39,11 @@ class EpochBatches(NamedTuple):
         return np.asarray(sizes)
 
 
+@functools.partial(jax.jit, static_argnums=2)
+def _order(key: jax.Array, epoch: int, num_images: int) -> jax.Array:
+    return jax.random.permutation(jax.random.fold_in(key, epoch), num_images)
+
+
 def epoch_batches(
     key: jax.Array, epoch: int, *, num_images: int, batch_size: int, num_devices: int
 ) -> EpochBatches:
@@ -50,8 +56,7 @@ def epoch_batches(
       batch_size: Images in a batch over all devices.
       num_devices: Devices to spread a batch over.
     """
-    order = jax.random.permutation(jax.random.fold_in(key, epoch), num_images)
-    indices = np.asarray(order, np.int32)
+    indices = np.asarray(_order(key, epoch, num_images), np.int32)
     steps, remainder = divmod(num_images, batch_size)
     full = indices[: steps * batch_size].reshape(
         steps, num_devices, batch_size // num_devices

@@ -75,7 +75,7 @@ class Checkpoints:
         if hosts.is_primary():
             self._directory.mkdir(parents=True, exist_ok=True)
             self._set_damaged_aside()
-        hosts.barrier(f"{directory} is there")
+        hosts.barrier("the directory of checkpoints is there")
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(

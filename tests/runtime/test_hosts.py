@@ -1,5 +1,6 @@
 """Several processes that run one job, with the real command and virtual devices."""
 
+import itertools
 import json
 import pathlib
 import random
@@ -41,6 +42,44 @@ def test_one_host_needs_nobody():
     hosts.barrier("alone")
     assert [hosts.on_any("alone", flag=flag) for flag in (True, False)] == [True, False]
     hosts.fail("returns with one host")
+
+
+class Service:
+    """JAX's key-value store, in which what is awaited appears at the third look."""
+
+    def __init__(self, **said):
+        self.said, self.looks, self.waits = said, 0, 0
+
+    def key_value_set(self, key, value):
+        self.said[key] = value
+
+    def blocking_key_value_get(self, key, milliseconds):
+        self.waits += 1
+        if key not in self.said:
+            raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: timed out")
+        return self.said[key]
+
+    def key_value_try_get(self, key):
+        self.looks += 1
+        if self.looks < 3:
+            raise jax.errors.JaxRuntimeError("NOT_FOUND: no such key")
+        return self.said.setdefault(key, "said")
+
+
+def test_a_wait_leaves_one_call_with_the_service(monkeypatch):
+    service = Service()
+    monkeypatch.setattr(hosts, "_client", lambda: service)
+    assert hosts._wait_for("key") == "said"
+    assert (service.waits, service.looks) == (1, 3)
+
+
+def test_hosts_that_wait_at_different_places_are_an_error(monkeypatch):
+    service = Service(**{"gift_jax/0/any/1": '["there", false]'})
+    monkeypatch.setattr(hosts, "_client", lambda: service)
+    monkeypatch.setattr(hosts, "_sequence", itertools.count())
+    monkeypatch.setattr(hosts, "count", lambda: 2)
+    with pytest.raises(RuntimeError, match=r"different places: \['here', 'there'\]"):
+        hosts.barrier("here")
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from gift_jax.distill.recovery.gvbsm import Averages
 from gift_jax.distill.recovery.real_statistics import RealLayer
 from gift_jax.distill.recovery.statistics import Moments
 from gift_jax.distill.unfinished import Unfinished
+from gift_jax.runtime import preemption
 from gift_jax.teachers import FlaxTeacher
 
 _EMA = 0.99  # of images over iterations, `--ema_alpha` on CIFAR
@@ -105,9 +106,16 @@ class Edc(gvbsm.Gvbsm):
     ) -> np.ndarray:
         """RDED's images."""
         first = self.first(data.info)
-        return unfinished.kept_or_made(
-            _INITIAL, lambda: first.make(data, teacher=teacher, seed=seed).images
-        )
+
+        def stop(done: int, total: int, **terms: float) -> None:
+            if preemption.requested() and done < total:
+                raise preemption.PreemptedError
+
+        def make() -> np.ndarray:
+            made = first.make(data, teacher=teacher, seed=seed, on_progress=stop)
+            return made.images
+
+        return unfinished.kept_or_made(_INITIAL, make)
 
     def check(self, data: RealDataset) -> None:
         """Raises InputError as that of G-VBSM, or of RDED."""

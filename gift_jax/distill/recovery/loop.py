@@ -137,6 +137,11 @@ def recover(
             finish(number, images)
     left = [number for number in own if number not in finished]
 
+    @functools.cache
+    def advance_on(count: int) -> _Advance:
+        """Compiled once for all groups of so many batches."""
+        return _advance(method, jax.local_devices()[:count])
+
     def recover_group(group: Sequence[int]) -> None:
         def report(iteration: int, terms: Mapping[str, float]) -> None:
             if on_progress is not None:
@@ -148,6 +153,7 @@ def recover(
 
         state = _recover_group(
             method,
+            advance_on(len(group)),
             group,
             [batches[number] for number in group],
             labels,
@@ -277,6 +283,7 @@ def _adam(method: Method) -> optax.GradientTransformation:
 
 def _recover_group(
     method: Method,
+    advance: "_Advance",
     group: Sequence[int],
     places: Sequence[np.ndarray],
     labels: np.ndarray,
@@ -296,7 +303,6 @@ def _recover_group(
     start = jax.vmap(functools.partial(_initial, method))(keys, jnp.asarray(pixels))
     spread = functools.partial(devices_lib.spread, devices=devices)
     keys, of_batch = spread((keys, labels[np.stack(places)]))
-    advance = _advance(method, devices)
     state = unfinished.run(
         _part(*group),
         jax.device_get(start),
