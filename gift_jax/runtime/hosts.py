@@ -313,7 +313,7 @@ def require_equal(settings: Mapping[str, Any], *, name: str = "settings") -> Non
 
     Args:
       settings: JSON-able, by the names to show.
-      name: Of this comparison, of which there is one.
+      name: What they are, for the message.
 
     Raises:
       InputError: on the primary host; names what differs.
@@ -321,7 +321,7 @@ def require_equal(settings: Mapping[str, Any], *, name: str = "settings") -> Non
     if count() == 1:
         return
     settings = {"number of processes": count(), **settings}
-    key = f"{_PREFIX}{name}"
+    key = f"{_PREFIX}{next(_sequence)}/{name}"
     _client().key_value_set(f"{key}/{index()}", json.dumps(settings))
     if not is_primary():
         _wait_for(f"{key}/equal")
