@@ -23,7 +23,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from gift_jax import distill, losses, models, optimizers, registry
-from gift_jax.augment import AugmentSpec
+from gift_jax.augment import DIFFAUG_STRATEGY, AugmentSpec
 
 
 def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
@@ -102,9 +102,7 @@ def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
 
     # Official: DiffAug with this strategy. With `factor` 2 a quadrant of a mosaic is
     # enlarged in three views of four; official on ImageNet-1k, ResNet-18, RDED only.
-    config.augment = _section(
-        AugmentSpec(diffaug="color_crop_cutout_flip_scale_rotate")
-    )
+    config.augment = _section(AugmentSpec(diffaug=DIFFAUG_STRATEGY))
 
     config.relabel = ml_collections.ConfigDict()
     # "store": logits of all views precomputed; "online": the teacher runs on every

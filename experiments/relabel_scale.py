@@ -18,7 +18,6 @@ import jax
 import numpy as np
 
 from gift_jax import augment, models
-from gift_jax.configs.protocols.base import DIFFAUG
 from gift_jax.data import preprocess
 from gift_jax.distilled.dataset import DistilledDataset, Metadata
 from gift_jax.runtime import allocator
@@ -106,7 +105,9 @@ def fabricate(size: Size) -> LabelViews:
     return relabel.make_label_views(
         FlaxTeacher("conv4", model, variables, _NORMALIZATION),
         data,
-        views.AugmentedViews(augment.AugmentSpec(diffaug=DIFFAUG), normalization),
+        views.AugmentedViews(
+            augment.AugmentSpec(diffaug=augment.DIFFAUG_STRATEGY), normalization
+        ),
         transform=_NORMALIZATION,
         devices=jax.local_devices()[:1],
     )

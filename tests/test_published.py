@@ -13,7 +13,7 @@ from PIL import Image
 
 from experiments import tiny_imagenet_teacher
 from gift_jax import inspect, losses
-from gift_jax.augment import AugmentSpec
+from gift_jax.augment import DIFFAUG_STRATEGY, AugmentSpec
 from gift_jax.data import info, preprocess, real
 from gift_jax.distilled import read_distilled
 from gift_jax.evaluators import AccuracyEvaluator
@@ -84,7 +84,6 @@ def test_teacher_recognises_all_images_distilled_with_it():
     np.testing.assert_array_equal(np.argmax(logits, axis=1), dataset.labels)
 
 
-DIFFAUG = "color_crop_cutout_flip_scale_rotate"
 # Images a class, and twice chance: what no other order of the classes would give, and a
 # student of the hard labels (DATM's: of those learnt with the images) exceeds.
 SETS = {
@@ -124,7 +123,9 @@ def test_a_published_set_is_recognised_shown_and_trained_on(
         arrays,
         None if learnt is None else FixedSoftLabels(learnt, views=epochs),
         loss=losses.get_loss("ce" if learnt is None else "soft_ce"),
-        view_images=AugmentedViews(AugmentSpec(diffaug=DIFFAUG), normalization),
+        view_images=AugmentedViews(
+            AugmentSpec(diffaug=DIFFAUG_STRATEGY), normalization
+        ),
         order_key=jax.random.key(0),
         devices=jax.devices()[:1],
         **length,

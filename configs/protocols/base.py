@@ -94,7 +94,5 @@ def views(**changed: Any) -> dict[str, Any]:
     return {f"augment.{name}": value for name, value in (off | changed).items()}
 
 
-# Of DSA and DiffAug: the strategy of the codes of GIFT, DC, MTT and DATM.
-DIFFAUG = "color_crop_cutout_flip_scale_rotate"
 # Soft labels of a teacher, one for every view, with one view an epoch.
 LABELS_OF_VIEWS = {"relabel.source": "store", "relabel.views": 0}

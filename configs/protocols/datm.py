@@ -6,7 +6,8 @@ https://github.com/NUS-HPC-AI-Lab/DATM. Its learning rate is learnt with the ima
 
 from typing import Any
 
-from gift_jax.configs.protocols.base import DIFFAUG, Setting, views
+from gift_jax.augment import DIFFAUG_STRATEGY
+from gift_jax.configs.protocols.base import Setting, views
 
 
 def fields(setting: Setting) -> dict[str, Any]:
@@ -14,7 +15,7 @@ def fields(setting: Setting) -> dict[str, Any]:
     return {
         "relabel.source": "dataset",
         "relabel.views": 0,
-        **views(diffaug=DIFFAUG, diffaug_mode="single"),
+        **views(diffaug=DIFFAUG_STRATEGY, diffaug_mode="single"),
         "loss.name": "soft_ce",  # T = 1 on both sides
         # Momentum 0.9; x0.1 after half of the epochs.
         "optimizer.name": "sgd-weight_decay=0.0005-schedule=half_step",

@@ -7,7 +7,8 @@ with hard labels, too: docs/report.md.
 
 from typing import Any
 
-from gift_jax.configs.protocols.base import DIFFAUG, LABELS_OF_VIEWS, Setting, views
+from gift_jax.augment import DIFFAUG_STRATEGY
+from gift_jax.configs.protocols.base import LABELS_OF_VIEWS, Setting, views
 
 
 def fields(setting: Setting) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def _cifar(setting: Setting) -> dict[str, Any]:
         # soft_label_mode S, soft_label_criterion sce at T = 1 (README, eval/DATM).
         "relabel.source": "fixed",
         "relabel.views": 0,
-        **views(diffaug=DIFFAUG, diffaug_mode="single"),
+        **views(diffaug=DIFFAUG_STRATEGY, diffaug_mode="single"),
         "loss.name": "soft_ce",
         # default_lr 0.01, momentum 0.9; StepLR(500, 0.1) of 1000 epochs.
         "optimizer.name": "sgd-weight_decay=0.0005-schedule=half_step",

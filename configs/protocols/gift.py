@@ -5,7 +5,8 @@
 
 from typing import Any
 
-from gift_jax.configs.protocols.base import DIFFAUG, LABELS_OF_VIEWS, Setting, views
+from gift_jax.augment import DIFFAUG_STRATEGY
+from gift_jax.configs.protocols.base import LABELS_OF_VIEWS, Setting, views
 
 
 def fields(setting: Setting) -> dict[str, Any]:
@@ -15,7 +16,7 @@ def fields(setting: Setting) -> dict[str, Any]:
     factor = 2 if is_imagenet1k and setting.students == ("resnet18",) else 1
     return {
         **LABELS_OF_VIEWS,
-        **views(diffaug=DIFFAUG, factor=factor),
+        **views(diffaug=DIFFAUG_STRATEGY, factor=factor),
         "loss.name": "gift",
         "optimizer.name": "adamw",
         "train.epochs": 300 if is_imagenet1k else 1000,

@@ -6,7 +6,8 @@ weight decay, which it leaves out, are those of DC's evaluation, from which it c
 
 from typing import Any
 
-from gift_jax.configs.protocols.base import DIFFAUG, Setting, views
+from gift_jax.augment import DIFFAUG_STRATEGY
+from gift_jax.configs.protocols.base import Setting, views
 from gift_jax.runtime.errors import InputError
 
 
@@ -26,7 +27,7 @@ def fields(setting: Setting) -> dict[str, Any]:
     return {
         "relabel.source": "hard",
         "relabel.views": 0,
-        **views(diffaug=DIFFAUG, diffaug_mode="single"),
+        **views(diffaug=DIFFAUG_STRATEGY, diffaug_mode="single"),
         "loss.name": "ce",
         "optimizer.name": "sgd-weight_decay=0.0005-schedule=half_step",
         "train.epochs": 300,

@@ -20,7 +20,6 @@ import numpy as np
 from experiments.benchmark import recovery_ours, workers, workloads
 from experiments.benchmark.workloads import Workload
 from gift_jax import augment, losses, models, optimizers
-from gift_jax.configs.protocols.base import DIFFAUG
 from gift_jax.data import preprocess
 from gift_jax.runtime import allocator
 from gift_jax.runtime.devices import AXIS
@@ -42,7 +41,9 @@ _CALLS = 500  # of a loss alone, in a run
 _EPOCHS = 1000  # more than are ever run
 VIEWS = 4
 _SCRATCH = tempfile.TemporaryDirectory()
-_AUGMENTED = views.AugmentedViews(augment.AugmentSpec(diffaug=DIFFAUG), None)
+_AUGMENTED = views.AugmentedViews(
+    augment.AugmentSpec(diffaug=augment.DIFFAUG_STRATEGY), None
+)
 NORMALIZATION = preprocess.Normalization((0.5,) * 3, (0.25,) * 3)
 
 

@@ -22,7 +22,12 @@ from gift_jax.augment.operations import (
     translate,
     warp,
 )
-from gift_jax.augment.spec import DIFFAUG_OPERATIONS, MIXES, AugmentSpec
+from gift_jax.augment.spec import (
+    DIFFAUG_OPERATIONS,
+    DIFFAUG_STRATEGY,
+    MIXES,
+    AugmentSpec,
+)
 from gift_jax.augment.views import (
     augment_batch,
     augment_image,
@@ -32,6 +37,7 @@ from gift_jax.augment.views import (
 
 __all__ = [
     "DIFFAUG_OPERATIONS",
+    "DIFFAUG_STRATEGY",
     "MIXES",
     "AugmentSpec",
     "augment_batch",

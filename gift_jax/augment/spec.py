@@ -10,6 +10,8 @@ from gift_jax.runtime.errors import InputError
 # The names in DiffAug strategies, `utils/transforms.py` of the official code.
 DIFFAUG_OPERATIONS = ("color", "crop", "cutout", "flip", "rotate", "scale")
 DIFFAUG_MODES = ("multiple", "single")
+# Of DSA and DiffAug: the strategy of the codes of GIFT, DC, MTT and DATM.
+DIFFAUG_STRATEGY = "color_crop_cutout_flip_scale_rotate"
 MIXES = ("none", "mixup", "cutmix")
 
 
@@ -18,9 +20,9 @@ class AugmentSpec:
     """The operations that make a view, in the order they are applied.
 
     The default leaves images as they are. The GIFT evaluator's augmentation is
-    `AugmentSpec(diffaug="color_crop_cutout_flip_scale_rotate")`, with `factor=2` for
-    RDED on ImageNet-1k with ResNet-18. Static under `jax.jit`; `dataclasses.asdict`
-    and `AugmentSpec(**fields)` take it to JSON and back.
+    `AugmentSpec(diffaug=DIFFAUG_STRATEGY)`, with `factor=2` for RDED on ImageNet-1k
+    with ResNet-18. Static under `jax.jit`; `dataclasses.asdict` and
+    `AugmentSpec(**fields)` take it to JSON and back.
 
     Attributes:
       factor: RandomFactorResizedCrop: with probability 1 - 1 / factor^2 one cell of

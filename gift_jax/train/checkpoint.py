@@ -4,11 +4,12 @@ Every host has the whole state. To Orbax each host is alone: the primary saves, 
 read what it saved.
 """
 
+import contextlib
 import json
 import logging
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -104,10 +105,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        try:
+        with self._saving():
             self._manager.close()
-        except Exception as error:
-            raise self._not_saved(error) from error
 
     def wait(self) -> None:
         """Waits for what is being saved.
@@ -115,17 +114,20 @@ class Checkpoints:
         Raises:
           CheckpointError: it could not be saved.
         """
-        try:
+        with self._saving():
             self._manager.wait_until_finished()
-        except Exception as error:
-            raise self._not_saved(error) from error
 
-    def _not_saved(self, error: Exception) -> CheckpointError:
-        return CheckpointError(
-            f"a checkpoint could not be saved in {self._directory}: "
-            f"{variables_lib.reason(error)}; make room or make it writable, and run "
-            "the same command again: it goes on from the checkpoint before"
-        )
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
+        # Errors of the disk come as they may from TensorStore, Orbax and Python.
+        except Exception as error:
+            raise CheckpointError(
+                f"a checkpoint could not be saved in {self._directory}: "
+                f"{variables_lib.reason(error)}; make room or make it writable, and "
+                "run the same command again: it goes on from the checkpoint before"
+            ) from error
 
     def save(
         self,
@@ -159,15 +161,12 @@ class Checkpoints:
         evaluated = state.evaluation_variables
         if evaluated["params"] is not state.params:
             items[_EVALUATED] = ocp.args.StandardSave(jax.device_get(evaluated))
-        try:
+        with self._saving():
             saved = self._manager.save(
                 steps,
                 args=ocp.args.Composite(**items),
                 metrics=None if top1 is None else {"top1": top1},
             )
-        # Errors of the disk come as they may from TensorStore, Orbax and Python.
-        except Exception as error:
-            raise self._not_saved(error) from error
         if not saved:
             raise CheckpointError(
                 f"checkpoint {steps} was not saved in {self._directory}; it "

@@ -20,7 +20,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from gift_jax import losses, models, optimizers
-from gift_jax.augment import AugmentSpec
+from gift_jax.augment import DIFFAUG_STRATEGY, AugmentSpec
 from gift_jax.data import fingerprint
 from gift_jax.data.info import DatasetInfo
 from gift_jax.data.preprocess import Preprocess
@@ -40,7 +40,7 @@ from gift_jax.train.teacher import DivergedError, TrainingSpec
 _SGD: dict[str, Any] = {"weight_decay": 0.0, "momentum": 0.0, "schedule": "constant"}
 _BATCH = 256
 # `--dsa_strategy`, and `aug_mode` of `ParamDiffAug`.
-_DSA = AugmentSpec(diffaug="color_crop_cutout_flip_scale_rotate", diffaug_mode="single")
+_DSA = AugmentSpec(diffaug=DIFFAUG_STRATEGY, diffaug_mode="single")
 _CHUNK = 1000  # images that are brought to network inputs at a time
 _WEIGHT = np.dtype("<f4")
 
