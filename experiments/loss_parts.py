@@ -82,7 +82,8 @@ def parts(
       rule: What the weight follows: "constant"; "angle", times the fourth power of the
         cosine to the target; "matched", so that the term's gradient is never longer
         than the direction's at large T; "reached", times a power of the share of the
-        teacher's length that the student has, at most 1; or the epoch: "linear" grows
+        teacher's length that the student has, and in units of the student's where that
+        is longer; or the epoch: "linear" grows
         from 0 to 1, "late" over the middle third, "early" falls from 1 to 0.
       power: Of "reached".
       progress: See `losses.at_progress`.
@@ -123,14 +124,15 @@ def parts(
         "relative": _relative(ours, jnp.maximum(agreement, 0), theirs),
     }[length]
     sine = jnp.sqrt(jnp.maximum(1 - agreement**2, 1e-12))
+    reached = ours / theirs
     rules = {
         "constant": jnp.ones_like(ours),
         "angle": jnp.maximum(agreement, 0) ** 4,
-        "reached": jnp.minimum(ours / theirs, 1) ** power,
+        "reached": jnp.minimum(reached, 1) ** power / jnp.maximum(reached, 1),
         "linear": progress,
         "late": jnp.clip(3 * progress - 1, 0, 1),
         "early": 1 - progress,
-        "matched": sine / jnp.hypot(ours / theirs - agreement, sine),
+        "matched": sine / jnp.hypot(reached - agreement, sine),
     }
     weight = length_weight * jax.lax.stop_gradient(rules[rule])
     return direction + weight * squared / (2 * scale)

@@ -6,7 +6,7 @@
 That is for accelerators; where one has no network, carry there what `gift_jax.pack`
 writes:
 
-    python -m gift_jax.pack --workdir=DIR --out=PACK \\
+    python -m gift_jax.pack --workdir=DIR --out=PACK --config.tuning.enabled=True \\
         --config=configs/tiny_imagenet.py:data_dir=tiny-imagenet-200
     python -m experiments.paper_tables --config=configs/tiny_imagenet.py \\
         --flagfile=PACK/config.flags --workdir=DIR

@@ -119,6 +119,12 @@ def _cosine_distance(predictions: jax.Array, targets: jax.Array) -> jax.Array:
     return 1.0 - jnp.sum(unit_predictions * unit_targets, axis=-1)
 
 
+def _vary(rows: jax.Array) -> jax.Array:
+    """(B, 1) bool: whether more than rounding is left of the rows when centred."""
+    scale = jnp.max(jnp.abs(rows), axis=-1, keepdims=True)
+    return jnp.max(jnp.abs(_centred(rows)), axis=-1, keepdims=True) > 2e-6 * scale
+
+
 def _centred(rows: jax.Array) -> jax.Array:
     return rows - jnp.mean(rows, axis=-1, keepdims=True)
 
@@ -300,14 +306,15 @@ def standardized_gift(
     z(x) = sqrt(C) u(x), r = refine_labels(c(t), y) and sg = stop_gradient,
 
         sg(|c(s)|) * T^2 KL(softmax(z(r) / T) || softmax(z(s) / T))
-        + length_weight * sg(w) * |c(s) - |c(t)| u(r)|^2 / (2 |c(t)|)
-        where w = min(1, |c(s)| / |c(t)|)^2
+        + length_weight * sg(w / m) * |c(s) - |c(t)| u(r)|^2 / 2
+        where m = max(|c(s)|, |c(t)|) and w = (|c(s)| / m)^2
 
     The first term is `gift` with three changes, each for a reason:
 
     - centring drops the mean of the logits, which no prediction depends on;
     - the divergence of z-scores tends to 1 - cos(c(s), c(r)) as T grows, so the cosine
-      is its limit; a smaller T gives the likely classes more weight than the others;
+      is its limit; a smaller T gives the likely classes more weight than the others,
+      and T times the value tends to the perceptron's loss, max(u(s)) - u(s)[argmax r];
     - the gradient of every function of a direction falls with one over the length of
       the logits, which grows with sqrt(C) and over the training. The factor takes that
       back: the gradient is free of scale and shift of either's logits, orthogonal to
@@ -315,13 +322,13 @@ def standardized_gift(
       as T grows.
 
     It leaves the length of the student's logits free. The second term teaches it: it is
-    `kl` times T^2, at large T, in units of the teacher's length. That helps a long
-    training and harms one that is too short to come near the teacher's length, so its
-    weight is the share of that length that the student has, squared. See
-    docs/theory.md.
+    `kl` times T^2, at large T, in units of the longer one's length, so its gradient is
+    at most 2 long. That helps a long training and harms one that is too short to come
+    near the teacher's length, so its weight is the share of that length that the
+    student has, squared. See docs/theory.md.
 
     The factors are not differentiated: the value is not what the gradient descends. Two
-    classes have no direction to learn, and a student whose centred logits are zero has
+    classes have no direction to learn, and a student whose logits are all equal has
     none: there w is 1.
 
     Other Parameters:
@@ -337,23 +344,26 @@ def standardized_gift(
             f"{num_classes} classes have no direction to learn: set length_weight, or "
             "choose another loss"
         )
-    teacher = _centred(teacher_logits)
+    teacher = jnp.where(_vary(teacher_logits), _centred(teacher_logits), 0)
     refined = labels_lib.refine_labels(
         teacher, labels, gamma=gamma, alpha=alpha, mode=mode
     )
+    has_direction = _vary(student_logits) & (num_classes > 2)
     centred = _centred(student_logits)
-    student, target = (labels_lib.unit_length(c) for c in (centred, _centred(refined)))
+    student = labels_lib.unit_length(jnp.where(has_direction, centred, 0))
+    target = labels_lib.unit_length(_centred(refined))
     # On unit vectors the temperature of z-scores is T / sqrt(C).
     divergence = _softened_kl(student, target, temperature / num_classes**0.5)
-    length = jnp.linalg.norm(jax.lax.stop_gradient(centred), axis=-1)
-    direction = length * temperature**2 * divergence
-    wanted = jnp.linalg.norm(teacher, axis=-1)
-    squared = jnp.sum((centred - wanted[:, None] * target) ** 2, axis=-1)
-    # Constant logits have no length to learn.
-    scale = jnp.where(wanted > 0, wanted, jnp.inf)
-    has_direction = jnp.any(student != 0, axis=-1) & (num_classes > 2)
-    share = jnp.where(has_direction, jnp.minimum(length / scale, 1) ** 2, 1)
-    return direction + length_weight * share * squared / (2 * scale)
+    ours, theirs = (
+        jnp.linalg.norm(jax.lax.stop_gradient(x), axis=-1) for x in (centred, teacher)
+    )
+    direction = ours * temperature**2 * divergence
+    squared = jnp.sum((centred - theirs[:, None] * target) ** 2, axis=-1)
+    longer = jnp.maximum(ours, theirs)
+    # Where neither has a length there is none to learn.
+    longer = jnp.where(longer > 0, longer, jnp.inf)
+    share = jnp.where(has_direction[:, 0], (ours / longer) ** 2, 1)
+    return direction + length_weight * share * squared / (2 * longer)
 
 
 # --- Losses of knowledge distillation, to compare with ------------------------------

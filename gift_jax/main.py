@@ -140,7 +140,7 @@ def _run_job(config: ConfigDict) -> int:
     places = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if _DISTRIBUTED.value or any(place is not None for place in places):
         hosts.initialize(*places, timeout_seconds=_INITIALIZATION_TIMEOUT.value)
-        hosts.require_equal(_settings(config))
+        hosts.require_equal(lambda: _settings(config))
     if not hosts.is_primary():
         logging.getLogger("gift_jax").setLevel(logging.ERROR)
     preemption.listen()

@@ -23,7 +23,9 @@ def pack(config: ConfigDict, workdir: pathlib.Path, out: pathlib.Path) -> None:
     """Makes what a config's students are trained on, and writes it to a folder.
 
     Args:
-      config: Of one teacher and one distilled dataset; see configs/common.py.
+      config: Of one teacher and one distilled dataset; see configs/common.py. With
+        `tuning.enabled` the pack has train images that neither has seen, and learning
+        rates can be tuned on it; otherwise it refuses to.
       workdir: Where these are made, or found.
       out: The folder; appears when it is whole. The paths in its flags are relative to
         the folder that holds it.
@@ -50,7 +52,7 @@ def pack(config: ConfigDict, workdir: pathlib.Path, out: pathlib.Path) -> None:
         )
     job = setups[0].job
     distilled, teacher = make_distilled_and_teacher(job)
-    name = job.data.info.name
+    name, held_out = job.data.info.name, job.data.validation
     is_known = name in info.DATASETS
     real = f"{out.name}/real.npz"
     values = {
@@ -64,8 +66,9 @@ def pack(config: ConfigDict, workdir: pathlib.Path, out: pathlib.Path) -> None:
         "distilled.ipc": job.spec.distilled.ipc,
         "distilled.path": f"{out.name}/distilled",
         "distilled.source": "",
-        # One is left to be the train split, which no student sees.
-        "tuning.validation_images": len(job.data.calibration) - 1,
+        # One is left to be the train split, which no student sees. Where none were held
+        # out, the teacher and the distiller have seen all: none is for tuning.
+        "tuning.validation_images": len(held_out) - 1 if held_out else 0,
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(out) as folder:

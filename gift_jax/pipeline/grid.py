@@ -116,7 +116,10 @@ class Grid:
         _keep_compiled_functions(directory / "compilation_cache")
         jobs = _jobs(job_specs, directory)
         hosts.require_equal(
-            {job.data.info.name: job.data.fingerprint for job in jobs},
+            lambda: {
+                f"{job.data.info.name}, job {number}": job.data.fingerprint
+                for number, job in enumerate(jobs)
+            },
             name="real images",
         )
         for job in jobs:

@@ -305,14 +305,16 @@ def _check_free(port: int) -> None:
             ) from error
 
 
-def require_equal(settings: Mapping[str, Any], *, name: str = "settings") -> None:
+def require_equal(
+    settings: Callable[[], Mapping[str, Any]], *, name: str = "settings"
+) -> None:
     """Compares what hosts were started with or see, and whether they are as many.
 
     Hosts with other settings would wait for one another for ever. To be called right
     after `initialize` first.
 
     Args:
-      settings: JSON-able, by the names to show.
+      settings: Gives what is JSON-able, by the names to show; not called on one host.
       name: What they are, for the message.
 
     Raises:
@@ -320,13 +322,13 @@ def require_equal(settings: Mapping[str, Any], *, name: str = "settings") -> Non
     """
     if count() == 1:
         return
-    settings = {"number of processes": count(), **settings}
+    found = {"number of processes": count(), **settings()}
     key = f"{_PREFIX}{next(_sequence)}/{name}"
-    _client().key_value_set(f"{key}/{index()}", json.dumps(settings))
+    _client().key_value_set(f"{key}/{index()}", json.dumps(found))
     if not is_primary():
         _wait_for(f"{key}/equal")
         return
-    ours = json.loads(json.dumps(settings))
+    ours = json.loads(json.dumps(found))
     different = [
         f"  {name}: {ours.get(name)!r} on process 0, {theirs.get(name)!r} on {host}"
         for host in range(1, count())

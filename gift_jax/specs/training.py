@@ -190,7 +190,8 @@ class TuningSpec:
 
     def __post_init__(self) -> None:
         """Raises InputError for factors or seeds that cannot be."""
-        base.check_least("tuning", self, validation_images=1)
+        if self.enabled:
+            base.check_least("tuning", self, validation_images=1)
         base.check_seeds("tuning.seeds", self.seeds)
         are_factors = all(0 < factor < math.inf for factor in self.factors)
         if len(set(self.factors)) < 3 or not are_factors:

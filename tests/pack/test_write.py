@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from gift_jax import specs
 from gift_jax.configs import digits
 from gift_jax.data import archive, real
 from gift_jax.distilled import load_distilled
@@ -98,6 +99,30 @@ def test_the_paper_s_rows_of_a_pack_are_those_of_the_work_directory(packed, one_
     for column in ("top1_last", "top5_last", "gradient_norm_first", "teacher_top1"):
         assert row[column] == pytest.approx(expected[column], rel=1e-6), column
     assert row["distilled_fingerprint"] == expected["distilled_fingerprint"]
+
+
+def flags_of(folder):
+    lines = (folder / write.FLAGS_FILE).read_text().splitlines()
+    return dict(line.removeprefix("--config.").split("=", 1) for line in lines)
+
+
+def test_rates_are_tuned_on_images_that_were_held_out(packed, tmp_path):
+    held_out = {"tuning.enabled": True, "tuning.validation_images": 40}
+    write.pack(small(**held_out), tmp_path / "made", tmp_path / "out")
+    whole = real.load_dataset("digits", validation_images=40)
+    again = real.load_dataset("digits", data_dir=tmp_path / "out" / "real.npz")
+    np.testing.assert_array_equal(
+        again.train.all_images(), whole.validation.all_images()
+    )
+    assert flags_of(tmp_path / "out")["tuning.validation_images"] == "39"
+
+
+def test_a_pack_whose_teacher_has_seen_all_does_not_tune(packed):
+    flags = flags_of(packed / "carried")
+    assert flags["tuning.validation_images"] == "0"
+    flags = {"tuning.enabled": True, "tuning.validation_images": 0}
+    with pytest.raises(InputError, match=r"tuning\.validation_images is 0"):
+        specs.expand(small(**flags))
 
 
 def test_a_teacher_s_own_transform_is_packed(packed, tmp_path):

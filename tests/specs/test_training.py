@@ -52,7 +52,11 @@ def spec(kind, **fields):
         (TuningSpec, {"factors": (0.0, 1.0, 3.0)}, "positive"),
         (TuningSpec, {"factors": (1.0, 3.0, math.inf)}, "positive"),
         (TuningSpec, {"seeds": ()}, r"tuning\.seeds is \(\)"),
-        (TuningSpec, {"validation_images": 0}, r"tuning\.validation_images is 0"),
+        (
+            TuningSpec,
+            {"enabled": True, "validation_images": 0},
+            r"tuning\.validation_images is 0",
+        ),
     ],
 )
 def test_mistakes(kind, fields, message):
