@@ -89,7 +89,8 @@ def table(
 ) -> str:
     """Losses with their medians, and the ratio to the base with two kinds of spread.
 
-    The last column is the loss alone, in percent of a step with the base.
+    The last column is the loss alone, in percent of a step with the base, and the 95%
+    interval of its median.
     """
     rows = [
         f"{workload.name}; medians, with their 95% intervals and quartiles\n",
@@ -102,10 +103,13 @@ def table(
         ratios = list(np.divide(seconds, samples[base]))
         low, middle, high = report.quartiles(ratios)
         least, most = interval_of_median(ratios)
+        shares = 100 * np.asarray(alone[name]) / step
+        lower, upper = interval_of_median(list(shares))
         rows.append(
             f"| {name} | {1e3 * np.median(seconds):.1f} | "
             f"{middle:.4f} | [{least:.4f}, {most:.4f}] | [{low:.4f}, {high:.4f}] | "
-            f"{memory[name] / 1e6:.1f} | {100 * np.median(alone[name]) / step:.3f} |"
+            f"{memory[name] / 1e6:.1f} | "
+            f"{np.median(shares):.3f} [{lower:.3f}, {upper:.3f}] |"
         )
     return "\n".join(rows) + "\n"
 

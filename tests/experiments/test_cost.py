@@ -28,6 +28,7 @@ def test_ratios_are_those_of_rounds_to_the_base():
     lines = cost.table(workload, samples, alone, memory, "gift").splitlines()
     assert lines[2].startswith("| Loss | ms per step | over gift |")
     assert lines[-1] == (
-        "| ce | 2200.0 | 1.1000 | [1.1000, 1.1000] | [1.1000, 1.1000] | 2.0 | 0.500 |"
+        "| ce | 2200.0 | 1.1000 | [1.1000, 1.1000] | [1.1000, 1.1000] | 2.0 | "
+        "0.500 [0.500, 0.500] |"
     )
-    assert lines[-2].endswith("| 1.0 | 1.000 |")
+    assert lines[-2].endswith("| 1.0 | 1.000 [0.500, 25.000] |")
