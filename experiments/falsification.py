@@ -5,7 +5,7 @@
 Longer training, one image a class, small batches, weight decay 0 and 0.005, mixed
 views, few views, bfloat16, epochs of hard labels between soft ones; and other teachers:
 one that was trained on labels of which 40% are wrong, a brief one, a small and a large
-one. A published teacher is replaced by those, and published images are left as they are.
+one. A published teacher is replaced by those, and published images stay as they are.
 """
 
 import ml_collections
