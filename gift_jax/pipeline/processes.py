@@ -26,7 +26,7 @@ from ml_collections.config_dict import ConfigDict
 
 from gift_jax.pipeline.grid import Shard
 from gift_jax.runtime import hosts, preemption
-from gift_jax.runtime.cores import usable_cores
+from gift_jax.runtime.cores import SHARE, usable_cores
 from gift_jax.runtime.errors import UserError
 
 # What a process has to save before it ends: a checkpoint, within a few steps.
@@ -174,7 +174,7 @@ def _environment(threads: int) -> dict[str, str]:
     """That of a process with so many threads of XLA, and without progress bars."""
     return {
         **os.environ,
-        "NPROC": str(max(threads, 1)),
+        SHARE: str(max(threads, 1)),
         "TQDM_DISABLE": "1",
         "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
     }
