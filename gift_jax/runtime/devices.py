@@ -1,13 +1,20 @@
 """The axis that devices are mapped over, and copies of arrays on all of them."""
 
+import functools
 import os
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from gift_jax.runtime.errors import InputError
+
+try:
+    from jax._src.pmap import _cached_shard_map as _kept_by_pmap
+except ImportError:  # another JAX, in which at worst nothing is freed
+    _kept_by_pmap = None
 
 # Of every pmap.
 AXIS = "batch"
@@ -30,6 +37,24 @@ def local() -> tuple[jax.Device, ...]:
         ) from error
 
 
+def mapped(function: Callable, **options: Any) -> Callable:
+    """A function over devices, whose programs are freed once nobody has it any more.
+
+    Args:
+      function: Mapped by nobody else: it goes from JAX's caches with what is returned.
+      **options: Of `jax.pmap`, but for the name of the axis, which is `AXIS`.
+    """
+    # An object of its own, also where a method or a function of a module is mapped.
+    function = functools.partial(function)
+    program = jax.pmap(function, axis_name=AXIS, **options)
+    # JAX (0.10.2) keeps what it makes of a function until nobody has the function, but
+    # what it keeps has it.
+    forget = getattr(_kept_by_pmap, "evict_function", None)
+    if forget is not None:
+        weakref.finalize(program, forget, function).atexit = False
+    return program
+
+
 def own(devices: Sequence[jax.Device]) -> list[jax.Device]:
     """Those of the devices that are this host's."""
     return [d for d in devices if d.process_index == jax.process_index()]
@@ -40,12 +65,12 @@ def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
 
     Every host puts its own copies on those of the devices that are its own.
     """
-    return jax.device_put(tree, _sharding(devices))
+    return jax.device_put(tree, _sharding(tuple(devices)))
 
 
 def spread(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """Puts slice i of every array on the i-th of this host's devices."""
-    return jax.device_put(tree, _sharding(devices, AXIS))
+    return jax.device_put(tree, _sharding(tuple(devices), AXIS))
 
 
 def padded_batches(
@@ -69,6 +94,9 @@ def padded_batches(
     return -(-largest_share // (per_device * local_devices)), per_device
 
 
-def _sharding(devices: Sequence[jax.Device], *axes: str) -> jax.sharding.NamedSharding:
+@functools.lru_cache(maxsize=16)
+def _sharding(
+    devices: tuple[jax.Device, ...], *axes: str
+) -> jax.sharding.NamedSharding:
     mesh = jax.sharding.Mesh(np.asarray(own(devices)), (AXIS,))
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))

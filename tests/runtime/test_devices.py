@@ -1,5 +1,9 @@
 """Copies and slices of arrays on several devices."""
 
+import functools
+import gc
+import weakref
+
 import jax
 import numpy as np
 import pytest
@@ -38,3 +42,34 @@ def test_a_platform_without_a_device_is_one_line(monkeypatch, error):
     with pytest.raises(InputError, match="JAX_PLATFORMS is 'tpu'") as caught:
         devices.local()
     assert "\n" not in str(caught.value)
+
+
+class Scale:
+    """Maps an array; a method of it is another object at every look."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, array):
+        return array * self.factor
+
+    by = __call__
+
+
+def test_what_is_mapped_is_freed_with_the_last_who_has_it():
+    scales = [Scale(factor) for factor in range(3)]
+    kept = [weakref.ref(scale) for scale in scales]
+    for form in (lambda s: s, lambda s: s.by, lambda s: functools.partial(s)):
+        programs = [devices.mapped(form(s), devices=jax.devices()[:2]) for s in scales]
+        for factor, program in enumerate(programs):
+            found = program(np.arange(2.0))
+            np.testing.assert_array_equal(found, [0, factor])
+    del programs, program, scales, found, form
+    gc.collect()
+    assert [scale() for scale in kept] == [None] * 3
+
+
+def test_another_jax_keeps_what_is_mapped_and_maps_it(monkeypatch):
+    monkeypatch.setattr(devices, "_kept_by_pmap", None)
+    found = devices.mapped(Scale(2), devices=jax.devices()[:2])(np.arange(2.0))
+    np.testing.assert_array_equal(found, [0, 2])
