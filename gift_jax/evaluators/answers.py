@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gift_jax.data import image_split, preprocess
-from gift_jax.evaluators.batches import SplitBatches
+from gift_jax.evaluators.batches import shared_batches
 from gift_jax.runtime import hosts
-from gift_jax.runtime.devices import mapped, replicate
+from gift_jax.runtime.devices import fetched, mapped, replicate
 from gift_jax.teachers import FlaxTeacher, Teacher
 
 # Of a device's share of a batch: logits (B, C) float and labels (B,) int32, -1 for
@@ -87,9 +87,7 @@ class SplitAnswers:
         self._transform = transform
         self._reduce = reduce
         self._devices = tuple(devices)
-        self.batches = SplitBatches(
-            split, devices=devices, batch_size=batch_size, workers=workers
-        )
+        self.batches = shared_batches(split, self._devices, batch_size, workers)
 
     def of_model(self, model: nn.Module, variables: Any) -> Iterator[Any]:
         """Those of a student to every batch, on the host.
@@ -123,4 +121,4 @@ class SplitAnswers:
         return self._to_batches(functools.partial(program, replicated))
 
     def _to_batches(self, ask: Callable[[Any, Any], Any]) -> Iterator[Any]:
-        return (jax.device_get(ask(*batch)) for batch in self.batches)
+        return fetched((ask(*batch) for batch in self.batches), self._devices)

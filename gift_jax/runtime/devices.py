@@ -1,9 +1,10 @@
 """The axis that devices are mapped over, and copies of arrays on all of them."""
 
+import collections
 import functools
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -73,6 +74,34 @@ def spread(tree: Any, devices: Sequence[jax.Device]) -> Any:
     return jax.device_put(tree, _sharding(tuple(devices), AXIS))
 
 
+def run_ahead(devices: Sequence[jax.Device]) -> bool:
+    """Whether devices may be given a step before they have done the one before.
+
+    Steps that run ahead of each other on virtual CPU devices can wait for one another's
+    threads forever.
+
+    Args:
+      devices: Of all hosts.
+    """
+    return devices[0].platform != "cpu" or len(devices) == 1
+
+
+def fetched(answers: Iterable[Any], devices: Sequence[jax.Device]) -> Iterator[Any]:
+    """Trees of arrays on the host, of which devices make one while another is fetched.
+
+    Args:
+      answers: Trees that are made in the order that they are asked for.
+      devices: Of all hosts, which make them.
+    """
+    ahead = int(run_ahead(devices))
+    pending: collections.deque[Any] = collections.deque()
+    for answer in answers:
+        pending.append(answer)
+        if len(pending) > ahead:
+            yield jax.device_get(pending.popleft())
+    yield from map(jax.device_get, pending)
+
+
 def padded_batches(
     num_images: int, batch_size: int, *, local_devices: int, num_hosts: int = 1
 ) -> tuple[int, int]:
@@ -81,7 +110,8 @@ def padded_batches(
     Args:
       num_images: Of all hosts.
       batch_size: The most in a batch over all devices, but that it is rounded up to
-        divide over them.
+        divide over them. There are as few batches as it allows, with as few images as
+        they then hold: 260 images are two batches of 130, and not of 256.
       local_devices: Of each host.
       num_hosts: How many there are.
 
@@ -89,9 +119,10 @@ def padded_batches(
       The batches of a host with the largest share, and images of a device in one.
     """
     images = min(batch_size, num_images)
-    per_device = -(-images // (local_devices * num_hosts))
+    most = -(-images // (local_devices * num_hosts))
     largest_share = -(-num_images // num_hosts)
-    return -(-largest_share // (per_device * local_devices)), per_device
+    steps = -(-largest_share // (most * local_devices))
+    return steps, -(-largest_share // (steps * local_devices))
 
 
 @functools.lru_cache(maxsize=16)

@@ -10,7 +10,7 @@ import numpy as np
 
 from gift_jax import losses
 from gift_jax.runtime import hosts
-from gift_jax.runtime.devices import mapped, own, replicate
+from gift_jax.runtime.devices import mapped, own, replicate, run_ahead
 from gift_jax.soft_labels import base, views
 from gift_jax.train.batches import (
     EpochBatches,
@@ -110,9 +110,7 @@ def make_run_epoch(
     on_cpu = devices[0].platform == "cpu"
     streamed = isinstance(view_images, StreamedViews)
     scan = not (on_cpu or streamed) if scan is None else scan
-    # Steps that run ahead of each other on virtual CPU devices can wait for one
-    # another's threads forever.
-    wait = on_cpu and len(devices) > 1
+    wait = not run_ahead(devices)
     if scan:
         step, steps = _whole_steps(loss, view_images, devices, students)
     else:
