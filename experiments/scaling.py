@@ -106,11 +106,10 @@ def step_seconds() -> float:
     )
     state = create_train_state(
         model,
-        optimizers.build_optimizer(
-            optimizers.OptimizerSpec("adamw"), epochs=1, steps_per_epoch=1000
-        ),
+        optimizers.OptimizerSpec("adamw"),
         (_SIDE, _SIDE, 3),
-        learning_rate=1e-3,
+        epochs=1,
+        steps_per_epoch=1000,
         init_key=jax.random.key(0),
         dropout_key=jax.random.key(1),
     )

@@ -86,14 +86,17 @@ def test_training_step_traces(name):
     job = specs.expand(config)[0]
     spec = job.setups[0][0]
     model = spec.network.build(dataset)
-    tx = optimizers.build_optimizer(
-        spec.optimizer, epochs=epochs, steps_per_epoch=-(-images // batch_size)
-    )
     shape = (side, side, dataset.channels)
 
     def step(key, pixels, labels, soft_labels, indices):
         state = create_train_state(
-            model, tx, shape, learning_rate=1e-3, init_key=key, dropout_key=key
+            model,
+            spec.optimizer,
+            shape,
+            epochs=epochs,
+            steps_per_epoch=-(-images // batch_size),
+            init_key=key,
+            dropout_key=key,
         )
         data = views.TrainData(pixels, labels, key)
         view = views.View(jnp.int32(0), soft_labels)

@@ -181,16 +181,12 @@ def epochs(
 
 def student(workload: Workload, seed: int = 0) -> TrainState:
     """A student before its first step."""
-    optimizer = optimizers.build_optimizer(
-        optimizers.OptimizerSpec("adamw"),
-        epochs=_EPOCHS,
-        steps_per_epoch=workload.steps,
-    )
     return create_train_state(
         workload.model(axis_name=AXIS),
-        optimizer,
+        optimizers.OptimizerSpec("adamw"),
         (workload.image_size, workload.image_size, 3),
-        learning_rate=1e-3,
+        epochs=_EPOCHS,
+        steps_per_epoch=workload.steps,
         init_key=jax.random.key(seed),
         dropout_key=jax.random.key(seed),
     )

@@ -6,7 +6,7 @@ such losses after temperature scaling.
 """
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 # Temperatures that are tried lie between its inverse and this.
 _MOST_TEMPERATURE = 1e3
@@ -59,6 +59,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
       logits: (N, C) float, of images that are not those to report on.
       labels: (N,) integer classes.
     """
+    from scipy import optimize  # takes half a second, at every start
+
     found = optimize.minimize_scalar(
         lambda log: negative_log_likelihood(logits * np.exp(-log), labels),
         bounds=np.log([1 / _MOST_TEMPERATURE, _MOST_TEMPERATURE]),

@@ -111,16 +111,19 @@ def evaluate(
     Accuracy(top1=10.0, top5=50.0, count=20)
     """
     scale = 255 if images.dtype == np.uint8 else 1
-
+    size = min(batch_size, len(images))
     network = FlaxTeacher("student", state.model, state.evaluation_variables, transform)
 
-    def hits_of(part: slice) -> np.ndarray:
-        pixels = images[part].astype(np.float32) / scale
-        return np.stack(hits(network.logits(pixels), jnp.asarray(labels[part])))
+    def hits_of(start: int) -> np.ndarray:
+        # The last image again where there is no more: a batch of another size would be
+        # compiled anew.
+        rows = np.minimum(np.arange(start, start + size), len(images) - 1)
+        pixels = images[rows].astype(np.float32) / scale
+        return np.stack(hits(network.logits(pixels), jnp.asarray(labels[rows])))
 
-    starts = range(0, len(images), batch_size)
-    found = [hits_of(slice(s, s + batch_size)) for s in starts]
-    top1, top5 = (100 * np.concatenate(found, axis=1).mean(axis=1)).tolist()
+    found = [hits_of(start) for start in range(0, len(images), size)]
+    of_images = np.concatenate(found, axis=1)[:, : len(images)]
+    top1, top5 = (100 * of_images.mean(axis=1)).tolist()
     return Accuracy(top1=top1, top5=top5, count=len(images))
 
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gift_jax.data import image_split, preprocess
-from gift_jax.evaluators.batches import SplitBatches
+from gift_jax.evaluators.batches import shared_batches
 from gift_jax.runtime import hosts
-from gift_jax.runtime.devices import AXIS, replicate
+from gift_jax.runtime.devices import fetched, mapped, replicate
 from gift_jax.teachers import FlaxTeacher, Teacher
 
 # Of a device's share of a batch: logits (B, C) float and labels (B,) int32, -1 for
@@ -43,21 +43,20 @@ def answer(
     return reduce(jnp.asarray(model.apply(variables, inputs, train=False)), labels)
 
 
-@functools.lru_cache(maxsize=128)
-def _mapped(
+@functools.lru_cache(maxsize=8)
+def _program(
     model: nn.Module,
     transform: preprocess.Preprocess,
     reduce: Reduce,
     devices: tuple[jax.Device, ...],
 ) -> Callable:
-    mapped = jax.pmap(
+    program = mapped(
         functools.partial(answer, model=model, transform=transform, reduce=reduce),
-        axis_name=AXIS,
         in_axes=(None, 0, 0),
         out_axes=None,
         devices=devices,
     )
-    return hosts.compiled_together(mapped)
+    return hosts.compiled_together(program)
 
 
 class SplitAnswers:
@@ -88,9 +87,7 @@ class SplitAnswers:
         self._transform = transform
         self._reduce = reduce
         self._devices = tuple(devices)
-        self.batches = SplitBatches(
-            split, devices=devices, batch_size=batch_size, workers=workers
-        )
+        self.batches = shared_batches(split, self._devices, batch_size, workers)
 
     def of_model(self, model: nn.Module, variables: Any) -> Iterator[Any]:
         """Those of a student to every batch, on the host.
@@ -107,9 +104,7 @@ class SplitAnswers:
             return self._of_network(
                 teacher.model, teacher.variables, teacher.preprocess
             )
-        reduce = jax.pmap(
-            self._reduce, axis_name=AXIS, out_axes=None, devices=self._devices
-        )
+        reduce = mapped(self._reduce, out_axes=None, devices=self._devices)
 
         def ask(images: Any, labels: Any) -> Any:
             pixels = np.asarray(images).reshape(-1, *images.shape[2:])
@@ -121,9 +116,9 @@ class SplitAnswers:
     def _of_network(
         self, model: nn.Module, variables: Any, transform: preprocess.Preprocess
     ) -> Iterator[Any]:
-        mapped = _mapped(model, transform, self._reduce, self._devices)
+        program = _program(model, transform, self._reduce, self._devices)
         replicated = replicate(variables, self._devices)
-        return self._to_batches(functools.partial(mapped, replicated))
+        return self._to_batches(functools.partial(program, replicated))
 
     def _to_batches(self, ask: Callable[[Any, Any], Any]) -> Iterator[Any]:
-        return (jax.device_get(ask(*batch)) for batch in self.batches)
+        return fetched((ask(*batch) for batch in self.batches), self._devices)

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -90,3 +91,30 @@ class SplitBatches:
             padded[: len(part)] = part
             found[:, host] = padded.reshape(self._steps, size)
         return found.ravel()
+
+
+# What somebody looks at; images that nobody does leave the devices.
+_shared: weakref.WeakValueDictionary[Any, SplitBatches] = weakref.WeakValueDictionary()
+
+
+def shared_batches(
+    split: image_split.ImageSplit,
+    devices: tuple[jax.Device, ...],
+    batch_size: int,
+    workers: int | None,
+) -> SplitBatches:
+    """The same `SplitBatches` for all who ask for equal ones, as long as any has them.
+
+    Args:
+      split: As of `SplitBatches`, and so are the others.
+      devices: Of all hosts.
+      batch_size: Images in a batch.
+      workers: Processes to read with.
+    """
+    key = (split, devices, batch_size, workers)
+    found = _shared.get(key)
+    if found is None:
+        found = _shared[key] = SplitBatches(
+            split, devices=devices, batch_size=batch_size, workers=workers
+        )
+    return found

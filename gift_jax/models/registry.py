@@ -240,6 +240,15 @@ def _compute_dtype(model: str, name: str) -> Any:
     return _DTYPES[name]
 
 
+@partial(jax.jit, static_argnums=(0, 2))
+def variables_for(
+    model: nn.Module, key: jax.Array, image_shape: tuple[int, int, int]
+) -> dict[str, Any]:
+    """`init_variables` for images (H, W, C), compiled once for equal models."""
+    images = jnp.zeros((1, *image_shape))
+    return {"batch_stats": {}, **model.init(key, images, train=False)}
+
+
 def init_variables(
     model: nn.Module, key: jax.Array, *, image_size: int, channels: int = 3
 ) -> dict[str, Any]:
@@ -255,6 +264,4 @@ def init_variables(
         {"params": tree, "batch_stats": tree} of float32 arrays; "batch_stats" is empty
         for a model without batch norm.
     """
-    images = jnp.zeros((1, image_size, image_size, channels))
-    variables = jax.jit(partial(model.init, train=False))(key, images)
-    return {"batch_stats": {}, **variables}
+    return variables_for(model, key, (image_size, image_size, channels))

@@ -2,17 +2,21 @@
 
 import pathlib
 import time
+from collections.abc import Sized
+from typing import Any
 
 from ml_collections.config_dict import ConfigDict
 
 from gift_jax.pipeline import processes, results
-from gift_jax.pipeline.grid import Grid, Shard
+from gift_jax.pipeline.grid import Grid, Setup, Shard
 from gift_jax.runtime import devices, progress
 from gift_jax.runtime.cores import usable_cores
 from gift_jax.specs import options
 
 # Seconds of training; a process takes ten to start and to load what was compiled.
 _WORTH_A_START = 60.0
+# Of a grid with fewer units for a process the last ones would wait for one another.
+_LEAST_UNITS = 2
 
 
 def run_job(
@@ -56,7 +60,13 @@ def _train_in_processes(
     """Trains what is to be trained at the same time; nothing where one process does."""
     # Whoever splits a grid has a process for every part already.
     wanted = grid.processes or (1 if shard.count > 1 else usable_cores())
-    if processes.count(wanted, grid.units, devices.local()) == 1:
+    least_units = 1 if grid.processes else _LEAST_UNITS
+
+    def number_for(units: Sized) -> int:
+        local = devices.local()
+        return processes.count(wanted, units, local, least_units=least_units)
+
+    if number_for(grid.units) == 1:
         return
     # What a notebook or a script defines, no other process can import.
     if any("__main__:" in value for value in options.flattened(config).values()):
@@ -65,18 +75,29 @@ def _train_in_processes(
     if not grid.processes and units and _seconds_left(grid, units) < _WORTH_A_START:
         return
     units = units if grid.processes else units[1:]
-    number = processes.count(wanted, units, devices.local())
+    number = number_for(units)
     if number == 1:
         return
-    total = sum(grid.units[unit].trainings for unit in units)
+    named = [processes.Unit(n, _programs(grid.units[n])) for n in units]
+    shared = processes.with_company(named, number)
+    total = sum(grid.units[unit.number].trainings for unit in shared)
     name = f"students, {number} at once"
     with progress.ProgressBar(name, total=total, unit="student") as bar:
         processes.train(
             (config, directory, shard),
-            units,
+            shared,
             number=number,
             on_trained=lambda: bar.update(1),
         )
+
+
+def _programs(unit: Setup) -> tuple[Any, ...]:
+    """Stands for what takes long to compile: the student's network, and its gradient.
+
+    It is compiled for the shapes of what comes before, which takes time to read, too.
+    """
+    student = unit.students[0]
+    return unit.upstream, student.network, student.loss
 
 
 def _seconds_left(grid: Grid, units: list[int]) -> float:

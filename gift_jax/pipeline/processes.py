@@ -18,31 +18,44 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence, Sized
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections.config_dict import ConfigDict
 
 from gift_jax.pipeline.grid import Shard
 from gift_jax.runtime import hosts, preemption
-from gift_jax.runtime.cores import usable_cores
+from gift_jax.runtime.cores import SHARE, usable_cores
 from gift_jax.runtime.errors import UserError
 
 # What a process has to save before it ends: a checkpoint, within a few steps.
 _SECONDS_TO_SAVE = 120
 _POLL_SECONDS = 0.2
-# Of a grid with fewer units for a process the last ones would wait for one another.
-_LEAST_UNITS = 2
 
 
-def count(wanted: int, units: Sized, devices: Sequence[jax.Device]) -> int:
+class Unit(NamedTuple):
+    """A part of a grid that one process trains.
+
+    Attributes:
+      number: Its place among the `units` of the grid.
+      programs: What is equal where the same programs are compiled for it.
+    """
+
+    number: int
+    programs: Any
+
+
+def count(
+    wanted: int, units: Sized, devices: Sequence[jax.Device], *, least_units: int
+) -> int:
     """How many processes train the units of a grid.
 
     Args:
       wanted: The most.
       units: What can be trained at the same time.
       devices: Of this host.
+      least_units: How many a process must have to do.
 
     Returns:
       1 but on a single host's CPU; on accelerators students train under vmap.
@@ -50,12 +63,45 @@ def count(wanted: int, units: Sized, devices: Sequence[jax.Device]) -> int:
     is_one_cpu = devices[0].platform == "cpu" and len(devices) == hosts.count() == 1
     if not is_one_cpu:
         return 1
-    return max(min(wanted, len(units) // _LEAST_UNITS), 1)
+    return max(min(wanted, len(units) // least_units), 1)
+
+
+def with_company(units: Sequence[Unit], number: int) -> Sequence[Unit]:
+    """Without the last unit, where it would train on the cores of one process only.
+
+    Two are left to the processes: all cores train them faster at the same time than
+    one after the other.
+
+    Args:
+      units: To be trained in processes.
+      number: Of processes, at least 2.
+    """
+    return units[:-1] if len(units) % number == 1 else units
+
+
+def next_unit(waiting: Sequence[Unit], own: Any, of_others: Collection[Any]) -> Unit:
+    """The unit that a process trains next, so that few compile the same programs.
+
+    Args:
+      waiting: The units to choose from.
+      own: The programs of its last unit.
+      of_others: Those of the last units of the other processes.
+
+    Returns:
+      The first with its own programs, or else with those of nobody, or else the first.
+    """
+
+    def cost(unit: Unit) -> int:
+        if unit.programs == own:
+            return 0
+        return 2 if unit.programs in of_others else 1
+
+    return min(waiting, key=cost)
 
 
 def train(
     grid: tuple[ConfigDict, pathlib.Path, Shard],
-    units: Sequence[int],
+    units: Sequence[Unit],
     *,
     number: int,
     on_trained: Callable[[], None],
@@ -64,7 +110,7 @@ def train(
 
     Args:
       grid: What `Grid` is made from; all that comes before training is there.
-      units: Numbers of the `units` of the grid to train.
+      units: Of the grid, to be trained.
       number: Of processes.
       on_trained: Called after every training.
 
@@ -72,23 +118,25 @@ def train(
       UserError: what a process met.
       PreemptedError: this process was asked to stop.
     """
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for unit in units:
-        waiting.put(unit)
+    waiting = _Waiting(units)
     start = pickle.dumps((grid, dict(jax.config.values)))
     workers = [_Worker(start, waiting, number) for _ in range(number)]
     try:
-        while any(worker.is_alive() for worker in workers):
-            time.sleep(_POLL_SECONDS)
-            _report(workers, on_trained)
-            if preemption.requested():
-                raise preemption.PreemptedError
-        _report(workers, on_trained)
+        _wait_for(workers, on_trained)
     finally:
         for worker in workers:
             worker.ask_to_stop()
         for worker in workers:
             worker.wait()
+
+
+def _wait_for(workers: Sequence["_Worker"], on_trained: Callable[[], None]) -> None:
+    while any(worker.is_alive() for worker in workers):
+        time.sleep(_POLL_SECONDS)
+        _report(workers, on_trained)
+        if preemption.requested():
+            raise preemption.PreemptedError
+    _report(workers, on_trained)
 
 
 def _report(workers: Sequence["_Worker"], on_trained: Callable[[], None]) -> None:
@@ -100,12 +148,30 @@ def _report(workers: Sequence["_Worker"], on_trained: Callable[[], None]) -> Non
             on_trained()
 
 
+class _Waiting:
+    """The units that no process has taken, for the threads of all."""
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self._units = list(units)
+        self._programs: dict[_Worker, Any] = {}  # of the last that each has taken
+        self._lock = threading.Lock()
+
+    def take(self, worker: "_Worker") -> int | None:
+        """The number of the next unit of a process, None where there is no more."""
+        with self._lock:
+            own = self._programs.pop(worker, None)
+            if not self._units:
+                return None
+            unit = next_unit(self._units, own, list(self._programs.values()))
+            self._units.remove(unit)
+            self._programs[worker] = unit.programs
+            return unit.number
+
+
 class _Worker(threading.Thread):
     """A process, and the thread that gives it work."""
 
-    def __init__(
-        self, start: bytes, waiting: "queue.SimpleQueue[int]", number: int
-    ) -> None:
+    def __init__(self, start: bytes, waiting: _Waiting, number: int) -> None:
         super().__init__(daemon=True)
         self._waiting = waiting
         self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -123,18 +189,11 @@ class _Worker(threading.Thread):
     def run(self) -> None:
         """Gives one unit after the other, and keeps what is answered."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
             self._process.stdin.write(len(self._start).to_bytes(8, "little"))
             self._process.stdin.write(self._start)
-            while self._give_next():
-                for line in self._process.stdout:
-                    message = json.loads(line)
-                    if "finished" in message:
-                        break
-                    self._messages.put(message)
-                else:
-                    break  # it has ended
+            while self._give_next() and self._hear_until_finished():
+                pass
         except BrokenPipeError:
             pass  # its exit code says more
         code = self._process.wait()
@@ -143,13 +202,20 @@ class _Worker(threading.Thread):
 
     def _give_next(self) -> bool:
         assert self._process.stdin is not None
-        try:
-            unit: int | None = self._waiting.get_nowait()
-        except queue.Empty:
-            unit = None
+        unit = self._waiting.take(self)
         self._process.stdin.write(json.dumps(unit).encode() + b"\n")
         self._process.stdin.flush()
         return unit is not None
+
+    def _hear_until_finished(self) -> bool:
+        """Keeps what is answered to a unit; False where the process has ended."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            message = json.loads(line)
+            if "finished" in message:
+                return True
+            self._messages.put(message)
+        return False
 
     def messages(self) -> list[Mapping[str, Any]]:
         """What it has said since the last call."""
@@ -174,7 +240,7 @@ def _environment(threads: int) -> dict[str, str]:
     """That of a process with so many threads of XLA, and without progress bars."""
     return {
         **os.environ,
-        "NPROC": str(max(threads, 1)),
+        SHARE: str(max(threads, 1)),
         "TQDM_DISABLE": "1",
         "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
     }

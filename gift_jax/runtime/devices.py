@@ -1,13 +1,21 @@
 """The axis that devices are mapped over, and copies of arrays on all of them."""
 
+import collections
+import functools
 import os
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from gift_jax.runtime.errors import InputError
+
+try:
+    from jax._src.pmap import _cached_shard_map as _kept_by_pmap
+except ImportError:  # another JAX, in which at worst nothing is freed
+    _kept_by_pmap = None
 
 # Of every pmap.
 AXIS = "batch"
@@ -30,6 +38,24 @@ def local() -> tuple[jax.Device, ...]:
         ) from error
 
 
+def mapped(function: Callable, **options: Any) -> Callable:
+    """A function over devices, whose programs are freed once nobody has it any more.
+
+    Args:
+      function: Mapped by nobody else: it goes from JAX's caches with what is returned.
+      **options: Of `jax.pmap`, but for the name of the axis, which is `AXIS`.
+    """
+    # An object of its own, also where a method or a function of a module is mapped.
+    function = functools.partial(function)
+    program = jax.pmap(function, axis_name=AXIS, **options)
+    # JAX (0.10.2) keeps what it makes of a function until nobody has the function, but
+    # what it keeps has it.
+    forget = getattr(_kept_by_pmap, "evict_function", None)
+    if forget is not None:
+        weakref.finalize(program, forget, function).atexit = False
+    return program
+
+
 def own(devices: Sequence[jax.Device]) -> list[jax.Device]:
     """Those of the devices that are this host's."""
     return [d for d in devices if d.process_index == jax.process_index()]
@@ -40,12 +66,40 @@ def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
 
     Every host puts its own copies on those of the devices that are its own.
     """
-    return jax.device_put(tree, _sharding(devices))
+    return jax.device_put(tree, _sharding(tuple(devices)))
 
 
 def spread(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """Puts slice i of every array on the i-th of this host's devices."""
-    return jax.device_put(tree, _sharding(devices, AXIS))
+    return jax.device_put(tree, _sharding(tuple(devices), AXIS))
+
+
+def run_ahead(devices: Sequence[jax.Device]) -> bool:
+    """Whether devices may be given a step before they have done the one before.
+
+    Steps that run ahead of each other on virtual CPU devices can wait for one another's
+    threads forever.
+
+    Args:
+      devices: Of all hosts.
+    """
+    return devices[0].platform != "cpu" or len(devices) == 1
+
+
+def fetched(answers: Iterable[Any], devices: Sequence[jax.Device]) -> Iterator[Any]:
+    """Trees of arrays on the host, of which devices make one while another is fetched.
+
+    Args:
+      answers: Trees that are made in the order that they are asked for.
+      devices: Of all hosts, which make them.
+    """
+    ahead = int(run_ahead(devices))
+    pending: collections.deque[Any] = collections.deque()
+    for answer in answers:
+        pending.append(answer)
+        if len(pending) > ahead:
+            yield jax.device_get(pending.popleft())
+    yield from map(jax.device_get, pending)
 
 
 def padded_batches(
@@ -56,7 +110,8 @@ def padded_batches(
     Args:
       num_images: Of all hosts.
       batch_size: The most in a batch over all devices, but that it is rounded up to
-        divide over them.
+        divide over them. There are as few batches as it allows, with as few images as
+        they then hold: 260 images are two batches of 130, and not of 256.
       local_devices: Of each host.
       num_hosts: How many there are.
 
@@ -64,11 +119,15 @@ def padded_batches(
       The batches of a host with the largest share, and images of a device in one.
     """
     images = min(batch_size, num_images)
-    per_device = -(-images // (local_devices * num_hosts))
+    most = -(-images // (local_devices * num_hosts))
     largest_share = -(-num_images // num_hosts)
-    return -(-largest_share // (per_device * local_devices)), per_device
+    steps = -(-largest_share // (most * local_devices))
+    return steps, -(-largest_share // (steps * local_devices))
 
 
-def _sharding(devices: Sequence[jax.Device], *axes: str) -> jax.sharding.NamedSharding:
+@functools.lru_cache(maxsize=16)
+def _sharding(
+    devices: tuple[jax.Device, ...], *axes: str
+) -> jax.sharding.NamedSharding:
     mesh = jax.sharding.Mesh(np.asarray(own(devices)), (AXIS,))
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))

@@ -36,7 +36,9 @@ _SEEN_WITHIN_SECONDS = 60.0
 _POLL_SECONDS = 1.0
 # Of settings that differ.
 _SHOWN = 10
+# What hosts have said to all, and how often all have met, which every host counts.
 _sequence = itertools.count()
+_meetings = 0
 _Found = TypeVar("_Found")
 
 
@@ -118,15 +120,19 @@ def on_any(name: str, *, flag: bool) -> bool:
       name: As of `barrier`.
       flag: That of this host.
     """
+    global _meetings
     if count() == 1:
         return flag
-    key = f"{_PREFIX}{next(_sequence)}/any"
+    key = _next_key("any")
+    _meetings += 1
     client = _client()
     client.key_value_set(f"{key}/{index()}", json.dumps([name, flag]))
     if is_primary():
         said = [json.loads(_wait_for(f"{key}/{host}")) for host in range(count())]
         if len(places := sorted({place for place, _ in said})) > 1:
             raise RuntimeError(f"hosts are at different places: {places}")
+        # Whoever is here has read all that was said up to the meeting before.
+        client.key_value_delete(_said_before_meeting(_meetings - 1))
         client.key_value_set(f"{key}/go", json.dumps(any(its for _, its in said)))
     return json.loads(_wait_for(f"{key}/go"))
 
@@ -139,7 +145,7 @@ def broadcast(value: Any) -> Any:
     """
     if count() == 1:
         return value
-    key = f"{_PREFIX}{next(_sequence)}/value"
+    key = _next_key("value")
     if is_primary():
         _client().key_value_set(key, json.dumps(value))
         return value
@@ -159,6 +165,16 @@ def seen(look: Callable[[], _Found | None]) -> _Found | None:
     while (found := look()) is None and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     return found
+
+
+def _next_key(what: str) -> str:
+    """For what hosts say next, the same on all of them."""
+    return f"{_said_before_meeting(_meetings + 1)}/{next(_sequence)}/{what}"
+
+
+def _said_before_meeting(number: int) -> str:
+    """The directory of what is said at a meeting, and since the one before it."""
+    return f"{_PREFIX}{number}"
 
 
 def _client() -> Any:
@@ -323,7 +339,7 @@ def require_equal(
     if count() == 1:
         return
     found = {"number of processes": count(), **settings()}
-    key = f"{_PREFIX}{next(_sequence)}/{name}"
+    key = _next_key(name)
     _client().key_value_set(f"{key}/{index()}", json.dumps(found))
     if not is_primary():
         _wait_for(f"{key}/equal")

@@ -19,7 +19,7 @@ from gift_jax.augment import AugmentSpec
 from gift_jax.data import preprocess
 from gift_jax.distilled import DistilledDataset
 from gift_jax.runtime import hosts, preemption
-from gift_jax.runtime.devices import AXIS, replicate
+from gift_jax.runtime.devices import mapped, replicate
 from gift_jax.runtime.errors import InputError
 from gift_jax.runtime.progress import ProgressBar
 from gift_jax.soft_labels import storage
@@ -74,7 +74,7 @@ def make_label_views(
 
         return label_pixels
 
-    # What is mapped stays in JAX's caches, and would keep the weights there.
+    # Without the weights, which are arguments and no constants of the program.
     network = dataclasses.replace(teacher, variables=None)
 
     def answer(
@@ -83,14 +83,12 @@ def make_label_views(
         images = view_images.images(data, number, indices)
         return network.apply(variables, images, transform)
 
-    mapped = jax.pmap(
-        answer, axis_name=AXIS, in_axes=(None, None, None, 0), devices=devices
-    )
+    program = mapped(answer, in_axes=(None, None, None, 0), devices=devices)
     variables, data = replicate((teacher.variables, data), devices)
 
     def label_views(view: int, indices: np.ndarray) -> np.ndarray:
         per_device = indices.reshape(len(devices), -1).astype(np.int32)
-        answers = np.asarray(mapped(variables, data, np.int32(view), per_device))
+        answers = np.asarray(program(variables, data, np.int32(view), per_device))
         return answers.reshape(len(indices), *answers.shape[2:])
 
     return label_views

@@ -68,12 +68,8 @@ class FlaxTeacher:
 
     @functools.cached_property
     def _predict(self) -> Callable[[base.Array], jax.Array]:
-        @jax.jit
-        def predict(variables: Any, pixels: jax.Array) -> jax.Array:
-            inputs = self.preprocess.apply(pixels)
-            return jnp.asarray(self.model.apply(variables, inputs, train=False))
-
-        return functools.partial(predict, jax.device_put(self.variables))
+        program = _program(self.model, self.preprocess)
+        return functools.partial(program, jax.device_put(self.variables))
 
     def apply(
         self, variables: Any, inputs: jax.Array, transform: Preprocess
@@ -93,6 +89,21 @@ class FlaxTeacher:
         if transform is not self.preprocess and transform != self.preprocess:
             inputs = self.preprocess.apply(transform.invert(inputs))
         return jnp.asarray(self.model.apply(variables, inputs, train=False))
+
+
+# Few, as a program of whitened images holds the whitening.
+@functools.lru_cache(maxsize=8)
+def _program(
+    model: nn.Module, preprocess: Preprocess
+) -> Callable[[Any, base.Array], jax.Array]:
+    """Compiled logits, the same function for all weights of a network."""
+
+    @jax.jit
+    def predict(variables: Any, pixels: jax.Array) -> jax.Array:
+        inputs = preprocess.apply(pixels)
+        return jnp.asarray(model.apply(variables, inputs, train=False))
+
+    return predict
 
 
 def save_teacher(directory: pathlib.Path, variables: Any) -> None:

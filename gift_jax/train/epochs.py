@@ -10,7 +10,7 @@ import numpy as np
 
 from gift_jax import losses
 from gift_jax.runtime import hosts
-from gift_jax.runtime.devices import AXIS, own, replicate
+from gift_jax.runtime.devices import mapped, own, replicate, run_ahead
 from gift_jax.soft_labels import base, views
 from gift_jax.train.batches import (
     EpochBatches,
@@ -74,7 +74,7 @@ class EpochMetrics(NamedTuple):
 RunEpoch = Callable[..., tuple[TrainState, EpochMetrics]]
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def make_run_epoch(
     *,
     loss: losses.Loss,
@@ -110,9 +110,7 @@ def make_run_epoch(
     on_cpu = devices[0].platform == "cpu"
     streamed = isinstance(view_images, StreamedViews)
     scan = not (on_cpu or streamed) if scan is None else scan
-    # Steps that run ahead of each other on virtual CPU devices can wait for one
-    # another's threads forever.
-    wait = on_cpu and len(devices) > 1
+    wait = not run_ahead(devices)
     if scan:
         step, steps = _whole_steps(loss, view_images, devices, students)
     else:
@@ -152,6 +150,7 @@ def make_run_epoch(
                 done += length
                 if stop is not None and stop(sizes):
                     break
+        collected = jax.device_get(collected)
         # From (students,) of a step or (steps, students) of a scan; or () and (steps,).
         values = {
             name: np.concatenate(
@@ -206,9 +205,8 @@ def _whole_steps(
 
     one, many = (
         hosts.compiled_together(
-            jax.pmap(
+            mapped(
                 function,
-                axis_name=AXIS,
                 in_axes=(None, None, None, axis),
                 out_axes=None,
                 devices=devices,
@@ -250,7 +248,7 @@ def _step_in_parts(
     return step
 
 
-@functools.lru_cache(maxsize=192)
+@functools.lru_cache(maxsize=24)
 def _part(
     function: Callable,
     axes_of_students: tuple[int | None, ...],
@@ -264,15 +262,14 @@ def _part(
 ) -> Callable:
     """A function with its options bound, over students and over devices."""
     bound = functools.partial(function, **options)
-    mapped = jax.pmap(
+    program = mapped(
         _of_students(bound, students, axes_of_students),
-        axis_name=AXIS,
         in_axes=in_axes,
         out_axes=out_axes,
         devices=devices,
         donate_argnums=donate_argnums,
     )
-    return hosts.compiled_together(mapped)
+    return hosts.compiled_together(program)
 
 
 def _of_students(

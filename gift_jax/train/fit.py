@@ -333,10 +333,7 @@ class _Training:
         with contextlib.closing(loop):
             for epoch, state, metrics in loop:
                 seconds = (time.perf_counter() - started) / len(students)
-                for place, student in enumerate(students):
-                    if not student.has_diverged:
-                        only = place if several else None
-                        self._take(student, epoch, state, metrics, only, seconds)
+                self._take(students, epoch, state, metrics, seconds)
                 if self.is_preempted:
                     raise preemption.PreemptedError
                 if all(student.has_diverged for student in students):
@@ -363,6 +360,20 @@ class _Training:
         return StreamedViews(**vars(self.view_images))
 
     def _take(
+        self,
+        students: Sequence[_Student],
+        epoch: int,
+        state: TrainState,
+        metrics: EpochMetrics,
+        seconds: float,
+    ) -> None:
+        """Takes note of an epoch of all students that have not diverged before."""
+        for place, student in enumerate(students):
+            if not student.has_diverged:
+                only = place if len(students) > 1 else None
+                self._take_one(student, epoch, state, metrics, only, seconds)
+
+    def _take_one(
         self,
         student: _Student,
         epoch: int,

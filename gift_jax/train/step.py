@@ -1,6 +1,5 @@
 """Training: the state of a student, and the data-parallel step."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,10 +11,11 @@ import optax
 from flax import struct
 
 from gift_jax import losses, optimizers
+from gift_jax.models.registry import variables_for
 from gift_jax.runtime.devices import AXIS
 from gift_jax.soft_labels import views
 from gift_jax.streams import Purpose, stream_key
-from gift_jax.train.batches import steps_per_epoch
+from gift_jax.train import batches
 
 
 class TrainState(struct.PyTreeNode):
@@ -78,10 +78,11 @@ class TrainState(struct.PyTreeNode):
 
 def create_train_state(
     model: nn.Module,
-    optimizer: optax.GradientTransformation,
+    optimizer: optimizers.OptimizerSpec,
     image_shape: Sequence[int],
     *,
-    learning_rate: float | None,
+    epochs: int,
+    steps_per_epoch: int,
     init_key: jax.Array,
     dropout_key: jax.Array,
 ) -> TrainState:
@@ -90,25 +91,28 @@ def create_train_state(
     Args:
       model: Applied as `model.apply(variables, images, train=...)`, such as those of
         `gift_jax.models`. Batch norm over several devices needs `axis_name=AXIS`.
-      optimizer: From `optimizers.build_optimizer`, or any other of optax.
+      optimizer: With its schedule.
       image_shape: (H, W, C).
-      learning_rate: Peak of the schedule of `build_optimizer`; None for an optimizer
-        that was built with one.
+      epochs: Of the whole training, for the schedule.
+      steps_per_epoch: See `batches.steps_per_epoch`.
       init_key: Typed key of the initialisation.
       dropout_key: Typed key of the student's own randomness.
+
+    Raises:
+      InputError: the warm-up is longer than the training.
     """
-    images = jnp.zeros((1, *image_shape), jnp.float32)
-    variables = _init(model, init_key, images)
-    opt_state = optimizer.init(variables["params"])
-    if learning_rate is not None:
-        opt_state = optimizers.with_learning_rate(opt_state, learning_rate)
+    variables = variables_for(model, init_key, tuple(image_shape))
+    tx = optimizers.build_optimizer(
+        optimizer, epochs=epochs, steps_per_epoch=steps_per_epoch
+    )
+    opt_state = tx.init(variables["params"])
     return TrainState(
         model=model,
-        tx=optimizer,
+        tx=tx,
         step=0,
         params=variables["params"],
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state=opt_state,
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizers.with_learning_rate(opt_state, optimizer.learning_rate),
         dropout_key=dropout_key,
     )
 
@@ -142,21 +146,13 @@ def new_student(
     """
     return create_train_state(
         model,
-        optimizers.build_optimizer(
-            optimizer,
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch(len(data.labels), batch_size),
-        ),
+        optimizer,
         data.images.shape[1:],
-        learning_rate=optimizer.learning_rate,
+        epochs=epochs,
+        steps_per_epoch=batches.steps_per_epoch(len(data.labels), batch_size),
         init_key=stream_key(seed, Purpose.STUDENT_INIT),
         dropout_key=stream_key(seed, Purpose.STUDENT_DROPOUT),
     )
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _init(model: nn.Module, key: jax.Array, images: jax.Array) -> Any:
-    return model.init(key, images, train=False)
 
 
 class Batch(NamedTuple):

@@ -100,12 +100,6 @@ def train_teacher(
       PreemptedError: the job was asked to stop.
     """
     devices = devices_for(spec.batch_size, devices or jax.local_devices())
-    optimizer = optimizers.build_optimizer(
-        spec.optimizer,
-        epochs=spec.epochs,
-        steps_per_epoch=steps_per_epoch(len(split), spec.batch_size),
-    )
-    assert spec.optimizer.learning_rate is not None
     checkpoints = Checkpoints(
         checkpoints_directory, keep=2, identity={"optimizer": spec.optimizer.name}
     )
@@ -114,9 +108,10 @@ def train_teacher(
         state, record = fit(
             create_train_state(
                 model,
-                optimizer,
+                spec.optimizer,
                 split.images(np.arange(1)).shape[1:],
-                learning_rate=spec.optimizer.learning_rate,
+                epochs=spec.epochs,
+                steps_per_epoch=steps_per_epoch(len(split), spec.batch_size),
                 init_key=stream_key(spec.seed, Purpose.TEACHER_INIT),
                 dropout_key=stream_key(spec.seed, Purpose.TEACHER_DROPOUT),
             ),

@@ -26,7 +26,12 @@ from gift_jax.data import preprocess
 from gift_jax.evaluators import accuracy, batches
 from gift_jax.evaluators.accuracy import Accuracy, AccuracyEvaluator, ranks
 from gift_jax.runtime.devices import replicate
-from gift_jax.teachers import CallableTeacher, FlaxTeacher, TeacherError
+from gift_jax.teachers import (
+    CallableTeacher,
+    FlaxTeacher,
+    TeacherError,
+    flax_teacher,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NORMALIZATION = preprocess.Normalization((0.5,), (0.25,))
@@ -305,6 +310,7 @@ def test_a_large_split_is_streamed_with_the_same_result(monkeypatch, num_devices
         split.reads.clear()
         assert streaming.measure(PixelModel(), shifted(0)) == expected_accuracy(split)
         assert split.reads == list(range(37))
+    del streaming  # what looks at the same images would share them
     monkeypatch.setattr(batches, "RESIDENT_BYTES", limit)
     resident = evaluator(split, num_devices=num_devices)
     split.reads.clear()
@@ -392,6 +398,21 @@ def test_arrays_are_measured_in_one_call(divisor):
     assert 0 < top1 == pytest.approx(found.top1)
     assert found.top5 > found.top1
     assert found.count == 23
+
+
+def test_arrays_of_another_state_are_measured_with_the_same_program():
+    images, labels = np.zeros((23, 2, 2, 1), np.uint8), np.zeros(23, np.int32)
+    program = flax_teacher._program(PixelModel(7), NORMALIZATION)
+    before = program._cache_size()
+    for shift, top1 in ((0.0, 100.0), (1.0, 0.0)):
+        state = types.SimpleNamespace(
+            model=PixelModel(7), evaluation_variables=shifted(shift)
+        )
+        transform = preprocess.Normalization((0.5,), (0.25,))
+        found = accuracy.evaluate(state, images, labels, transform, batch_size=10)
+        assert found.top1 == top1
+    # The last batch of three images is none of another size.
+    assert program._cache_size() == before + 1
 
 
 @pytest.mark.parametrize("num_classes", [3, 10])

@@ -1,5 +1,8 @@
 """Places of images in batches that hosts share; the rest is in test_accuracy.py."""
 
+import gc
+import weakref
+
 import jax
 import numpy as np
 import pytest
@@ -35,3 +38,17 @@ def test_places_of_several_hosts_hold_every_image_once(monkeypatch):
         np.testing.assert_array_equal(
             own, np.arange(37 * host // 3, 37 * (host + 1) // 3)
         )
+
+
+def test_who_looks_at_a_split_shares_its_images_as_long_as_anybody_does():
+    def shared(split, batch_size=8):
+        return batches.shared_batches(split, tuple(jax.devices()[:2]), batch_size, None)
+
+    split = random_split(37)
+    first = shared(split)
+    assert shared(split) is first
+    assert shared(split, 16) is not first and shared(random_split(37)) is not first
+    kept = weakref.ref(first)
+    del first
+    gc.collect()
+    assert kept() is None

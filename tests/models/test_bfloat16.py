@@ -35,9 +35,10 @@ def make_state(dtype: str, name: str) -> TrainState:
     spec = optimizers.OptimizerSpec("sgd", 0.05, schedule="constant")
     return create_train_state(
         model,
-        optimizers.build_optimizer(spec, epochs=EPOCHS, steps_per_epoch=4),
+        spec,
         (SIDE, SIDE, 3),
-        learning_rate=0.05,
+        epochs=EPOCHS,
+        steps_per_epoch=4,
         init_key=jax.random.key(0),
         dropout_key=jax.random.key(1),
     )

@@ -81,12 +81,13 @@ def test_fkd_labels_are_trained_on_with_the_views_they_were_made_for(stored, tmp
         "conv1", num_classes=5, image_size=16, width=4, norm="none"
     )
     key = jax.random.key(0)
-    sgd = optimizers.OptimizerSpec("sgd")
+    sgd = optimizers.OptimizerSpec("sgd", 0.0)
     state = create_train_state(
         model,
-        optimizers.build_optimizer(sgd, epochs=3, steps_per_epoch=1),
+        sgd,
         (16, 16, 3),
-        learning_rate=0.0,
+        epochs=3,
+        steps_per_epoch=1,
         init_key=key,
         dropout_key=jax.random.key(1),  # donated
     )

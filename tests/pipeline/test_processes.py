@@ -119,19 +119,33 @@ def test_what_a_process_meets_is_one_message(one_by_one, tmp_path):
 
 def test_a_grid_is_split_by_itself_where_a_student_takes_long(tmp_path, monkeypatch):
     told = []
-    units = [SimpleNamespace(trainings=1)] * 9
-    grid = SimpleNamespace(processes=0, units=units, unfinished=lambda: [2, 3, 4, 5, 6])
+    student = SimpleNamespace(network="conv", loss="gift")
+    unit = SimpleNamespace(trainings=1, upstream=("rded",), students=[student])
+    grid = SimpleNamespace(processes=0, units=[unit] * 9)
 
     def train(of, units, *, number, on_trained):
-        told.append((units, number))
+        told.append(([unit.number for unit in units], number))
 
     monkeypatch.setattr(job, "usable_cores", lambda: 2)
     monkeypatch.setattr(job.devices, "local", lambda: cpus(1))
     monkeypatch.setattr(job.processes, "train", train)
-    for seconds, expected in ((59, []), (61, [([3, 4, 5, 6], 2)])):
+    for unfinished, seconds, expected in (
+        ([2, 3, 4, 5, 6], 59, []),
+        ([2, 3, 4, 5, 6], 61, [([3, 4, 5, 6], 2)]),
+        # The last one is left to this process, which has all cores.
+        ([2, 3, 4, 5, 6, 7], 61, [([3, 4, 5, 6], 2)]),
+        ([2, 3, 4], 61, []),
+    ):
+        grid.unfinished = lambda u=unfinished: u
         monkeypatch.setattr(job, "_seconds_left", lambda *_, s=seconds: s)
+        told.clear()
         job._train_in_processes(grid, common.get_config(), tmp_path, Shard())
         assert told == expected
+    # What is asked for is done, for as few units.
+    grid.processes, grid.unfinished = 2, lambda: [0, 1, 2]
+    told.clear()
+    job._train_in_processes(grid, common.get_config(), tmp_path, Shard())
+    assert told == [([0, 1], 2)]
 
 
 def cpus(number):
@@ -139,18 +153,57 @@ def cpus(number):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "units", "devices", "expected"),
+    ("wanted", "units", "devices", "least_units", "expected"),
     [
-        (4, 100, cpus(1), 4),
-        (4, 7, cpus(1), 3),  # two units or more for each
-        (4, 1, cpus(1), 1),
-        (1, 100, cpus(1), 1),
-        (4, 100, cpus(2), 1),
-        (4, 100, [SimpleNamespace(platform="gpu")], 1),
+        (4, 100, cpus(1), 2, 4),
+        (4, 7, cpus(1), 2, 3),  # two units or more for each
+        (4, 7, cpus(1), 1, 4),
+        (4, 3, cpus(1), 1, 3),
+        (4, 1, cpus(1), 2, 1),
+        (1, 100, cpus(1), 2, 1),
+        (4, 100, cpus(2), 2, 1),
+        (4, 100, [SimpleNamespace(platform="gpu")], 2, 1),
     ],
 )
-def test_how_many(wanted, units, devices, expected):
-    assert processes.count(wanted, range(units), devices) == expected
+def test_how_many(wanted, units, devices, least_units, expected):
+    found = processes.count(wanted, range(units), devices, least_units=least_units)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("units", "number", "expected"), [(11, 2, 10), (12, 2, 12), (9, 4, 8), (11, 4, 11)]
+)
+def test_no_unit_is_the_only_one_of_the_last_round(units, number, expected):
+    units = [processes.Unit(number, "gift") for number in range(units)]
+    assert processes.with_company(units, number) == units[:expected]
+
+
+@pytest.mark.parametrize(
+    ("own", "of_others", "expected"),
+    [
+        (None, [], 3),  # the first
+        ("kl", ["gift"], 5),  # its own
+        ("kl", ["kl", "gift"], 5),  # its own, whoever else has it
+        (None, ["gift"], 5),  # nobody's
+        ("ce", ["gift"], 5),
+        (None, ["gift", "kl"], 7),
+        (None, ["gift", "kl", "mse"], 3),  # the first, as others have all
+    ],
+)
+def test_which_unit_is_next(own, of_others, expected):
+    named = {3: "gift", 4: "gift", 5: "kl", 6: "kl", 7: "mse"}
+    waiting = [processes.Unit(*item) for item in named.items()]
+    assert processes.next_unit(waiting, own, of_others).number == expected
+
+
+def test_processes_take_all_units_once_and_compile_few_programs_twice():
+    units = [processes.Unit(n, n // 3) for n in range(9)]  # of three seeds each
+    waiting, taken = processes._Waiting(units), {"a": [], "b": []}
+    for _ in range(5):
+        for worker, numbers in taken.items():
+            numbers.append(waiting.take(worker))
+    assert taken == {"a": [0, 1, 2, 6, 8], "b": [3, 4, 5, 7, None]}
+    assert waiting.take("a") is None
 
 
 def test_what_a_notebook_defines_is_trained_in_it(tmp_path, one_device):

@@ -81,16 +81,16 @@ def test_several_teachers_are_trained_and_tested_each():
     ("name", "options", "expected"),
     [
         # A view of 10,000 images and 1,000 classes is stored in 2 chunks of 5,000,
-        # which are 20 batches of 256.
-        ("v4-8", "", (300 * 2 * 20, 64, 4)),
+        # which are 20 batches of 250 and a few to divide over the devices.
+        ("v4-8", "", (300 * 2 * 20, 63, 4)),
         # Host 0 of 16 labels 38 of the 600 chunks.
-        ("v5e-64", "batch_size=128", (38 * 20, 64, 64)),
+        ("v5e-64", "batch_size=128", (38 * 20, 63, 64)),
         # 7 devices pad the batch to 259.
         ("7xh100", "", (300 * 2 * 20, 37, 7)),
         # One view for all epochs.
-        ("v4-8", "relabel.views=1", (2 * 20, 64, 4)),
+        ("v4-8", "relabel.views=1", (2 * 20, 63, 4)),
         # Once for both students, which train at once.
-        ("v4-8", "relabel.source=online", (300 * 40, 64, 4)),
+        ("v4-8", "relabel.source=online", (300 * 40, 63, 4)),
         # Both hosts label all; one student after the other.
         (
             "16xh100",

@@ -53,6 +53,10 @@ class Service:
     def key_value_set(self, key, value):
         self.said[key] = value
 
+    def key_value_delete(self, directory):
+        for key in [key for key in self.said if key.startswith(f"{directory}/")]:
+            del self.said[key]
+
     def blocking_key_value_get(self, key, milliseconds):
         self.waits += 1
         if key not in self.said:
@@ -73,11 +77,34 @@ def test_a_wait_leaves_one_call_with_the_service(monkeypatch):
     assert (service.waits, service.looks) == (1, 3)
 
 
-def test_hosts_that_wait_at_different_places_are_an_error(monkeypatch):
-    service = Service(**{"gift_jax/0/any/1": '["there", false]'})
+def of_two_hosts(monkeypatch, service):
+    """Makes this process the first of two that have said nothing yet."""
     monkeypatch.setattr(hosts, "_client", lambda: service)
     monkeypatch.setattr(hosts, "_sequence", itertools.count())
+    monkeypatch.setattr(hosts, "_meetings", 0)
     monkeypatch.setattr(hosts, "count", lambda: 2)
+
+
+def test_what_all_hosts_have_read_is_deleted(monkeypatch):
+    service = Service()
+    of_two_hosts(monkeypatch, service)
+    hosts.broadcast("first")
+    for meeting, number in ((1, 1), (2, 2), (3, 4)):
+        service.said[f"gift_jax/{meeting}/{number}/any/1"] = '["here", true]'
+        assert hosts.on_any("here", flag=False)
+        # The other host may not have read the answer yet.
+        assert f"gift_jax/{meeting}/{number}/any/go" in service.said
+        left = {int(key.split("/")[1]) for key in service.said}
+        assert left == {meeting}
+        if meeting == 2:
+            hosts.broadcast("second")
+            assert "gift_jax/3/3/value" in service.said
+            assert "gift_jax/2/2/any/go" in service.said
+
+
+def test_hosts_that_wait_at_different_places_are_an_error(monkeypatch):
+    service = Service(**{"gift_jax/1/0/any/1": '["there", false]'})
+    of_two_hosts(monkeypatch, service)
     with pytest.raises(RuntimeError, match=r"different places: \['here', 'there'\]"):
         hosts.barrier("here")
 

@@ -24,14 +24,12 @@ create_model = functools.lru_cache(models.create_model)
 
 def make_state(optimizer="adamw", width=8, seed=0) -> TrainState:
     model = create_model("conv1", num_classes=3, image_size=SIDE, width=width)
-    tx = optimizers.build_optimizer(
-        optimizers.OptimizerSpec(optimizer), epochs=4, steps_per_epoch=2
-    )
     return create_train_state(
         model,
-        tx,
+        optimizers.OptimizerSpec(optimizer, 1e-3),
         (SIDE, SIDE, 1),
-        learning_rate=1e-3,
+        epochs=4,
+        steps_per_epoch=2,
         init_key=jax.random.key(seed),
         dropout_key=jax.random.key(seed),
     )

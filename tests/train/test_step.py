@@ -4,11 +4,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from gift_jax import augment, losses
 from gift_jax.models import layers
+from gift_jax.optimizers import OptimizerSpec
 from gift_jax.runtime.devices import AXIS
 from gift_jax.soft_labels import views
 from gift_jax.train import batches
@@ -40,9 +40,10 @@ def test_gradient_over_devices_is_that_of_the_whole_batch():
     logits = make_soft_labels(16).logits
     state = create_train_state(
         model,
-        optax.sgd(1.0),
+        OptimizerSpec("sgd", 1.0, weight_decay=0.0, momentum=0.0, schedule="constant"),
         (SIDE, SIDE, 3),
-        learning_rate=None,
+        epochs=1,
+        steps_per_epoch=1,
         init_key=jax.random.key(3),
         dropout_key=jax.random.key(2),
     )

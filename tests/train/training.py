@@ -54,13 +54,12 @@ def make_state(
     seed: int = 3,
     learning_rate: float | None = None,
 ) -> TrainState:
-    spec = optimizers.OptimizerSpec(optimizer)
-    tx = optimizers.build_optimizer(spec, epochs=epochs, steps_per_epoch=steps)
     return create_train_state(
         model or make_model(),
-        tx,
+        optimizers.OptimizerSpec(optimizer, learning_rate),
         (SIDE, SIDE, 3),
-        learning_rate=spec.learning_rate if learning_rate is None else learning_rate,
+        epochs=epochs,
+        steps_per_epoch=steps,
         init_key=jax.random.key(seed),
         dropout_key=jax.random.key(2),
     )

@@ -194,10 +194,6 @@ class Experts:
         images = jnp.asarray(network_inputs(self.preprocess(data), split.all_images()))
         devices = devices_for(spec.batch_size, devices or jax.local_devices())
         model, loss = self.network(data.info), losses.get_loss("ce")
-        steps = steps_per_epoch(len(split), spec.batch_size)
-        optimizer = optimizers.build_optimizer(
-            spec.optimizer, epochs=spec.epochs, steps_per_epoch=steps
-        )
         directory.mkdir(parents=True, exist_ok=True)
         trajectories = self.open(data.info, directory)
         done = len(split) * sum(max(0, len(one) - 1) for one in trajectories)
@@ -210,9 +206,10 @@ class Experts:
                 )
                 state = create_train_state(
                     model,
-                    optimizer,
+                    spec.optimizer,
                     data.info.image_shape,
-                    learning_rate=spec.optimizer.learning_rate,
+                    epochs=spec.epochs,
+                    steps_per_epoch=steps_per_epoch(len(split), spec.batch_size),
                     init_key=init,
                     dropout_key=dropout,
                 )

@@ -93,12 +93,12 @@ def trained_logits(dataset, soft_labels, shown):
     model = models.create_model(
         "conv1", num_classes=10, image_size=size, width=4, axis_name=devices.AXIS
     )
-    sgd = optimizers.OptimizerSpec("sgd", 0.1)
     state = step.create_train_state(
         model,
-        optimizers.build_optimizer(sgd, epochs=2, steps_per_epoch=2),
+        optimizers.OptimizerSpec("sgd", 0.1),
         dataset.images.shape[1:],
-        learning_rate=sgd.learning_rate,
+        epochs=2,
+        steps_per_epoch=2,
         init_key=jax.random.key(2),
         dropout_key=jax.random.key(3),
     )
