@@ -4,10 +4,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 
-# `label_views(view, indices)` -> (len(indices), num_classes) float32 of a teacher.
-LabelViews = Callable[[int, np.ndarray], np.ndarray]
+from gift_jax.runtime.devices import fetched
+
+# `label_views(view, indices)` -> (len(indices), num_classes) float32 of a teacher, on
+# which devices may still be at work.
+LabelViews = Callable[[int, np.ndarray], jax.Array | np.ndarray]
 
 
 class SoftLabels(Protocol):
@@ -61,10 +65,6 @@ def label_in_batches(
     """
     # Padded, as a batch of another size would be compiled anew.
     padded = np.resize(rows, len(rows) + -len(rows) % batch_size)
-    batches = padded.reshape(-1, batch_size)
-    first = label_views(view, batches[0])
-    logits = np.empty((len(padded), first.shape[1]), first.dtype)
-    logits[:batch_size] = first
-    for number, batch in enumerate(batches[1:], start=1):
-        logits[number * batch_size :][:batch_size] = label_views(view, batch)
+    answers = (label_views(view, b) for b in padded.reshape(-1, batch_size))
+    logits = np.concatenate(list(fetched(answers, jax.local_devices())))
     return logits[: len(rows)]

@@ -86,9 +86,9 @@ def make_label_views(
     program = mapped(answer, in_axes=(None, None, None, 0), devices=devices)
     variables, data = replicate((teacher.variables, data), devices)
 
-    def label_views(view: int, indices: np.ndarray) -> np.ndarray:
+    def label_views(view: int, indices: np.ndarray) -> jax.Array:
         per_device = indices.reshape(len(devices), -1).astype(np.int32)
-        answers = np.asarray(program(variables, data, np.int32(view), per_device))
+        answers = program(variables, data, np.int32(view), per_device)
         return answers.reshape(len(indices), *answers.shape[2:])
 
     return label_views
