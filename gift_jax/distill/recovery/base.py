@@ -44,9 +44,11 @@ class Recovery(abc.ABC):
         """Checks the options."""
         base.check_options(self, positive=self.positive)
 
-    def constants(self, image_size: int) -> Any:
-        """The official ones for images of this side."""
-        return next(found for side, found in self.by_side if image_size <= side)
+    def constants(self, info: DatasetInfo) -> Any:
+        """The official ones for images of this side, with the options in place."""
+        sides = self.by_side
+        official = next(found for side, found in sides if info.image_size <= side)
+        return base.chosen(self, official)
 
     @property
     def name(self) -> str:

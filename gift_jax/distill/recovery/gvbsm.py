@@ -22,7 +22,6 @@ import optax
 from gift_jax.data.info import DatasetInfo
 from gift_jax.data.preprocess import Normalization
 from gift_jax.data.real import RealDataset
-from gift_jax.distill import base as distill_base
 from gift_jax.distill.recovery import (
     base,
     loop,
@@ -106,7 +105,7 @@ class Gvbsm(base.Recovery):
 
     def check(self, data: RealDataset) -> None:
         """Raises InputError where no batch has a whole class."""
-        self._chosen(data.info)
+        self.constants(data.info)
 
     def method(
         self,
@@ -115,12 +114,12 @@ class Gvbsm(base.Recovery):
         info: DatasetInfo,
         real: Sequence[Sequence[RealLayer]] = (),
     ) -> loop.Method:
-        """As `constants` and the options say; the teachers take turns.
+        """As `constants` say; the teachers take turns.
 
         Raises:
           InputError: as `check`.
         """
-        chosen = self._chosen(info)
+        chosen = self.constants(info)
         teachers = ensemble.members(teacher)
         side = real_statistics.patch_side(info.image_size)
         return loop.Method(
@@ -137,9 +136,9 @@ class Gvbsm(base.Recovery):
             memory=functools.partial(self.memory, teachers, side),
         )
 
-    def _chosen(self, info: DatasetInfo) -> Any:
-        """Raises InputError as `check`."""
-        found = distill_base.chosen(self, self.constants(info.image_size))
+    def constants(self, info: DatasetInfo) -> Any:
+        """As of `Recovery`. Raises InputError as `check`."""
+        found = super().constants(info)
         if self.ipc > found.batch_size:
             raise InputError(
                 f"{type(self).__name__}: ipc is {self.ipc}, but a batch, which has "
