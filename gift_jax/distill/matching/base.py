@@ -106,11 +106,7 @@ class Matching(abc.ABC):
             state, loss = step(state, real, step_key, np.int32(done))
             return state, {"loss": jax.device_get(loss)}, done + 1
 
-        def report(done: int, terms: Any) -> None:
-            if on_progress is not None:
-                on_progress(done, total, **terms)
-
-        state = unfinished.run("images", start, total, advance, report)
+        state = unfinished.run("images", start, total, advance, on_progress)
         pixels = info.normalization.invert(np.asarray(state.images))
         return base.distilled_dataset(self, data, [pixels], seed=seed)
 
