@@ -12,12 +12,9 @@ from jax.typing import ArrayLike
 
 from gift_jax import augment, registry
 from gift_jax.data import preprocess
-from gift_jax.distilled import DistilledDataset
-from gift_jax.distilled import dataset as distilled_lib
+from gift_jax.distilled.dataset import DistilledDataset, as_uint8
 from gift_jax.soft_labels import fkd
 from gift_jax.streams import Purpose, stream_key
-
-_IMAGES_AT_ONCE = 512
 
 
 class TrainData(flax.struct.PyTreeNode):
@@ -59,7 +56,7 @@ def train_data(
     """
     images, normalization = None, None
     if isinstance(dataset.preprocess, preprocess.Normalization):
-        images, normalization = _pixels(dataset.images), dataset.preprocess
+        images, normalization = as_uint8(dataset.images), dataset.preprocess
     if images is None:
         images, normalization = dataset.inputs(), None
     data = TrainData(
@@ -68,18 +65,6 @@ def train_data(
         view_key=stream_key(seed, Purpose.VIEWS),
     )
     return data, normalization
-
-
-def _pixels(images: np.ndarray) -> np.ndarray | None:
-    """As `distilled.as_uint8`, without copies of all images as floats."""
-    pixels = np.empty(images.shape, np.uint8)
-    for start in range(0, len(images), _IMAGES_AT_ONCE):
-        some = slice(start, start + _IMAGES_AT_ONCE)
-        exact = distilled_lib.as_uint8(images[some])
-        if exact is None:
-            return None
-        pixels[some] = exact
-    return pixels
 
 
 class View(flax.struct.PyTreeNode):
