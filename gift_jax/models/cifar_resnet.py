@@ -52,11 +52,11 @@ class CifarResNet(nn.Module):
     chenyaofo/pytorch-cifar-models (resnet.py).
 
     Attributes:
-        blocks: Blocks of each stage: (layers - 2) / 6.
-        num_classes: Length of the logits.
-        shortcut: "pad" or "projection", see `CifarBlock`.
-        dtype: Dtype of the computation; parameters and logits are float32.
-        axis_name: Mapped axis over which batch norm averages while training.
+      blocks: Blocks of each stage: (layers - 2) / 6.
+      num_classes: Length of the logits.
+      shortcut: "pad" or "projection", see `CifarBlock`.
+      dtype: Dtype of the computation; parameters and logits are float32.
+      axis_name: Mapped axis over which batch norm averages while training.
     """
 
     blocks: int
@@ -79,11 +79,11 @@ class CifarResNet(nn.Module):
         """Logits of a batch of images.
 
         Args:
-            images: (B, H, W, channels) float, normalised.
-            train: Normalise by the batch's statistics and update the running ones.
+          images: (B, H, W, channels) float, normalised.
+          train: Normalise by the batch's statistics and update the running ones.
 
         Returns:
-            (B, num_classes) float32.
+          (B, num_classes) float32.
         """
         conv = functools.partial(
             layers.conv,

@@ -22,14 +22,14 @@ class ConvNet(nn.Module):
     PyTorch's GroupNorm with one channel per group.
 
     Attributes:
-        depth: Number of blocks; each halves the image.
-        num_classes: Length of the logits.
-        image_size: Height and width of the images. Images of 28 pixels are padded to
-            32 by the first convolution, as in the official code.
-        width: Channels of every convolution.
-        norm: "batch", "instance" or "none".
-        dtype: Dtype of the computation; parameters and logits are float32.
-        axis_name: Mapped axis over which batch norm averages while training.
+      depth: Number of blocks; each halves the image.
+      num_classes: Length of the logits.
+      image_size: Height and width of the images. Images of 28 pixels are padded to
+          32 by the first convolution, as in the official code.
+      width: Channels of every convolution.
+      norm: "batch", "instance" or "none".
+      dtype: Dtype of the computation; parameters and logits are float32.
+      axis_name: Mapped axis over which batch norm averages while training.
     """
 
     depth: int
@@ -68,14 +68,14 @@ class ConvNet(nn.Module):
         """Logits of a batch of images.
 
         Args:
-            images: (B, image_size, image_size, channels) float, normalised.
-            train: Normalise by the batch's statistics and update the running ones.
+          images: (B, image_size, image_size, channels) float, normalised.
+          train: Normalise by the batch's statistics and update the running ones.
 
         Returns:
-            (B, num_classes) float32.
+          (B, num_classes) float32.
 
         Raises:
-            InputError: The images are not of the size that the model was built for.
+          InputError: The images are not of the size that the model was built for.
         """
         if images.shape[1:3] != (self.image_size, self.image_size):
             raise InputError(

@@ -68,14 +68,14 @@ class ResNet(nn.Module):
     kuangliu/pytorch-cifar, and with instance norm that of DC (networks.py).
 
     Attributes:
-        stage_sizes: Blocks of each stage; every stage after the first halves the
-            image and doubles the channels.
-        bottleneck: Bottleneck blocks instead of basic ones.
-        modified: The variant for small images.
-        num_classes: Length of the logits.
-        norm: "batch" or "instance".
-        dtype: Dtype of the computation; parameters and logits are float32.
-        axis_name: Mapped axis over which batch norm averages while training.
+      stage_sizes: Blocks of each stage; every stage after the first halves the
+          image and doubles the channels.
+      bottleneck: Bottleneck blocks instead of basic ones.
+      modified: The variant for small images.
+      num_classes: Length of the logits.
+      norm: "batch" or "instance".
+      dtype: Dtype of the computation; parameters and logits are float32.
+      axis_name: Mapped axis over which batch norm averages while training.
     """
 
     stage_sizes: tuple[int, ...]
@@ -99,11 +99,11 @@ class ResNet(nn.Module):
         """Logits of a batch of images.
 
         Args:
-            images: (B, H, W, channels) float, normalised.
-            train: Normalise by the batch's statistics and update the running ones.
+          images: (B, H, W, channels) float, normalised.
+          train: Normalise by the batch's statistics and update the running ones.
 
         Returns:
-            (B, num_classes) float32.
+          (B, num_classes) float32.
         """
         # DC's definition keeps PyTorch's default.
         kernel_init = (

@@ -33,13 +33,13 @@ class VGG(nn.Module):
     Training draws dropout masks: `apply` needs `rngs={"dropout": key}`.
 
     Attributes:
-        depth: Layers with weights.
-        batch_norm: Whether a batch norm follows every convolution.
-        num_classes: Length of the logits.
-        image_size: Height and width of the images, at least 32.
-        head: A key of `HEADS`.
-        dtype: Dtype of the computation; parameters and logits are float32.
-        axis_name: Mapped axis over which batch norm averages while training.
+      depth: Layers with weights.
+      batch_norm: Whether a batch norm follows every convolution.
+      num_classes: Length of the logits.
+      image_size: Height and width of the images, at least 32.
+      head: A key of `HEADS`.
+      dtype: Dtype of the computation; parameters and logits are float32.
+      axis_name: Mapped axis over which batch norm averages while training.
     """
 
     depth: int
@@ -69,11 +69,11 @@ class VGG(nn.Module):
         """Logits of a batch of images.
 
         Args:
-            images: (B, image_size, image_size, channels) float, normalised.
-            train: Drop units of the hidden linear layers; use batch statistics.
+          images: (B, image_size, image_size, channels) float, normalised.
+          train: Drop units of the hidden linear layers; use batch statistics.
 
         Returns:
-            (B, num_classes) float32.
+          (B, num_classes) float32.
         """
         # Kuangliu's and DC's definitions keep PyTorch's defaults.
         has_defaults = self.head == "linear"

@@ -28,10 +28,10 @@ class TorchModule(NamedTuple):
     """A module of a PyTorch network.
 
     Attributes:
-        name: Its name, the prefix of its tensors in the state dict.
-        flattened: For a linear layer that reads a flattened feature map, the map's
-            (channels, height, width). PyTorch flattens in this order, an NHWC network
-            in the order (height, width, channels).
+      name: Its name, the prefix of its tensors in the state dict.
+      flattened: For a linear layer that reads a flattened feature map, the map's
+          (channels, height, width). PyTorch flattens in this order, an NHWC network
+          in the order (height, width, channels).
     """
 
     name: str
@@ -46,10 +46,10 @@ def torch_tables(model: nn.Module) -> dict[str, Table]:
     """The tables of a model by layout; the first layout is the one exported by default.
 
     Args:
-        model: From `create_model`.
+      model: From `create_model`.
 
     Returns:
-        {layout: {path of the Flax module: PyTorch module}}.
+      {layout: {path of the Flax module: PyTorch module}}.
     """
     raise InputError(f"No table of PyTorch names for {type(model).__name__}.")
 
@@ -94,10 +94,10 @@ def _residual_tables(
     """The tables of a ResNet, whose projections and classifier have several names.
 
     Args:
-        names: Of all other modules.
-        projected: Stages whose first block has a projection.
-        head: Path of the classifier.
-        layouts: Names of projections and classifier.
+      names: Of all other modules.
+      projected: Stages whose first block has a projection.
+      head: Path of the classifier.
+      layouts: Names of projections and classifier.
     """
     tables = {}
     for layout, (shortcut, torch_head) in layouts.items():
