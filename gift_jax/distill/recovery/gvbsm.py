@@ -37,8 +37,6 @@ from gift_jax.models.variables import Variables
 from gift_jax.runtime.errors import InputError
 from gift_jax.teachers import FlaxTeacher, ensemble
 
-# Of the first layer; of the others it is 1 (`--first-multiplier`).
-_FIRST_WEIGHT = 10.0
 _DENSITY_SIDE = 32  # that images are pooled to
 _DENSITY_TEMPERATURE = 4.0  # `--tau`
 _ROLL = (0, 32)  # `--jitter`
@@ -257,7 +255,8 @@ def statistics_loss(
       side: Of patches in pixels.
 
     Returns:
-      The sum over layers, the first `_FIRST_WEIGHT` times, and the next averages.
+      The sum over layers, the first `statistics.FIRST_WEIGHT` times, and the next
+      averages.
     """
     total, following = jnp.float32(0), []
     for number, layer in enumerate(layers):
@@ -280,7 +279,7 @@ def statistics_loss(
                 average,
                 averages[number],
             )
-        total += loss * (_FIRST_WEIGHT if number == 0 else 1.0)
+        total += loss * (statistics.FIRST_WEIGHT if number == 0 else 1.0)
         following.append(average)
     return total, following
 
