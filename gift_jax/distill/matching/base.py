@@ -7,6 +7,7 @@ https://github.com/VICO-UoE/DatasetCondensation: `main.py` and `main_DM.py`.
 import abc
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -114,6 +115,15 @@ class Matching(abc.ABC):
         """The state before the first step, of (N, S, S, C) uint8 pixels."""
         images = normalized(info, jnp.asarray(pixels))
         return State(images, self.optimizer.init(images), self.memory(info))
+
+    def descend(
+        self, state: State, loss: Callable[[jax.Array], jax.Array]
+    ) -> tuple[State, jax.Array]:
+        """One step of the images down a loss of them; memory stays. With its value."""
+        value, gradient = jax.value_and_grad(loss)(state.images)
+        updates, optimizer = self.optimizer.update(gradient, state.optimizer)
+        images = jnp.asarray(optax.apply_updates(state.images, updates))
+        return state._replace(images=images, optimizer=optimizer), value
 
     def _draw(self, members: list[np.ndarray], seed: int, done: int) -> np.ndarray:
         """(num_classes, B) indices of real images, those of a class differ."""
