@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gift_jax import registry
 from gift_jax.models import initializers, layers
-from gift_jax.runtime.errors import InputError
 
 # Section 4.2 of the paper: options A and B.
 SHORTCUTS = ("pad", "projection")
@@ -66,13 +66,10 @@ class CifarResNet(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises InputError for an unknown shortcut."""
+        """Raises UnknownNameError for an unknown shortcut."""
         super().__post_init__()
         if self.shortcut not in SHORTCUTS:
-            raise InputError(
-                f"shortcut is {self.shortcut!r}, but must be one of "
-                f"{', '.join(SHORTCUTS)}."
-            )
+            raise registry.unknown_name("shortcut", self.shortcut, SHORTCUTS)
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:

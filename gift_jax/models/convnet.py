@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gift_jax import registry
 from gift_jax.models import initializers, layers, norms
 from gift_jax.models.cpu import convolution
 from gift_jax.runtime.errors import InputError
@@ -44,10 +45,7 @@ class ConvNet(nn.Module):
         """Refuses an unknown norm and images too small for the depth."""
         super().__post_init__()
         if self.norm not in NORMS:
-            raise InputError(
-                f"conv{self.depth}: norm is {self.norm!r}, but must be one of "
-                f"{', '.join(NORMS)}."
-            )
+            raise registry.unknown_name(f"norm of conv{self.depth}", self.norm, NORMS)
         if self.width < 1:
             raise InputError(f"conv{self.depth}: width is {self.width}, must be >= 1.")
         if self.final_size < 1:

@@ -234,9 +234,7 @@ def _described(output: Any) -> str:
 
 def _compute_dtype(model: str, name: str) -> Any:
     if name not in _DTYPES:
-        raise InputError(
-            f"{model}: dtype is {name!r}, but must be one of {', '.join(_DTYPES)}."
-        )
+        raise registry.unknown_name(f"dtype of {model}", name, _DTYPES)
     return _DTYPES[name]
 
 

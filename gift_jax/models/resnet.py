@@ -8,8 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gift_jax import registry
 from gift_jax.models import initializers, layers, norms
-from gift_jax.runtime.errors import InputError
+
+_NORMS = ("batch", "instance")
 
 
 class BasicBlock(nn.Module):
@@ -87,12 +89,10 @@ class ResNet(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises InputError for an unknown norm."""
+        """Raises UnknownNameError for an unknown norm."""
         super().__post_init__()
-        if self.norm not in ("batch", "instance"):
-            raise InputError(
-                f"norm is {self.norm!r}, but must be one of batch, instance."
-            )
+        if self.norm not in _NORMS:
+            raise registry.unknown_name("norm of a ResNet", self.norm, _NORMS)
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gift_jax import registry
 from gift_jax.models import initializers, layers
 from gift_jax.runtime.errors import InputError
 
@@ -54,10 +55,7 @@ class VGG(nn.Module):
         """Refuses unknown heads and images that the max-pools shrink to nothing."""
         super().__post_init__()
         if self.head not in HEADS:
-            raise InputError(
-                f"vgg{self.depth}: head is {self.head!r}, but must be one of "
-                f"{', '.join(HEADS)}."
-            )
+            raise registry.unknown_name(f"head of vgg{self.depth}", self.head, HEADS)
         if self.image_size < MINIMUM_IMAGE_SIZE:
             raise InputError(
                 f"vgg{self.depth} halves the image {len(CHANNELS)} times and needs "
