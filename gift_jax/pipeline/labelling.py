@@ -260,7 +260,7 @@ def _place_elsewhere(spec: RelabelSpec, product: Product) -> str:
 
 
 def _open_store(
-    directory: pathlib.Path, record: Mapping[str, Any]
+    directory: pathlib.Path, record: Mapping[str, Any], *, create: bool = True
 ) -> store.SoftLabelStore:
     return store.open_store(
         record["store"] or directory / "logits",
@@ -268,6 +268,7 @@ def _open_store(
         num_images=record["images"],
         num_classes=record["classes"],
         codec=codecs.get_codec(record["format"]),
+        create=create,
     )
 
 
@@ -279,9 +280,9 @@ def open_labels(directory: pathlib.Path) -> store.SoftLabelStore:
 
     Raises:
       WorkdirError: the product is not finished.
-      StorageError: the array cannot be reached.
+      StorageError: the array cannot be reached, or is not there.
     """
-    return _open_store(directory, Product(directory, {}).record())
+    return _open_store(directory, Product(directory, {}).record(), create=False)
 
 
 def check_storage(spec: RelabelSpec, num_classes: int) -> None:
