@@ -21,7 +21,8 @@ from gift_jax import augment, models
 from gift_jax.data import preprocess
 from gift_jax.distilled.dataset import DistilledDataset, Metadata
 from gift_jax.runtime import allocator
-from gift_jax.soft_labels import relabel, storage, views
+from gift_jax.runtime.units import readable_size
+from gift_jax.soft_labels import relabel, views
 from gift_jax.soft_labels.base import LabelViews, prefetched
 from gift_jax.soft_labels.codecs import LabelCodec, get_codec, stored_bytes
 from gift_jax.soft_labels.store import open_store
@@ -64,8 +65,8 @@ class Cost:
 
     def __str__(self) -> str:
         return (
-            f"{self.seconds:.1f} s, peak {storage.readable_size(self.peak)} "
-            f"({storage.readable_size(self.peak - self.before)} above the start)"
+            f"{self.seconds:.1f} s, peak {readable_size(self.peak)} "
+            f"({readable_size(self.peak - self.before)} above the start)"
         )
 
 
@@ -170,12 +171,12 @@ def main() -> None:
         num_images=size.images,
         num_classes=size.classes,
     )
-    print(f"{size}: {storage.readable_size(labels(views=size.views))} in {codec.name}")
+    print(f"{size}: {readable_size(labels(views=size.views))} in {codec.name}")
     for phase, cost in costs.items():
         print(f"{phase}: {cost}")
     minutes = 300 / size.views * costs["relabelling"].seconds / 60
     print(
-        f"300 views: {storage.readable_size(labels(views=300))}, {minutes:.0f} min "
+        f"300 views: {readable_size(labels(views=300))}, {minutes:.0f} min "
         "with this teacher, the same peak"
     )
 

@@ -18,6 +18,8 @@ from gift_jax.data import preprocess, real
 from gift_jax.distilled import preview, readers
 from gift_jax.distilled.dataset import DistilledDataset, as_uint8
 from gift_jax.distilled.readers import arrays, frepo, torch_arrays
+from gift_jax.pipeline.products import DONE_FILE, RECIPE_FILE
+from gift_jax.pipeline.results import RESULTS_FILE
 from gift_jax.runtime import errors
 from gift_jax.runtime.errors import InputError
 from gift_jax.runtime.npz import read_npz
@@ -26,9 +28,9 @@ from gift_jax.torch_io import torch_files
 
 _WORKDIR_PARTS = (
     *("teacher", "statistics", "experts", "distilled", "soft_labels"),
-    *("tuning", "runs", "results.jsonl"),
+    *("tuning", "runs", RESULTS_FILE),
 )
-_RECORDS = ("recipe.json", "done.json")
+_RECORDS = (RECIPE_FILE, DONE_FILE)
 _SUM_TOLERANCE = 1e-3
 _LONGEST_NAME = 200
 _DEEPEST = 50
@@ -237,10 +239,10 @@ def _workdir_facts(path: pathlib.Path) -> Facts:
 
 
 def _product_facts(path: pathlib.Path) -> Facts:
-    done = path / "done.json"
+    done = path / DONE_FILE
     is_complete = done.is_file()
     title = f"{path.parent.name}/{path.name}"
-    yield title, "complete" if is_complete else "not complete, it has no done.json"
+    yield title, "complete" if is_complete else f"not complete, it has no {DONE_FILE}"
     if is_complete:
         yield from _record_facts(done)
 

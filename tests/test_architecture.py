@@ -69,7 +69,7 @@ def test_imports_go_down_only(path):
     own = room(dotted(path))
     for module in imports(path):
         other = room(module)
-        # Protocols of configs/ are read by `specs`, and import names and errors only.
+        # Protocols of configs/ are read by `specs`, and import only what lies below it.
         if own in (None, other) or other in (None, "__init__", "configs"):
             continue
         assert FLOOR_OF[other] < FLOOR_OF[own], f"{dotted(path)} imports {module}"

@@ -1,8 +1,10 @@
 """What all protocols share: what they are asked for, and views spelt out."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
+from gift_jax.augment import AugmentSpec
 from gift_jax.runtime.errors import InputError
 
 T = TypeVar("T")
@@ -80,18 +82,8 @@ def views(**changed: Any) -> dict[str, Any]:
     Args:
       **changed: Those that are on.
     """
-    off = {
-        "factor": 1,
-        "shuffle": 1,
-        "resized_crop": 0.0,
-        "pad_crop": 0,
-        "flip": False,
-        "diffaug": "",
-        "diffaug_mode": "multiple",
-        "mix": "none",
-        "mix_alpha": 1.0,
-    }
-    return {f"augment.{name}": value for name, value in (off | changed).items()}
+    fields = dataclasses.asdict(AugmentSpec(**changed))
+    return {f"augment.{name}": value for name, value in fields.items()}
 
 
 # Soft labels of a teacher, one for every view, with one view an epoch.

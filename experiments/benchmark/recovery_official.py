@@ -129,7 +129,7 @@ def teacher(width: int = 128) -> nn.Module:
 def start(network: nn.Module, memory_format: str, iterations: int) -> Recovery:
     """The batch of `recovery_problem` as noise."""
     shape = recovery_problem.INFO.image_shape
-    constants = sre2l.Sre2l(1).constants(recovery_problem.INFO.image_size)
+    constants = sre2l.Sre2l(1).constants(recovery_problem.INFO)
     return Recovery(
         network,
         torch.randn(len(recovery_problem.LABELS), shape[2], *shape[:2]),
@@ -142,7 +142,7 @@ def start(network: nn.Module, memory_format: str, iterations: int) -> Recovery:
 
 def iterations(memory_format: str) -> workers.Run:
     """Iteration after iteration, some in a run."""
-    constants = sre2l.Sre2l(1).constants(recovery_problem.INFO.image_size)
+    constants = sre2l.Sre2l(1).constants(recovery_problem.INFO)
     recovery = start(teacher(), memory_format, constants.iterations)
 
     def run() -> int:

@@ -40,7 +40,7 @@ def method(network: FlaxTeacher, iterations: int) -> loop.Method:
 def iterations() -> workers.Run:
     """Iteration after iteration, some in a run, dispatched as `loop.recover` does."""
     info = recovery_problem.INFO
-    how = method(teacher(), sre2l.Sre2l(1).constants(info.image_size).iterations)
+    how = method(teacher(), sre2l.Sre2l(1).constants(info).iterations)
     advance = jax.jit(
         functools.partial(loop.step, objective=how.objectives[0], method=how),
         donate_argnums=0,

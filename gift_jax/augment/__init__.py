@@ -15,11 +15,8 @@ from gift_jax.augment.operations import (
     mixup,
     pad_crop,
     resized_crop,
-    rotate,
     saturation,
-    scale,
     shuffle_strips,
-    translate,
     warp,
 )
 from gift_jax.augment.spec import (
@@ -53,10 +50,7 @@ __all__ = [
     "mixup",
     "pad_crop",
     "resized_crop",
-    "rotate",
     "saturation",
-    "scale",
     "shuffle_strips",
-    "translate",
     "warp",
 ]

@@ -40,12 +40,15 @@ def contrast(image: jax.Array, u: Scalar) -> jax.Array:
 
 
 def scale_matrix(sx: Scalar, sy: Scalar) -> jax.Array:
-    """The (2, 2) matrix of `scale` in (row, column) order, for `warp`."""
+    """The (2, 2) matrix by which `warp` shrinks by `sx` across and `sy` down.
+
+    Below 1 the picture is enlarged.
+    """
     return jnp.array([[sy, 0.0], [0.0, sx]])
 
 
 def rotation_matrix(theta: Scalar) -> jax.Array:
-    """The (2, 2) matrix of `rotate` in (row, column) order, for `warp`."""
+    """The (2, 2) matrix by which `warp` rotates anticlockwise by `theta` radians."""
     cos, sin = jnp.cos(theta), jnp.sin(theta)
     return jnp.array([[cos, sin], [-sin, cos]])
 
@@ -54,10 +57,10 @@ def warp(image: jax.Array, matrix: jax.Array, shift: jax.Array) -> jax.Array:
     """Samples the image on an affine grid: bilinear, zero outside.
 
     Output pixel p takes the value at `matrix @ p + shift`, in (row, column) pixels
-    from the image's centre. On square images that is PyTorch's `affine_grid` and
-    `grid_sample` with their defaults (align_corners False), and, without a shift, with
-    align_corners True in both, as in DATM and DD-Ranking. Whole-pixel shifts of the
-    identity are exact.
+    from the image's centre, so that a shift moves the picture up and left. On square
+    images that is PyTorch's `affine_grid` and `grid_sample` with their defaults
+    (align_corners False), and, without a shift, with align_corners True in both, as in
+    DATM and DD-Ranking. Whole-pixel shifts of the identity are exact.
 
     It is one path for scaling, rotating and shifting, so that a batch in which
     each image draws one of them costs one gather of four taps, not three branches.
@@ -97,21 +100,6 @@ def warp(image: jax.Array, matrix: jax.Array, shift: jax.Array) -> jax.Array:
         + tap(stride, down * (1 - right))
         + tap(stride + 1, down * right)
     )
-
-
-def scale(image: jax.Array, sx: Scalar, sy: Scalar) -> jax.Array:
-    """Shrinks the picture by `sx` across and `sy` down (below 1 enlarges it)."""
-    return warp(image, scale_matrix(sx, sy), jnp.zeros(2))
-
-
-def rotate(image: jax.Array, theta: Scalar) -> jax.Array:
-    """Rotates the picture about its centre by `theta` radians."""
-    return warp(image, rotation_matrix(theta), jnp.zeros(2))
-
-
-def translate(image: jax.Array, rows: Scalar, cols: Scalar) -> jax.Array:
-    """Moves the picture up by `rows` and left by `cols` pixels, zero fill."""
-    return warp(image, jnp.eye(2), jnp.array([rows, cols]))
 
 
 def cutout_size(side: int) -> int:

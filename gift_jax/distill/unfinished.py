@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from gift_jax.distill.base import OnProgress
 from gift_jax.models import variables
 from gift_jax.runtime import atomic, hosts, npz, preemption
 from gift_jax.runtime.errors import InputError, UserError
@@ -135,7 +136,7 @@ class Unfinished:
         start: State,
         iterations: int,
         advance: Callable[[State, int], tuple[State, Mapping[str, Any], int]],
-        report: Callable[[int, Mapping[str, float]], None],
+        on_progress: OnProgress | None,
         *,
         place: Callable[[State], State] = lambda state: state,
     ) -> State:
@@ -147,12 +148,18 @@ class Unfinished:
           iterations: How many there are.
           advance: `advance(state, done)` gives the next state, numbers to show, and
             how many iterations are done.
-          report: Told of them. When it raises `PreemptedError` the state is kept.
+          on_progress: Told of them. When it raises `PreemptedError` the state is kept.
           place: Puts a state from the host where `advance` wants it.
 
         Raises:
-          PreemptedError: by `report`.
+          PreemptedError: by `on_progress`.
         """
+
+        def report(done: int, terms: Mapping[str, Any]) -> None:
+            if on_progress is not None:
+                means = {name: float(np.mean(value)) for name, value in terms.items()}
+                on_progress(done, iterations, **means)
+
         done, state = self.restore(part, start)
         state = place(state)
         report(done, {})
@@ -160,7 +167,7 @@ class Unfinished:
         while done < iterations:
             state, terms, done = advance(state, done)
             try:
-                report(done, {k: float(np.mean(v)) for k, v in terms.items()})
+                report(done, terms)
             except PreemptedError:
                 self.save(part, done, jax.device_get(state))
                 raise

@@ -22,6 +22,7 @@ from gift_jax.runtime.npz import read_npz
 ARRAYS_FILE = "distilled.npz"
 METADATA_FILE = "distilled.json"
 PREVIEW_FILE = "preview.png"
+_IMAGES_AT_ONCE = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -425,8 +426,13 @@ def as_uint8(images: np.ndarray) -> np.ndarray | None:
       uint8 of the same shape for which `uint8 / 255` in float32 gives `images`
       exactly, or None where there are none such.
     """
-    if images.min() < 0 or images.max() > 1:
-        return None
-    pixels = np.rint(images * 255).astype(np.uint8)
-    exact = np.array_equal(from_uint8(pixels), images)
-    return pixels if exact else None
+    pixels = np.empty(images.shape, np.uint8)
+    for start in range(0, len(images), _IMAGES_AT_ONCE):  # each is copied as floats
+        some = images[start : start + _IMAGES_AT_ONCE]
+        if some.min() < 0 or some.max() > 1:
+            return None
+        found = np.rint(some * 255).astype(np.uint8)
+        if not np.array_equal(from_uint8(found), some):
+            return None
+        pixels[start : start + len(some)] = found
+    return pixels

@@ -43,8 +43,8 @@ def fit_kornia(train_images: np.ndarray) -> preprocess.Whitening:
       train_images: (N, H, W, C) uint8, the whole train split, N >= H * W * C.
 
     Raises:
-      TypeError: images that are not uint8.
-      InputError: another number of axes, or fewer images than dimensions.
+      InputError: images that are not uint8, or of another number of axes, or fewer
+        than dimensions.
     """
     channels = train_images.shape[-1]
     pixels = preprocess.Normalization((0.0,) * channels, (1.0,) * channels)
@@ -61,10 +61,7 @@ def fit_rfad(train_images: np.ndarray) -> preprocess.Whitening:
     """
     standardised = _channel_statistics(train_images)
     flat = _Flat(train_images, standardised)
-    center = np.zeros(flat.dimensions, np.float32)
-    second_moment = flat.second_moment(center)
-    ridge = _RELATIVE_RIDGE * np.trace(second_moment) / flat.dimensions
-    return _whitening(standardised, center, second_moment, ridge)
+    return _relatively_whitened(flat, np.zeros(flat.dimensions, np.float32))
 
 
 def fit_frepo(
@@ -80,10 +77,7 @@ def fit_frepo(
       InputError: As `fit_kornia`.
     """
     flat = _Flat(train_images, statistics)
-    center = flat.mean()
-    covariance = flat.second_moment(center)
-    ridge = _RELATIVE_RIDGE * np.trace(covariance) / flat.dimensions
-    return _whitening(statistics, center, covariance, ridge)
+    return _relatively_whitened(flat, flat.mean())
 
 
 def fit_kip(train_images: np.ndarray) -> preprocess.Whitening:
@@ -95,10 +89,7 @@ def fit_kip(train_images: np.ndarray) -> preprocess.Whitening:
     """
     standardised = _channel_statistics(train_images)
     flat = _Flat(train_images, standardised, unit_length=True)
-    center = np.zeros(flat.dimensions, np.float32)
-    second_moment = flat.second_moment(center)
-    ridge = _RELATIVE_RIDGE * np.trace(second_moment) / flat.dimensions
-    whitening = _whitening(standardised, center, second_moment, ridge)
+    whitening = _relatively_whitened(flat, np.zeros(flat.dimensions, np.float32))
     return dataclasses.replace(whitening, length=flat.length())
 
 
@@ -141,7 +132,7 @@ class _Flat:
         check_shape(images.shape)
         self.dimensions = math.prod(images.shape[1:])
         self._images = images
-        self._normalization = normalization
+        self.normalization = normalization
         self._unit_length = unit_length
 
     def __len__(self) -> int:
@@ -150,7 +141,7 @@ class _Flat:
     def _chunks(self) -> Iterator[np.ndarray]:
         for start in range(0, len(self), _CHUNK):
             pixels = self._images[start : start + _CHUNK].astype(np.float32) / 255
-            flat = self._normalization.apply(pixels).reshape(-1, self.dimensions)
+            flat = self.normalization.apply(pixels).reshape(-1, self.dimensions)
             if self._unit_length:
                 flat = flat - flat.mean(axis=1, keepdims=True)
                 flat = flat / _lengths(flat)[:, None]
@@ -158,7 +149,7 @@ class _Flat:
 
     def length(self) -> float:
         """The mean length of the images, each centred, before any is changed."""
-        plain = _Flat(self._images, self._normalization)
+        plain = _Flat(self._images, self.normalization)
         lengths = [
             _lengths(chunk - chunk.mean(axis=1, keepdims=True))
             for chunk in plain._chunks()
@@ -181,6 +172,12 @@ class _Flat:
 
 def _lengths(rows: np.ndarray) -> np.ndarray:
     return np.maximum(np.linalg.norm(rows, axis=1), 1e-6)
+
+
+def _relatively_whitened(flat: _Flat, center: np.ndarray) -> preprocess.Whitening:
+    second_moment = flat.second_moment(center)
+    ridge = _RELATIVE_RIDGE * np.trace(second_moment) / flat.dimensions
+    return _whitening(flat.normalization, center, second_moment, ridge)
 
 
 def _whitening(

@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gift_jax import registry
 from gift_jax.models import initializers, layers
-from gift_jax.runtime.errors import InputError
 
 # Section 4.2 of the paper: options A and B.
 SHORTCUTS = ("pad", "projection")
@@ -52,11 +52,11 @@ class CifarResNet(nn.Module):
     chenyaofo/pytorch-cifar-models (resnet.py).
 
     Attributes:
-        blocks: Blocks of each stage: (layers - 2) / 6.
-        num_classes: Length of the logits.
-        shortcut: "pad" or "projection", see `CifarBlock`.
-        dtype: Dtype of the computation; parameters and logits are float32.
-        axis_name: Mapped axis over which batch norm averages while training.
+      blocks: Blocks of each stage: (layers - 2) / 6.
+      num_classes: Length of the logits.
+      shortcut: "pad" or "projection", see `CifarBlock`.
+      dtype: Dtype of the computation; parameters and logits are float32.
+      axis_name: Mapped axis over which batch norm averages while training.
     """
 
     blocks: int
@@ -66,24 +66,21 @@ class CifarResNet(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises InputError for an unknown shortcut."""
+        """Raises UnknownNameError for an unknown shortcut."""
         super().__post_init__()
         if self.shortcut not in SHORTCUTS:
-            raise InputError(
-                f"shortcut is {self.shortcut!r}, but must be one of "
-                f"{', '.join(SHORTCUTS)}."
-            )
+            raise registry.unknown_name("shortcut", self.shortcut, SHORTCUTS)
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Logits of a batch of images.
 
         Args:
-            images: (B, H, W, channels) float, normalised.
-            train: Normalise by the batch's statistics and update the running ones.
+          images: (B, H, W, channels) float, normalised.
+          train: Normalise by the batch's statistics and update the running ones.
 
         Returns:
-            (B, num_classes) float32.
+          (B, num_classes) float32.
         """
         conv = functools.partial(
             layers.conv,

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gift_jax import registry
 from gift_jax.models import initializers, layers, norms
 from gift_jax.models.cpu import convolution
 from gift_jax.runtime.errors import InputError
@@ -22,14 +23,14 @@ class ConvNet(nn.Module):
     PyTorch's GroupNorm with one channel per group.
 
     Attributes:
-        depth: Number of blocks; each halves the image.
-        num_classes: Length of the logits.
-        image_size: Height and width of the images. Images of 28 pixels are padded to
-            32 by the first convolution, as in the official code.
-        width: Channels of every convolution.
-        norm: "batch", "instance" or "none".
-        dtype: Dtype of the computation; parameters and logits are float32.
-        axis_name: Mapped axis over which batch norm averages while training.
+      depth: Number of blocks; each halves the image.
+      num_classes: Length of the logits.
+      image_size: Height and width of the images. Images of 28 pixels are padded to
+          32 by the first convolution, as in the official code.
+      width: Channels of every convolution.
+      norm: "batch", "instance" or "none".
+      dtype: Dtype of the computation; parameters and logits are float32.
+      axis_name: Mapped axis over which batch norm averages while training.
     """
 
     depth: int
@@ -44,10 +45,7 @@ class ConvNet(nn.Module):
         """Refuses an unknown norm and images too small for the depth."""
         super().__post_init__()
         if self.norm not in NORMS:
-            raise InputError(
-                f"conv{self.depth}: norm is {self.norm!r}, but must be one of "
-                f"{', '.join(NORMS)}."
-            )
+            raise registry.unknown_name(f"norm of conv{self.depth}", self.norm, NORMS)
         if self.width < 1:
             raise InputError(f"conv{self.depth}: width is {self.width}, must be >= 1.")
         if self.final_size < 1:
@@ -68,14 +66,14 @@ class ConvNet(nn.Module):
         """Logits of a batch of images.
 
         Args:
-            images: (B, image_size, image_size, channels) float, normalised.
-            train: Normalise by the batch's statistics and update the running ones.
+          images: (B, image_size, image_size, channels) float, normalised.
+          train: Normalise by the batch's statistics and update the running ones.
 
         Returns:
-            (B, num_classes) float32.
+          (B, num_classes) float32.
 
         Raises:
-            InputError: The images are not of the size that the model was built for.
+          InputError: The images are not of the size that the model was built for.
         """
         if images.shape[1:3] != (self.image_size, self.image_size):
             raise InputError(

@@ -38,9 +38,9 @@ class EfficientNetB0(nn.Module):
     `rngs={"dropout": key}`.
 
     Attributes:
-        num_classes: Length of the logits.
-        dtype: Dtype of the computation; parameters and logits are float32.
-        axis_name: Mapped axis over which batch norm averages while training.
+      num_classes: Length of the logits.
+      dtype: Dtype of the computation; parameters and logits are float32.
+      axis_name: Mapped axis over which batch norm averages while training.
     """
 
     num_classes: int
@@ -52,11 +52,11 @@ class EfficientNetB0(nn.Module):
         """Logits of a batch of images.
 
         Args:
-            images: (B, H, W, channels) float, normalised.
-            train: Use and update batch statistics; drop branches and features.
+          images: (B, H, W, channels) float, normalised.
+          train: Use and update batch statistics; drop branches and features.
 
         Returns:
-            (B, num_classes) float32.
+          (B, num_classes) float32.
         """
         conv = functools.partial(
             layers.conv,

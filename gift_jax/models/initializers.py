@@ -46,7 +46,7 @@ def torch_default_bias(fan_in: int) -> Initializer:
     """Bias of torch.nn.Conv2d and torch.nn.Linear: U(-b, b), b = 1 / sqrt(fan_in).
 
     Args:
-        fan_in: Inputs of one output unit: input channels times the kernel's area.
+      fan_in: Inputs of one output unit: input channels times the kernel's area.
     """
     return symmetric_uniform(1 / math.sqrt(fan_in))
 

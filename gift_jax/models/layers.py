@@ -48,9 +48,9 @@ class Dropout(nn.Module):
     their dataset, by default in the batch.
 
     Attributes:
-        rate: Probability of zero; what stays is divided by the rest.
-        train: Whether anything is dropped.
-        whole: Drop all features of an image, or none (stochastic depth).
+      rate: Probability of zero; what stays is divided by the rest.
+      train: Whether anything is dropped.
+      whole: Drop all features of an image, or none (stochastic depth).
     """
 
     rate: float
@@ -84,11 +84,11 @@ def relu_pool_2x2(x: jax.Array, affine: norms.Affine) -> jax.Array:
     these operations wait for.
 
     Args:
-        x: (B, H, W, C) float; an odd last row or column is left out.
-        affine: Of (B, 1, 1, C) or (1, 1, 1, C) arrays.
+      x: (B, H, W, C) float; an odd last row or column is left out.
+      affine: Of (B, 1, 1, C) or (1, 1, 1, C) arrays.
 
     Returns:
-        (B, H // 2, W // 2, C), the dtype of `x`.
+      (B, H // 2, W // 2, C), the dtype of `x`.
     """
     a, b, c, d = (jnp.maximum(affine(corner), 0) for corner in _corners(x))
     return ((a + b + c + d) / 4).astype(x.dtype)
@@ -148,11 +148,11 @@ def adaptive_average_pool(images: jax.Array, size: int) -> jax.Array:
     pixels when n is smaller.
 
     Args:
-        images: (B, H, W, C) float.
-        size: Rows and columns of the result.
+      images: (B, H, W, C) float.
+      size: Rows and columns of the result.
 
     Returns:
-        (B, size, size, C), the dtype of `images`.
+      (B, size, size, C), the dtype of `images`.
     """
     for axis in (1, 2):
         length = images.shape[axis]

@@ -40,18 +40,18 @@ class InvertedResidual(nn.Module):
     """Widening 1x1, depthwise and narrowing 1x1 convolution around a shortcut.
 
     Attributes:
-        features: Channels of the result.
-        expansion: Channels inside the block over channels of its input; 1 leaves the
-            widening convolution out.
-        kernel_size: Kernel of the depthwise convolution.
-        stride: Stride of the depthwise convolution.
-        activation: Nonlinearity after the first two convolutions.
-        squeeze: Squeeze-and-excitation (arXiv 1709.01507) before the narrowing.
-        drop_rate: Probability that training drops the residual branch of an example
-            (stochastic depth, arXiv 1603.09382).
-        train: Whether batch norm and stochastic depth are in their training mode.
-        conv: Builds a convolution.
-        norm: Builds a batch norm.
+      features: Channels of the result.
+      expansion: Channels inside the block over channels of its input; 1 leaves the
+          widening convolution out.
+      kernel_size: Kernel of the depthwise convolution.
+      stride: Stride of the depthwise convolution.
+      activation: Nonlinearity after the first two convolutions.
+      squeeze: Squeeze-and-excitation (arXiv 1709.01507) before the narrowing.
+      drop_rate: Probability that training drops the residual branch of an example
+          (stochastic depth, arXiv 1603.09382).
+      train: Whether batch norm and stochastic depth are in their training mode.
+      conv: Builds a convolution.
+      norm: Builds a batch norm.
     """
 
     features: int
@@ -104,11 +104,11 @@ class MobileNetV2(nn.Module):
     (chenyaofo/pytorch-cifar-models, mobilenetv2.py).
 
     Attributes:
-        modified: The variant for small images.
-        num_classes: Length of the logits.
-        width_mult: Factor of the channels.
-        dtype: Dtype of the computation; parameters and logits are float32.
-        axis_name: Mapped axis over which batch norm averages while training.
+      modified: The variant for small images.
+      num_classes: Length of the logits.
+      width_mult: Factor of the channels.
+      dtype: Dtype of the computation; parameters and logits are float32.
+      axis_name: Mapped axis over which batch norm averages while training.
     """
 
     modified: bool
@@ -128,11 +128,11 @@ class MobileNetV2(nn.Module):
         """Logits of a batch of images.
 
         Args:
-            images: (B, H, W, channels) float, normalised.
-            train: Use and update batch statistics; drop features.
+          images: (B, H, W, channels) float, normalised.
+          train: Use and update batch statistics; drop features.
 
         Returns:
-            (B, num_classes) float32.
+          (B, num_classes) float32.
         """
         conv = functools.partial(
             layers.conv,

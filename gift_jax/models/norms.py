@@ -17,9 +17,9 @@ class Affine(NamedTuple):
     large numbers would remain.
 
     Attributes:
-        center: Float32, broadcastable to the features.
-        factor: As the center.
-        shift: As the center.
+      center: Float32, broadcastable to the features.
+      factor: As the center.
+      shift: As the center.
     """
 
     center: jax.Array
@@ -39,9 +39,9 @@ class BatchNorm(nn.Module):
     of a batch. Both normalise by the biased variance.
 
     Attributes:
-        use_running_average: Normalise by the running statistics and keep them.
-        axis_name: Mapped axis over which statistics are averaged.
-        dtype: Dtype of the result; statistics and parameters are float32.
+      use_running_average: Normalise by the running statistics and keep them.
+      axis_name: Mapped axis over which statistics are averaged.
+      dtype: Dtype of the result; statistics and parameters are float32.
     """
 
     use_running_average: bool
@@ -53,12 +53,12 @@ class BatchNorm(nn.Module):
         """What makes norm(x + offset) of x.
 
         Args:
-            x: (..., C) float.
-            offset: (C,) float32. A bias that the norm undoes anyway, and that need not
-                be added to all of x; only the running mean knows of it.
+          x: (..., C) float.
+          offset: (C,) float32. A bias that the norm undoes anyway, and that need not
+              be added to all of x; only the running mean knows of it.
 
         Returns:
-            Of (1, ..., 1, C) arrays.
+          Of (1, ..., 1, C) arrays.
         """
         channels, batch_axes = x.shape[-1:], tuple(range(x.ndim - 1))
         parameters = _parameters(self, channels)
@@ -84,7 +84,7 @@ class InstanceNorm(nn.Module):
     """Instance norm (torch.nn.GroupNorm with one channel per group).
 
     Attributes:
-        dtype: Dtype of the result; parameters are float32.
+      dtype: Dtype of the result; parameters are float32.
     """
 
     dtype: Any = jnp.float32
@@ -94,10 +94,10 @@ class InstanceNorm(nn.Module):
         """What makes norm(x) of x.
 
         Args:
-            x: (B, H, W, C) float. A bias added to it would change nothing.
+          x: (B, H, W, C) float. A bias added to it would change nothing.
 
         Returns:
-            Of (B, 1, 1, C) arrays.
+          Of (B, 1, 1, C) arrays.
         """
         scale, bias = _parameters(self, x.shape[-1:])
         moments = _moments(x, (1, 2))

@@ -76,27 +76,27 @@ def create_model(
     `mutable=["batch_stats"]` and, for networks with dropout, `rngs={"dropout": key}`.
 
     Args:
-        name: A key of `MODELS`, for example "conv3" or "resnet18_modified"; or
-            "package.module:attribute", a Flax module class of the user's own or a
-            function that gives such a module. It is called with `num_classes` and, if
-            its signature has them, `image_size`, `axis_name` and `dtype`.
-        num_classes: Length of the logits.
-        image_size: Height and width of the images.
-        **options: For every model `dtype` ("float32" or "bfloat16": what activations
-            are computed in; parameters and logits stay float32) and `axis_name` (None,
-            or the pmapped axis over which batch norm averages while training). For
-            those of `model_options`: conv{depth} has `width` (default 128) and `norm`
-            ("batch", "instance" or "none"), resnet{depth}_modified `norm` ("batch" or
-            "instance"), resnet20 to resnet110 `shortcut` ("pad" or "projection"), wrn
-            `depth` and `widen`, mobilenet_v2 `width_mult`, vgg{depth} and
-            vgg{depth}_bn `head` ("imagenet", "cifar" or "linear").
+      name: A key of `MODELS`, for example "conv3" or "resnet18_modified"; or
+          "package.module:attribute", a Flax module class of the user's own or a
+          function that gives such a module. It is called with `num_classes` and, if
+          its signature has them, `image_size`, `axis_name` and `dtype`.
+      num_classes: Length of the logits.
+      image_size: Height and width of the images.
+      **options: For every model `dtype` ("float32" or "bfloat16": what activations
+          are computed in; parameters and logits stay float32) and `axis_name` (None,
+          or the pmapped axis over which batch norm averages while training). For
+          those of `model_options`: conv{depth} has `width` (default 128) and `norm`
+          ("batch", "instance" or "none"), resnet{depth}_modified `norm` ("batch" or
+          "instance"), resnet20 to resnet110 `shortcut` ("pad" or "projection"), wrn
+          `depth` and `widen`, mobilenet_v2 `width_mult`, vgg{depth} and
+          vgg{depth}_bn `head` ("imagenet", "cifar" or "linear").
 
     Returns:
-        A `flax.linen.Module`.
+      A `flax.linen.Module`.
 
     Raises:
-        InputError: The name, an option or its value is unknown, or the images are too
-            small for the model; or the user's own gives no module.
+      InputError: The name, an option or its value is unknown, or the images are too
+          small for the model; or the user's own gives no module.
 
     Examples:
         >>> model = create_model("conv1", num_classes=10, image_size=8, width=4)
@@ -146,7 +146,7 @@ def model_options(name: str) -> dict[str, Any]:
     """The options of a model that change its parameters, with their defaults.
 
     Raises:
-        InputError: There is no such model.
+      InputError: There is no such model.
 
     Examples:
         >>> model_options("conv3")
@@ -182,15 +182,15 @@ def check_model(
     """Refuses a module that is not called as those of `create_model` are.
 
     Args:
-        name: For messages.
-        model: The module.
-        num_classes: Length of the logits.
-        image_size: Height and width of the images.
-        channels: Channels of the images.
+      name: For messages.
+      model: The module.
+      num_classes: Length of the logits.
+      image_size: Height and width of the images.
+      channels: Channels of the images.
 
     Raises:
-        InputError: It cannot be called so, has variables other than parameters and
-            batch statistics, or does not give float logits (B, num_classes).
+      InputError: It cannot be called so, has variables other than parameters and
+          batch statistics, or does not give float logits (B, num_classes).
     """
 
     def call(images: jax.Array) -> tuple[Any, Any, Any]:
@@ -234,9 +234,7 @@ def _described(output: Any) -> str:
 
 def _compute_dtype(model: str, name: str) -> Any:
     if name not in _DTYPES:
-        raise InputError(
-            f"{model}: dtype is {name!r}, but must be one of {', '.join(_DTYPES)}."
-        )
+        raise registry.unknown_name(f"dtype of {model}", name, _DTYPES)
     return _DTYPES[name]
 
 
@@ -255,13 +253,13 @@ def init_variables(
     """Fresh weights and batch statistics of a model.
 
     Args:
-        model: From `create_model`.
-        key: Typed random key.
-        image_size: Height and width of the images.
-        channels: Channels of the images.
+      model: From `create_model`.
+      key: Typed random key.
+      image_size: Height and width of the images.
+      channels: Channels of the images.
 
     Returns:
-        {"params": tree, "batch_stats": tree} of float32 arrays; "batch_stats" is empty
-        for a model without batch norm.
+      {"params": tree, "batch_stats": tree} of float32 arrays; "batch_stats" is empty
+      for a model without batch norm.
     """
     return variables_for(model, key, (image_size, image_size, channels))

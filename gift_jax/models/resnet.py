@@ -8,8 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gift_jax import registry
 from gift_jax.models import initializers, layers, norms
-from gift_jax.runtime.errors import InputError
+
+_NORMS = ("batch", "instance")
 
 
 class BasicBlock(nn.Module):
@@ -68,14 +70,14 @@ class ResNet(nn.Module):
     kuangliu/pytorch-cifar, and with instance norm that of DC (networks.py).
 
     Attributes:
-        stage_sizes: Blocks of each stage; every stage after the first halves the
-            image and doubles the channels.
-        bottleneck: Bottleneck blocks instead of basic ones.
-        modified: The variant for small images.
-        num_classes: Length of the logits.
-        norm: "batch" or "instance".
-        dtype: Dtype of the computation; parameters and logits are float32.
-        axis_name: Mapped axis over which batch norm averages while training.
+      stage_sizes: Blocks of each stage; every stage after the first halves the
+          image and doubles the channels.
+      bottleneck: Bottleneck blocks instead of basic ones.
+      modified: The variant for small images.
+      num_classes: Length of the logits.
+      norm: "batch" or "instance".
+      dtype: Dtype of the computation; parameters and logits are float32.
+      axis_name: Mapped axis over which batch norm averages while training.
     """
 
     stage_sizes: tuple[int, ...]
@@ -87,23 +89,21 @@ class ResNet(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises InputError for an unknown norm."""
+        """Raises UnknownNameError for an unknown norm."""
         super().__post_init__()
-        if self.norm not in ("batch", "instance"):
-            raise InputError(
-                f"norm is {self.norm!r}, but must be one of batch, instance."
-            )
+        if self.norm not in _NORMS:
+            raise registry.unknown_name("norm of a ResNet", self.norm, _NORMS)
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Logits of a batch of images.
 
         Args:
-            images: (B, H, W, channels) float, normalised.
-            train: Normalise by the batch's statistics and update the running ones.
+          images: (B, H, W, channels) float, normalised.
+          train: Normalise by the batch's statistics and update the running ones.
 
         Returns:
-            (B, num_classes) float32.
+          (B, num_classes) float32.
         """
         # DC's definition keeps PyTorch's default.
         kernel_init = (

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gift_jax import registry
 from gift_jax.models import initializers, layers
 from gift_jax.runtime.errors import InputError
 
@@ -33,13 +34,13 @@ class VGG(nn.Module):
     Training draws dropout masks: `apply` needs `rngs={"dropout": key}`.
 
     Attributes:
-        depth: Layers with weights.
-        batch_norm: Whether a batch norm follows every convolution.
-        num_classes: Length of the logits.
-        image_size: Height and width of the images, at least 32.
-        head: A key of `HEADS`.
-        dtype: Dtype of the computation; parameters and logits are float32.
-        axis_name: Mapped axis over which batch norm averages while training.
+      depth: Layers with weights.
+      batch_norm: Whether a batch norm follows every convolution.
+      num_classes: Length of the logits.
+      image_size: Height and width of the images, at least 32.
+      head: A key of `HEADS`.
+      dtype: Dtype of the computation; parameters and logits are float32.
+      axis_name: Mapped axis over which batch norm averages while training.
     """
 
     depth: int
@@ -54,10 +55,7 @@ class VGG(nn.Module):
         """Refuses unknown heads and images that the max-pools shrink to nothing."""
         super().__post_init__()
         if self.head not in HEADS:
-            raise InputError(
-                f"vgg{self.depth}: head is {self.head!r}, but must be one of "
-                f"{', '.join(HEADS)}."
-            )
+            raise registry.unknown_name(f"head of vgg{self.depth}", self.head, HEADS)
         if self.image_size < MINIMUM_IMAGE_SIZE:
             raise InputError(
                 f"vgg{self.depth} halves the image {len(CHANNELS)} times and needs "
@@ -69,11 +67,11 @@ class VGG(nn.Module):
         """Logits of a batch of images.
 
         Args:
-            images: (B, image_size, image_size, channels) float, normalised.
-            train: Drop units of the hidden linear layers; use batch statistics.
+          images: (B, image_size, image_size, channels) float, normalised.
+          train: Drop units of the hidden linear layers; use batch statistics.
 
         Returns:
-            (B, num_classes) float32.
+          (B, num_classes) float32.
         """
         # Kuangliu's and DC's definitions keep PyTorch's defaults.
         has_defaults = self.head == "linear"

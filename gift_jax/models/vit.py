@@ -42,15 +42,15 @@ class VisionTransformer(nn.Module):
     """ViT with a class token (timm: vit_small_patch16_224 and DeiT are such).
 
     Attributes:
-        width: Of the tokens.
-        depth: Blocks.
-        heads: Of attention.
-        patch_size: Side of a patch in pixels.
-        num_classes: Length of the logits.
-        image_size: Height and width of the images, a multiple of `patch_size`.
-        dtype: Dtype of the computation; parameters and logits are float32.
-        axis_name: Without effect, since there are no batch statistics; taken so that
-            every model is built by the same call.
+      width: Of the tokens.
+      depth: Blocks.
+      heads: Of attention.
+      patch_size: Side of a patch in pixels.
+      num_classes: Length of the logits.
+      image_size: Height and width of the images, a multiple of `patch_size`.
+      dtype: Dtype of the computation; parameters and logits are float32.
+      axis_name: Without effect, since there are no batch statistics; taken so that
+          every model is built by the same call.
     """
 
     width: int
@@ -76,11 +76,11 @@ class VisionTransformer(nn.Module):
         """Logits of a batch of images.
 
         Args:
-            images: (B, image_size, image_size, channels) float, normalised.
-            train: Without effect: timm's defaults drop nothing.
+          images: (B, image_size, image_size, channels) float, normalised.
+          train: Without effect: timm's defaults drop nothing.
 
         Returns:
-            (B, num_classes) float32.
+          (B, num_classes) float32.
         """
         del train
         patches = (self.patch_size, self.patch_size)

@@ -42,11 +42,11 @@ class WideResNet(nn.Module):
     HobbitLong/RepDistiller (models/wrn.py).
 
     Attributes:
-        num_classes: Length of the logits.
-        depth: Layers: 6 n + 4 for n blocks a stage.
-        widen: The width factor.
-        dtype: Dtype of the computation; parameters and logits are float32.
-        axis_name: Mapped axis over which batch norm averages while training.
+      num_classes: Length of the logits.
+      depth: Layers: 6 n + 4 for n blocks a stage.
+      widen: The width factor.
+      dtype: Dtype of the computation; parameters and logits are float32.
+      axis_name: Mapped axis over which batch norm averages while training.
     """
 
     num_classes: int
@@ -74,11 +74,11 @@ class WideResNet(nn.Module):
         """Logits of a batch of images.
 
         Args:
-            images: (B, H, W, channels) float, normalised.
-            train: Normalise by the batch's statistics and update the running ones.
+          images: (B, H, W, channels) float, normalised.
+          train: Normalise by the batch's statistics and update the running ones.
 
         Returns:
-            (B, num_classes) float32.
+          (B, num_classes) float32.
         """
         conv = functools.partial(
             layers.conv,

@@ -10,7 +10,6 @@ from gift_jax.pipeline.context import Job
 from gift_jax.pipeline.distilled import JobDistilled
 from gift_jax.pipeline.labelling import LabelledDataset, make_soft_labels
 from gift_jax.pipeline.teacher import JobTeacher, make_teacher
-from gift_jax.specs.continual import RETRAINED
 from gift_jax.teachers import TeacherOfClasses
 
 
@@ -41,7 +40,7 @@ def label_step(
     assert continual is not None
     num_classes = job.data.info.num_classes
     seen, outputs = continual.seen(num_classes), continual.outputs(num_classes)
-    if continual.teacher == RETRAINED:
+    if job.spec.is_retrained:
         teacher = make_teacher(of_step)
     elif teacher is not None:
         teacher = JobTeacher(

@@ -79,7 +79,6 @@ def make_soft_labels(
     spec, dataset = job.spec.relabel, distilled.dataset
     if not spec.needs_teacher:
         teacher = None
-    codec = codecs.get_codec(spec.format)
     data, normalization = train_data(dataset, job.spec.seed)
     label_mix = spec.label_mix(job.spec.augment)
     augmented = views.AugmentedViews(job.spec.augment, normalization, label_mix)
@@ -108,7 +107,7 @@ def make_soft_labels(
             "teacher_top1_distilled": check.check_on_distilled(
                 teacher.evaluated, dataset, min_accuracy=job.spec.teacher.min_accuracy
             ),
-            "label_format": codec.name,
+            "label_format": spec.codec.name,
         }
         labels = _labels_by(
             teacher.teacher, job, named.product, dataset, data, augmented
@@ -167,10 +166,9 @@ def _named(job: Job, distilled: JobDistilled, teacher: JobTeacher | None) -> _Na
     if teacher is not None:
         recipe["teacher"] = teacher.teacher.fingerprint
         name = f"{job.spec.distilled.name}_ipc{dataset.ipc}_{teacher.teacher.name}"
-        codec = codecs.get_codec(spec.format)
-        if codec != codecs.FLOAT16:
-            recipe["format"] = codec.name
-            form = f"_{codec.name}"
+        if spec.codec != codecs.FLOAT16:
+            recipe["format"] = spec.codec.name
+            form = f"_{spec.codec.name}"
     if spec.source != "store":
         form += f"_{spec.source}"
     of_views: dict[str, Any] = {
@@ -216,7 +214,7 @@ def _labels_by(
 
     Of fixed ones it is one view, of the images as they are.
     """
-    spec, codec = job.spec.relabel, codecs.get_codec(job.spec.relabel.format)
+    spec = job.spec.relabel
     if spec.source == "fixed":
         view_images = dataclasses.replace(view_images, spec=AugmentSpec())
     label_views = relabel.make_label_views(
@@ -228,13 +226,13 @@ def _labels_by(
     batch_size = per_device * len(job.devices)
     if spec.source == "online":
         return OnlineSoftLabels(
-            label_views, len(dataset), job.spec.views, batch_size, codec
+            label_views, len(dataset), job.spec.views, batch_size, spec.codec
         )
     record = {
-        "views": 1 if spec.source == "fixed" else job.spec.views,
+        "views": job.spec.labelled_views,
         "images": len(dataset),
         "classes": dataset.metadata.num_classes,
-        "format": codec.name,
+        "format": spec.codec.name,
         "store": _place_elsewhere(spec, product),
     }
     open_store = functools.partial(_open_store, product.directory, record)
@@ -262,7 +260,7 @@ def _place_elsewhere(spec: RelabelSpec, product: Product) -> str:
 
 
 def _open_store(
-    directory: pathlib.Path, record: Mapping[str, Any]
+    directory: pathlib.Path, record: Mapping[str, Any], *, create: bool = True
 ) -> store.SoftLabelStore:
     return store.open_store(
         record["store"] or directory / "logits",
@@ -270,6 +268,7 @@ def _open_store(
         num_images=record["images"],
         num_classes=record["classes"],
         codec=codecs.get_codec(record["format"]),
+        create=create,
     )
 
 
@@ -281,9 +280,9 @@ def open_labels(directory: pathlib.Path) -> store.SoftLabelStore:
 
     Raises:
       WorkdirError: the product is not finished.
-      StorageError: the array cannot be reached.
+      StorageError: the array cannot be reached, or is not there.
     """
-    return _open_store(directory, Product(directory, {}).record())
+    return _open_store(directory, Product(directory, {}).record(), create=False)
 
 
 def check_storage(spec: RelabelSpec, num_classes: int) -> None:
@@ -294,12 +293,12 @@ def check_storage(spec: RelabelSpec, num_classes: int) -> None:
       num_classes: C of the real dataset.
 
     Raises:
-      InputError: `relabel.format` is unknown or not for so many classes, or
-        `relabel.store` is no place to store at.
+      InputError: `relabel.format` is not for so many classes, or `relabel.store` is
+        no place to store at.
       StorageError: the cloud does not answer, or refuses.
     """
-    codecs.get_codec(spec.format).row_bytes(num_classes)
-    if spec.store and spec.source in ("store", "fixed"):
+    spec.codec.row_bytes(num_classes)
+    if spec.store and spec.is_stored:
         storage.check_reachable(spec.store)
 
 

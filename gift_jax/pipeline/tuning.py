@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gift_jax.pipeline.results import TUNING_SETTINGS
+from gift_jax.pipeline.results import DIVERGED, TUNING_SETTINGS
 from gift_jax.specs import StudentSpec, TuningSpec
 
 _log = logging.getLogger(__name__)
@@ -130,6 +130,6 @@ def _rounded(rate: float) -> float:
 
 
 def _mean_top1(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    if any(row["status"] == "diverged" for row in rows):
+    if any(row["status"] == DIVERGED for row in rows):
         return None
     return float(np.mean([row["top1_last"] for row in rows]))

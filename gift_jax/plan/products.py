@@ -51,9 +51,9 @@ def products(work: Workload) -> Iterator[Product]:
     if spec.distilled.needs("experts"):
         yield _experts(work)
     yield _distilled(work)
-    if work.is_retrained:
+    if work.spec.is_retrained:
         yield from _teacher(work, spec.at_step(), work.seen, "the retrained teacher")
-    if work.stores_labels:
+    if work.spec.relabel.is_stored:
         yield _soft_labels(work)
     yield _students(work)
 
@@ -134,11 +134,10 @@ def _distilled_key(spec: JobSpec) -> str:
 def _soft_labels(work: Workload) -> Product:
     spec = work.spec.at_step()
     relabel, network = spec.relabel, spec.teacher.network
-    views = None if relabel.source == "fixed" else spec.views
     key = _key(
         spec.tagged("", "soft_labels"),
         *(_distilled_key(work.spec), _teacher_key(spec, spec.teacher)),
-        *(spec.augment, relabel.source, relabel.format, views),
+        *(spec.augment, relabel.source, relabel.format, spec.labelled_views),
     )
     return Product(
         f"soft labels in {relabel.format}",

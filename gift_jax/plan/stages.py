@@ -202,9 +202,9 @@ def relabelling(work: Workload) -> Stage:
     images, local = work.distilled_images, work.machine.host_devices
     batch_size, devices = work.spec.relabel.batch_size, work.machine.devices
     steps, size = padded_batches(images, batch_size, local_devices=local)
-    if work.stores_labels:
+    if work.spec.relabel.is_stored:
         rows = rows_of_chunks(images, work.student_info.num_classes)
-        starts = [*range(0, images, rows)] * work.stored_views
+        starts = [*range(0, images, rows)] * work.spec.labelled_views
         chunks = [min(rows, images - s) for s in starts[:: work.machine.hosts]]
         steps = sum(math.ceil(chunk / (size * local)) for chunk in chunks)
     else:
@@ -212,7 +212,7 @@ def relabelling(work: Workload) -> Stage:
         trainings = itertools.chain(*work.trainings.values())
         steps *= sum(math.ceil(t.students / work.at_once) for t in trainings)
         steps, devices = steps * work.spec.train.epochs, local
-    info = work.seen.info if work.is_retrained else work.real.info
+    info = work.seen.info if work.spec.is_retrained else work.real.info
     return forward(
         work.machine, "relabelling", work.spec.teacher, info, steps, size, devices
     )

@@ -16,7 +16,6 @@ from gift_jax.plan.cost_model import Machine
 from gift_jax.plan.datasets import RealData, real_data
 from gift_jax.soft_labels import codecs
 from gift_jax.specs import JobSpec, NetworkSpec, StudentSpec
-from gift_jax.specs.continual import RETRAINED
 
 
 class Trainings(NamedTuple):
@@ -56,12 +55,6 @@ class Workload:
         return self.real.of_classes(len(continual.seen(classes)))
 
     @property
-    def is_retrained(self) -> bool:
-        """Whether a teacher is trained anew on the classes so far."""
-        continual = self.spec.continual
-        return continual is not None and continual.teacher == RETRAINED
-
-    @property
     def student_info(self) -> DatasetInfo:
         """Of what students are trained on: the classes that soft labels have."""
         continual, info = self.spec.continual, self.real.info
@@ -97,23 +90,13 @@ class Workload:
         return min(at_once, max(t.students for t in trainings))
 
     @property
-    def stores_labels(self) -> bool:
-        """Whether soft labels are made before students train."""
-        return self.spec.relabel.source in ("store", "fixed")
-
-    @property
-    def stored_views(self) -> int:
-        """Views of every image that are labelled before students train."""
-        return 1 if self.spec.relabel.source == "fixed" else self.spec.views
-
-    @property
     def soft_label_bytes(self) -> int:
         """Of those that are stored."""
-        if not self.stores_labels:
+        if not self.spec.relabel.is_stored:
             return 0
         return codecs.stored_bytes(
-            codecs.get_codec(self.spec.relabel.format),
-            views=self.stored_views,
+            self.spec.relabel.codec,
+            views=self.spec.labelled_views,
             num_images=self.distilled_images,
             num_classes=self.student_info.num_classes,
         )

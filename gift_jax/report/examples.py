@@ -14,11 +14,11 @@ from gift_jax.pipeline.products import DONE_FILE, RECIPE_FILE
 from gift_jax.report.reading import inside
 from gift_jax.report.statistics import Row
 from gift_jax.runtime import errors
-from gift_jax.soft_labels import storage
 
 # What files that are damaged, or were not made here, can lead to.
 _UNREADABLE = (*errors.EXPECTED, ValueError, LookupError, TypeError, RecursionError)
 _LONGEST_NAME = 100
+_COUNT = 6  # images with their soft labels
 _ROWS, _COLUMNS = 10, 5  # classes and images of one, side by side with other datasets
 
 
@@ -77,7 +77,7 @@ def read_all_examples(rows: Iterable[Row]) -> tuple[list[Examples], list[str]]:
 
 
 def read_examples(
-    workdir: pathlib.Path, name: str, labels_name: str | None, count: int = 6
+    workdir: pathlib.Path, name: str, labels_name: str | None
 ) -> Examples | None:
     """Reads one image of each of the first classes, with its soft label of view 0.
 
@@ -85,7 +85,6 @@ def read_examples(
       workdir: Work directory.
       name: Of the distilled dataset in it.
       labels_name: Of its soft labels, or None where none are stored.
-      count: Of images.
 
     Returns:
       The examples, or None where that dataset does not lie there.
@@ -94,17 +93,15 @@ def read_examples(
     if not (directory / ARRAYS_FILE).is_file():
         return None
     dataset = load_distilled(directory)
-    shown = np.unique(dataset.labels, return_index=True)[1][:count]
+    shown = np.unique(dataset.labels, return_index=True)[1][:_COUNT]
     all_pixels = dataset.pixels()
     grid = preview.picture(all_pixels, dataset.labels, rows=_ROWS, columns=_COLUMNS)
     pixels = np.clip(all_pixels[shown], 0, 1)
     found = Examples(name, pixels, dataset.labels[shown], grid=grid)
     views, logits = None, None
     try:
-        if (
-            labels_name
-            and (workdir / "soft_labels" / labels_name / DONE_FILE).is_file()
-        ):
+        all_labels = workdir / "soft_labels"
+        if labels_name and (all_labels / labels_name / DONE_FILE).is_file():
             stored = inside(workdir, "soft_labels", labels_name)
             views, logits = _view_zero(stored, dataset, shown)
         elif dataset.soft_labels is not None:
@@ -128,15 +125,9 @@ def _view_zero(
     from gift_jax.soft_labels.views import AugmentedViews, train_data
 
     recipe = json.loads((stored / RECIPE_FILE).read_text())
-    store = json.loads((stored / DONE_FILE).read_text())["store"] or stored / "logits"
-    if (
-        not storage.is_remote(store)
-        and not (pathlib.Path(store) / "zarr.json").is_file()
-    ):
-        # To open it would make an empty one.
-        raise FileNotFoundError(f"{store} holds no soft labels of view 0")
+    logits = open_labels(stored).read(0)[shown]
     data, normalization = train_data(dataset, recipe["seed"])
     view_images = AugmentedViews(AugmentSpec(**recipe["augment"]), normalization)
     inputs = np.asarray(view_images.images(data, 0, jnp.asarray(shown)))
     pixels = np.clip(dataset.preprocess.invert(inputs), 0, 1)
-    return pixels, open_labels(stored).read(0)[shown]
+    return pixels, logits

@@ -19,7 +19,7 @@ from gift_jax.report import formatting, style
 from gift_jax.report.groups import BYTES, FIELDS, TUNED, Group, telling
 from gift_jax.report.reading import Curve, RunKey, run_key
 from gift_jax.report.statistics import Row
-from gift_jax.soft_labels.storage import readable_size
+from gift_jax.runtime.units import readable_size
 
 Curves = Mapping[RunKey, Curve]
 

@@ -32,7 +32,7 @@ from gift_jax.report.groups import (
 from gift_jax.report.markup import Cell, Table
 from gift_jax.report.reading import Curve, RunKey, run_key
 from gift_jax.report.statistics import Row, Summary, pair, summarize
-from gift_jax.soft_labels.storage import readable_size
+from gift_jax.runtime.units import readable_size
 
 # With more losses than these the losses are rows, so that the table stays narrow.
 _MAX_LOSS_COLUMNS = 6

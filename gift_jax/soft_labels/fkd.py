@@ -83,8 +83,6 @@ class FkdLabels:
 
     Args:
       directory: The folder with `epoch_0/`, `epoch_1/` ...
-      order: (views, N) integers, the images in the order in which each epoch's batches
-        hold them: for labels of another sampler. By default as said above.
 
     Attributes:
       path: The folder.
@@ -96,12 +94,9 @@ class FkdLabels:
       InputError: epochs or batches are missing, or the first epoch is malformed.
     """
 
-    def __init__(
-        self, directory: str | os.PathLike, *, order: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, directory: str | os.PathLike) -> None:
         self.path = pathlib.Path(directory)
         self.views = self._count_epochs()
-        self._order = order
         self.num_images = sum(len(batch) for batch in self._batches(0))
 
     def _count_epochs(self) -> int:
@@ -158,9 +153,7 @@ class FkdLabels:
     def _indices(self, view: int, batches: list["_Batch"]) -> np.ndarray:
         """The image at each position of the epoch."""
         num_images = sum(map(len, batches))
-        if self._order is not None:
-            indices = np.asarray(self._order[view])
-        elif all(batch.indices is not None for batch in batches):
+        if all(batch.indices is not None for batch in batches):
             indices = np.concatenate([batch.indices for batch in batches])
         else:
             indices = sampler_order(num_images, view)

@@ -13,6 +13,7 @@ from typing import Any
 import tensorstore
 
 from gift_jax.runtime.errors import InputError, UserError
+from gift_jax.runtime.units import readable_size as readable_size  # of `relabel`
 
 _CLOUDS = {
     "gs": "Google Cloud Storage: `gcloud auth application-default login`, or "
@@ -74,21 +75,23 @@ def kvstore_spec(location: str | os.PathLike) -> dict[str, Any]:
 
 
 def open_array(
-    spec: dict[str, Any], location: str | os.PathLike
+    spec: dict[str, Any], location: str | os.PathLike, *, create: bool = True
 ) -> tensorstore.TensorStore:
-    """Opens an array, or creates it where there is none.
+    """Opens an array.
 
     Args:
       spec: Of the array, without its `kvstore`.
       location: As for `kvstore_spec`.
+      create: Whether it is created where there is none.
 
     Raises:
-      StorageError: the location cannot be reached or written.
+      StorageError: the location cannot be reached or written, or holds no array and
+        none is created.
       InputError: another array lies there; says how it differs.
     """
     check_reachable(location)
     full_spec = {**spec, "kvstore": kvstore_spec(location)}
-    opening = tensorstore.open(full_spec, open=True, create=True)
+    opening = tensorstore.open(full_spec, open=True, create=create)
     try:
         return _first_answer(opening, location)
     except ValueError as error:
@@ -143,14 +146,3 @@ def free_bytes(location: str | os.PathLike) -> int | None:
     path = pathlib.Path(location).resolve()
     existing = next(p for p in (path, *path.parents) if p.is_dir())
     return shutil.disk_usage(existing).free
-
-
-def readable_size(size: float) -> str:
-    """A number of bytes for reading, in decimal units.
-
-    >>> readable_size(12_345_678)
-    '12.3 MB'
-    """
-    rounded = float(f"{size:.3g}")
-    power = min(len(f"{rounded:.0f}") - 1, 14) // 3
-    return f"{rounded / 1000**power:g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"

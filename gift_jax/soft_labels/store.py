@@ -198,8 +198,9 @@ def open_store(
     num_images: int,
     num_classes: int,
     codec: LabelCodec = FLOAT16,
+    create: bool = True,
 ) -> SoftLabelStore:
-    """Opens a store, or creates it where there is none.
+    """Opens a store.
 
     Args:
       location: Of the zarr array: a local path, "gs://BUCKET/PATH" or
@@ -208,9 +209,10 @@ def open_store(
       num_images: N.
       num_classes: C.
       codec: How rows are stored.
+      create: Whether it is created where there is none.
 
     Raises:
-      StorageError: the location cannot be reached or written.
+      StorageError: as `storage.open_array`.
       InputError: a store of another shape lies there, or the codec is not for so
         many classes.
     """
@@ -235,7 +237,7 @@ def open_store(
         },
     }
     try:
-        array = storage.open_array(spec, location)
+        array = storage.open_array(spec, location, create=create)
     except ValueError as error:
         raise InputError(
             f"{location} holds no soft labels of shape "

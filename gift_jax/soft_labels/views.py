@@ -1,8 +1,8 @@
 """What a student sees: the distilled images on the devices, and views of them."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import flax.struct
 import jax
@@ -10,14 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from gift_jax import augment
+from gift_jax import augment, registry
 from gift_jax.data import preprocess
-from gift_jax.distilled import DistilledDataset
-from gift_jax.distilled import dataset as distilled_lib
+from gift_jax.distilled.dataset import DistilledDataset, as_uint8
 from gift_jax.soft_labels import fkd
 from gift_jax.streams import Purpose, stream_key
-
-_IMAGES_AT_ONCE = 512
 
 
 class TrainData(flax.struct.PyTreeNode):
@@ -59,7 +56,7 @@ def train_data(
     """
     images, normalization = None, None
     if isinstance(dataset.preprocess, preprocess.Normalization):
-        images, normalization = _pixels(dataset.images), dataset.preprocess
+        images, normalization = as_uint8(dataset.images), dataset.preprocess
     if images is None:
         images, normalization = dataset.inputs(), None
     data = TrainData(
@@ -68,18 +65,6 @@ def train_data(
         view_key=stream_key(seed, Purpose.VIEWS),
     )
     return data, normalization
-
-
-def _pixels(images: np.ndarray) -> np.ndarray | None:
-    """As `distilled.as_uint8`, without copies of all images as floats."""
-    pixels = np.empty(images.shape, np.uint8)
-    for start in range(0, len(images), _IMAGES_AT_ONCE):
-        some = slice(start, start + _IMAGES_AT_ONCE)
-        exact = distilled_lib.as_uint8(images[some])
-        if exact is None:
-            return None
-        pixels[some] = exact
-    return pixels
 
 
 class View(flax.struct.PyTreeNode):
@@ -97,11 +82,6 @@ class View(flax.struct.PyTreeNode):
     logits: jax.Array | np.ndarray | None
     progress: ArrayLike = 0.0
 
-
-# `view_images(data, view, indices)` -> (B, H, W, C) float32 network inputs. Views of
-# every kind are Flax structs with logits and progress; what else they have is between
-# them and this function.
-ViewImages = Callable[[TrainData, Any, jax.Array], jax.Array]
 
 # Which labels of mixed pictures are mixed, see `AugmentedViews.mix`.
 LABEL_MIXES = ("none", "hard", "both")
@@ -124,6 +104,23 @@ class Mix(NamedTuple):
     weights: jax.Array
 
 
+class ViewImages(Protocol):
+    """Makes the images of a view. Hashable, as it is static in compiled functions.
+
+    Views of every kind are Flax structs with logits and progress; what else they have
+    is between them and what makes their images.
+    """
+
+    def __call__(self, data: TrainData, view: Any, indices: jax.Array) -> jax.Array:
+        """Images of the view, (B, H, W, C) float32 network inputs."""
+
+    def mix(self, data: TrainData, view: Any, indices: jax.Array) -> Mix | None:
+        """What is mixed into the labels of the view; None where nothing is."""
+
+    def __hash__(self) -> int:
+        """By all that the images depend on."""
+
+
 @dataclasses.dataclass(frozen=True)
 class AugmentedViews:
     """Makes the images of a `View`. Hashable, as it is static in compiled functions.
@@ -137,11 +134,18 @@ class AugmentedViews:
         that is mixed into, as in G-VBSM and EDC. "hard": that one is mixed. "both":
         soft labels are those of the images, too. Without soft labels the hard ones
         are mixed in any case.
+
+    Raises:
+      UnknownNameError: `label_mix` is none of them.
     """
 
     spec: augment.AugmentSpec
     normalization: preprocess.Normalization | None
     label_mix: str = "none"
+
+    def __post_init__(self) -> None:
+        """Checks `label_mix`."""
+        _check_label_mix(self.label_mix, LABEL_MIXES)
 
     def __call__(self, data: TrainData, view: View, indices: jax.Array) -> jax.Array:
         """Images of the view, (B, H, W, C) float32 network inputs."""
@@ -180,10 +184,17 @@ class ReplayedViews:
     Attributes:
       normalization: Applied to images that are kept as pixels.
       label_mix: "none" or "hard", see `AugmentedViews`.
+
+    Raises:
+      UnknownNameError: `label_mix` is neither.
     """
 
     normalization: preprocess.Normalization | None
     label_mix: str = "none"
+
+    def __post_init__(self) -> None:
+        """Checks `label_mix`; soft labels are those of the mixed pictures."""
+        _check_label_mix(self.label_mix, ("none", "hard"))
 
     def __call__(
         self, data: TrainData, view: fkd.FkdView, indices: jax.Array
@@ -206,3 +217,8 @@ class ReplayedViews:
             weights = 1 - (bottom - top) * (right - left) / (height * width)
         partners = jnp.asarray(view.partners)[indices]
         return Mix(view.logits[indices], data.labels[partners], weights)
+
+
+def _check_label_mix(label_mix: str, known: Sequence[str]) -> None:
+    if label_mix not in known:
+        raise registry.unknown_name("label_mix", label_mix, known)

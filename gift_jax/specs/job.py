@@ -137,7 +137,7 @@ class JobSpec:
                 "steps are compared at one rate: leave it out, and set "
                 "optimizer.learning_rate"
             )
-        if continual.teacher != RETRAINED:
+        if not self.is_retrained:
             return
         if not (self.relabel.needs_teacher and self.teacher.training):
             raise InputError(
@@ -175,13 +175,24 @@ class JobSpec:
     @property
     def needs_teacher_of_all_classes(self) -> bool:
         """The same, but for labels of a teacher that every step trains anew."""
-        of_steps = self.continual is not None and self.continual.teacher == RETRAINED
-        return self.distilled.needs("teacher") if of_steps else self.needs_teacher
+        if self.is_retrained:
+            return self.distilled.needs("teacher")
+        return self.needs_teacher
+
+    @property
+    def is_retrained(self) -> bool:
+        """Whether a teacher is trained anew on the classes so far."""
+        return self.continual is not None and self.continual.teacher == RETRAINED
 
     @property
     def views(self) -> int:
         """Views of every image with labels; by default one an epoch that has some."""
         return self.relabel.views or self.train.epochs - self.relabel.hard_epochs
+
+    @property
+    def labelled_views(self) -> int:
+        """Views of every image that a teacher labels; of fixed labels there is one."""
+        return 1 if self.relabel.source == "fixed" else self.views
 
     def setup_key(self, students: tuple[StudentSpec, ...]) -> str:
         """Equal for students of several jobs that are trained once."""

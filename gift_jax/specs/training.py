@@ -49,7 +49,7 @@ class RelabelSpec:
             raise registry.unknown_name(
                 "relabel.source", self.source, SOFT_LABEL_SOURCES
             )
-        if self.format != codecs.FLOAT16.name and not self.needs_teacher:
+        if self.codec != codecs.FLOAT16 and not self.needs_teacher:
             raise InputError(
                 f"relabel.format is {self.format!r}, but the labels of relabel.source "
                 f"{self.source!r} are not stored here: leave it out"
@@ -85,6 +85,16 @@ class RelabelSpec:
     def needs_teacher(self) -> bool:
         """Whether the soft labels are made by a teacher here."""
         return self.source in ("store", "online", "fixed")
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the soft labels are made and stored before students train."""
+        return self.source in ("store", "fixed")
+
+    @property
+    def codec(self) -> codecs.LabelCodec:
+        """How rows of soft labels are stored."""
+        return codecs.get_codec(self.format)
 
     @property
     def label(self) -> str:

@@ -23,8 +23,8 @@ class Place(NamedTuple):
     """Where a checkpoint may hold weights.
 
     Attributes:
-        keys: Of the dicts around them, joined by "/".
-        prefix: What their names begin with.
+      keys: Of the dicts around them, joined by "/".
+      prefix: What their names begin with.
     """
 
     keys: str
@@ -38,9 +38,9 @@ class Weights(NamedTuple):
     """What a checkpoint has of a network.
 
     Attributes:
-        place: Where it is.
-        tensors: float32 arrays by the names that were looked for.
-        unused: Names of tensors beside them that are none of the network's.
+      place: Where it is.
+      tensors: float32 arrays by the names that were looked for.
+      unused: Names of tensors beside them that are none of the network's.
     """
 
     place: Place
@@ -52,12 +52,12 @@ class Tensors:
     """All tensors of a checkpoint, under whatever keys and prefixes they are.
 
     Args:
-        checkpoint: A state dict, or dicts and lists that hold some; what is no tensor
-            in them does not matter.
-        origin: Where it is from, for error messages.
+      checkpoint: A state dict, or dicts and lists that hold some; what is no tensor
+          in them does not matter.
+      origin: Where it is from, for error messages.
 
     Raises:
-        InputError: It is no dict, or holds no tensors.
+      InputError: It is no dict, or holds no tensors.
     """
 
     def __init__(self, checkpoint: Any, origin: str) -> None:
@@ -186,13 +186,13 @@ def torchvision_state_dict(name: str, weights: str) -> Mapping[str, Any]:
     """The state dict that torchvision publishes for one of its networks.
 
     Args:
-        name: Name of the network in torchvision.
-        weights: Name of the weights, for example "IMAGENET1K_V1".
+      name: Name of the network in torchvision.
+      weights: Name of the weights, for example "IMAGENET1K_V1".
 
     Raises:
-        ImportError: PyTorch or torchvision cannot be imported.
-        ConnectionError: The weights are not in PyTorch's cache and cannot be fetched.
-        InputError: torchvision has no such network or weights.
+      ImportError: PyTorch or torchvision cannot be imported.
+      ConnectionError: The weights are not in PyTorch's cache and cannot be fetched.
+      InputError: torchvision has no such network or weights.
     """
     try:
         from torchvision.models import get_model_weights, list_models

@@ -28,10 +28,10 @@ class TorchModule(NamedTuple):
     """A module of a PyTorch network.
 
     Attributes:
-        name: Its name, the prefix of its tensors in the state dict.
-        flattened: For a linear layer that reads a flattened feature map, the map's
-            (channels, height, width). PyTorch flattens in this order, an NHWC network
-            in the order (height, width, channels).
+      name: Its name, the prefix of its tensors in the state dict.
+      flattened: For a linear layer that reads a flattened feature map, the map's
+          (channels, height, width). PyTorch flattens in this order, an NHWC network
+          in the order (height, width, channels).
     """
 
     name: str
@@ -46,10 +46,10 @@ def torch_tables(model: nn.Module) -> dict[str, Table]:
     """The tables of a model by layout; the first layout is the one exported by default.
 
     Args:
-        model: From `create_model`.
+      model: From `create_model`.
 
     Returns:
-        {layout: {path of the Flax module: PyTorch module}}.
+      {layout: {path of the Flax module: PyTorch module}}.
     """
     raise InputError(f"No table of PyTorch names for {type(model).__name__}.")
 
@@ -85,6 +85,22 @@ _CHENYAOFO = {"chenyaofo": ("downsample", "fc")}
 _MIXED = {"mixed": ("downsample", "linear"), "mixed_fc": ("shortcut", "fc")}
 
 
+def _block_names(sizes: Iterable[int], convolutions: int) -> dict[str, str]:
+    """Names of a ResNet's stem, and of so many convolutions in all its blocks.
+
+    Args:
+      sizes: Blocks of every stage.
+      convolutions: Of a block, each with a batch norm.
+    """
+    return {"conv1": "conv1", "bn1": "bn1"} | {
+        f"layer{stage}_{i}/{kind}{layer}": f"layer{stage}.{i}.{kind}{layer}"
+        for stage, size in enumerate(sizes, start=1)
+        for i in range(size)
+        for layer in range(1, convolutions + 1)
+        for kind in ("conv", "bn")
+    }
+
+
 def _residual_tables(
     names: dict[str, str],
     projected: Iterable[int],
@@ -94,10 +110,10 @@ def _residual_tables(
     """The tables of a ResNet, whose projections and classifier have several names.
 
     Args:
-        names: Of all other modules.
-        projected: Stages whose first block has a projection.
-        head: Path of the classifier.
-        layouts: Names of projections and classifier.
+      names: Of all other modules.
+      projected: Stages whose first block has a projection.
+      head: Path of the classifier.
+      layouts: Names of projections and classifier.
     """
     tables = {}
     for layout, (shortcut, torch_head) in layouts.items():
@@ -112,13 +128,7 @@ def _residual_tables(
 
 @torch_tables.register
 def _resnet(model: ResNet) -> dict[str, Table]:
-    names = {"conv1": "conv1", "bn1": "bn1"}
-    for stage, size in enumerate(model.stage_sizes, start=1):
-        for i in range(size):
-            for layer in range(1, 4 if model.bottleneck else 3):
-                for kind in ("conv", "bn"):
-                    name = f"{kind}{layer}"
-                    names[f"layer{stage}_{i}/{name}"] = f"layer{stage}.{i}.{name}"
+    names = _block_names(model.stage_sizes, 3 if model.bottleneck else 2)
     projected = range(1 if model.bottleneck else 2, 5)
     layouts = _TORCHVISION | _KUANGLIU | _DC | _MIXED
     return _residual_tables(names, projected, "fc", layouts)
@@ -126,11 +136,7 @@ def _resnet(model: ResNet) -> dict[str, Table]:
 
 @torch_tables.register
 def _cifar_resnet(model: CifarResNet) -> dict[str, Table]:
-    names = {"conv1": "conv1", "bn1": "bn1"}
-    for stage in range(1, 4):
-        for i in range(model.blocks):
-            for layer in ("conv1", "bn1", "conv2", "bn2"):
-                names[f"layer{stage}_{i}/{layer}"] = f"layer{stage}.{i}.{layer}"
+    names = _block_names(3 * [model.blocks], 2)
     projected = [2, 3] if model.shortcut == "projection" else []
     layouts = _AKAMASTER | _CHENYAOFO | _MIXED
     return _residual_tables(names, projected, "linear", layouts)

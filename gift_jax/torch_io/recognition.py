@@ -36,11 +36,11 @@ class Fit(NamedTuple):
     """A network beside a checkpoint.
 
     Attributes:
-        slots: The places of its tensors, by their PyTorch names.
-        weights: What the checkpoint has of them.
-        head: Name of the classifier's weights.
-        num_classes: Rows of the classifier; None if it is not there.
-        differences: What is missing, unused or of another shape; "" for nothing.
+      slots: The places of its tensors, by their PyTorch names.
+      weights: What the checkpoint has of them.
+      head: Name of the classifier's weights.
+      num_classes: Rows of the classifier; None if it is not there.
+      differences: What is missing, unused or of another shape; "" for nothing.
     """
 
     slots: dict[str, Slot]
@@ -74,12 +74,12 @@ def recognise(
     """The network that tensors belong to, and those of its options that they tell.
 
     Args:
-        tensors: Of the checkpoint.
-        origin: Where they are from, for messages.
-        image_size: Height and width of the images; some usual ones are tried without.
+      tensors: Of the checkpoint.
+      origin: Where they are from, for messages.
+      image_size: Height and width of the images; some usual ones are tried without.
 
     Raises:
-        InputError: They are those of no network here; names the nearest.
+      InputError: They are those of no network here; names the nearest.
     """
     sizes = [32, 64, 224, 96, 128, 256, 28] if image_size is None else [image_size]
     for size in sizes:

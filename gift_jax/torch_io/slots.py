@@ -26,9 +26,9 @@ class Slot(NamedTuple):
     """The place of one PyTorch tensor in the Flax variables.
 
     Attributes:
-        path: Of the variable.
-        shape: Of the variable.
-        flattened: As of `names.TorchModule`.
+      path: Of the variable.
+      shape: Of the variable.
+      flattened: As of `names.TorchModule`.
     """
 
     path: tuple[str, ...]

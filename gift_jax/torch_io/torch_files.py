@@ -432,7 +432,7 @@ def save_torch(path: str | os.PathLike, value: Any) -> None:
 
     Raises:
       FileNotFoundError: there is no such directory.
-      TypeError: something else, or an array of a dtype that PyTorch lacks.
+      InputError: something else, or an array of a dtype that PyTorch lacks.
     """
     path = pathlib.Path(path)
     if not path.parent.is_dir():

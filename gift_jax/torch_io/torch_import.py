@@ -41,23 +41,23 @@ def import_torch(
     behind any prefix. The channels of the images follow from the first convolution.
 
     Args:
-        source: Path of a checkpoint, a state dict of NumPy arrays or tensors, or what
-            `open_checkpoint` has read.
-        model: Name of the model, as in `create_model`; "auto" recognises it, with its
-            options, from the tensors.
-        num_classes: Classes that the checkpoint's classifier has.
-        image_size: Height and width of the images.
-        **options: Options of the model, as in `create_model`.
+      source: Path of a checkpoint, a state dict of NumPy arrays or tensors, or what
+          `open_checkpoint` has read.
+      model: Name of the model, as in `create_model`; "auto" recognises it, with its
+          options, from the tensors.
+      num_classes: Classes that the checkpoint's classifier has.
+      image_size: Height and width of the images.
+      **options: Options of the model, as in `create_model`.
 
     Returns:
-        {"params": tree, "batch_stats": tree} of float32 NumPy arrays, shaped as by
-        `init_variables`; "batch_stats" is empty for a model without batch norm.
+      {"params": tree, "batch_stats": tree} of float32 NumPy arrays, shaped as by
+      `init_variables`; "batch_stats" is empty for a model without batch norm.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        InputError: The file is no checkpoint or would run code, or its tensors do not
-            fit the model: other classes, missing, unused or of other shapes; or "auto"
-            knows no model that they fit.
+      FileNotFoundError: There is no such file.
+      InputError: The file is no checkpoint or would run code, or its tensors do not
+          fit the model: other classes, missing, unused or of other shapes; or "auto"
+          knows no model that they fit.
     """
     tensors = open_checkpoint(source)
     origin = tensors.origin
@@ -90,11 +90,11 @@ def open_checkpoint(source: str | Path | Mapping[str, Any] | Tensors) -> Tensors
     """The tensors of a checkpoint, wherever in it.
 
     Args:
-        source: Path of a checkpoint, or a dict; what is open already stays as it is.
+      source: Path of a checkpoint, or a dict; what is open already stays as it is.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        InputError: It holds no tensors.
+      FileNotFoundError: There is no such file.
+      InputError: It holds no tensors.
     """
     if isinstance(source, Tensors):
         return source
@@ -119,19 +119,19 @@ def export_torch(
     evaluators of RDED and GIFT read `save_torch(path, {"model": state dict})`.
 
     Args:
-        variables: {"params": tree, "batch_stats": tree}.
-        model: Name of the model, as in `create_model`.
-        num_classes: Length of the logits.
-        image_size: Height and width of the images.
-        layout: For conv{depth} "layers" (the default: RDED, GIFT) or "features" (DATM
-            and its relatives); other models have one layout.
-        **options: Options of the model, as in `create_model`.
+      variables: {"params": tree, "batch_stats": tree}.
+      model: Name of the model, as in `create_model`.
+      num_classes: Length of the logits.
+      image_size: Height and width of the images.
+      layout: For conv{depth} "layers" (the default: RDED, GIFT) or "features" (DATM
+          and its relatives); other models have one layout.
+      **options: Options of the model, as in `create_model`.
 
     Returns:
-        float32 arrays by PyTorch's names.
+      float32 arrays by PyTorch's names.
 
     Raises:
-        InputError: The model has no such layout, or the variables do not fit it.
+      InputError: The model has no such layout, or the variables do not fit it.
     """
     module = create_model(
         model, num_classes=num_classes, image_size=image_size, **options
@@ -170,18 +170,18 @@ def import_torchvision(
     The first weights, IMAGENET1K_V1, are the teachers of RDED and GIFT on ImageNet-1k.
 
     Args:
-        model: "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2",
-            "efficientnet_b0" or "vgg11".
-        image_size: Height and width of the images.
-        weights: torchvision's name of the weights.
+      model: "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2",
+          "efficientnet_b0" or "vgg11".
+      image_size: Height and width of the images.
+      weights: torchvision's name of the weights.
 
     Returns:
-        See `import_torch`; the model has 1000 classes.
+      See `import_torch`; the model has 1000 classes.
 
     Raises:
-        ConnectionError: The weights are not in PyTorch's cache and cannot be fetched.
-        ImportError: PyTorch or torchvision cannot be imported.
-        InputError: torchvision has no such model or weights.
+      ConnectionError: The weights are not in PyTorch's cache and cannot be fetched.
+      ImportError: PyTorch or torchvision cannot be imported.
+      InputError: torchvision has no such model or weights.
     """
     state = checkpoints.torchvision_state_dict(model, weights)
     return import_torch(state, model=model, num_classes=1000, image_size=image_size)

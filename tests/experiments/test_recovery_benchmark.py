@@ -21,7 +21,8 @@ def test_pytorch_and_this_package_have_the_same_losses():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     from experiments.benchmark import recovery_official
 
-    still = sre2l.Sre2l(1).constants(32)._replace(iterations=ITERATIONS, roll=(0, 0))
+    official = sre2l.Sre2l(1).constants(problem.INFO)
+    still = official._replace(iterations=ITERATIONS, roll=(0, 0))
     shape = (len(problem.LABELS), *problem.INFO.image_shape)
     images = np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
@@ -60,7 +61,7 @@ def test_both_recover_what_is_counted():
     (batch,) = loop.make_batches(problem.INFO.num_classes, problem.IPC, method)
     assert len(batch) == len(problem.LABELS) == problem.WORKLOAD.batch_size
     here = extrapolation.measured()
-    assert here.iterations == sre2l.Sre2l(1).constants(32).iterations
+    assert here.iterations == sre2l.Sre2l(1).constants(problem.INFO).iterations
     layers = [
         2 * 32 * 32 * 9 * 3 * 128,
         2 * 16 * 16 * 9 * 128 * 128,

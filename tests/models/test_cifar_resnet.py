@@ -20,7 +20,7 @@ def test_three_stages_of_16_32_and_64_channels(name, blocks):
 
 
 def test_an_unknown_shortcut_is_refused():
-    with pytest.raises(InputError, match=r"shortcut is 'conv'.*one of pad, projection"):
+    with pytest.raises(InputError, match=r"shortcut 'conv'.*one of pad, projection"):
         create_model("resnet20", num_classes=3, image_size=8, shortcut="conv")
 
 

@@ -182,7 +182,7 @@ def test_models_without_batch_norm_have_empty_batch_stats():
         ("conv3", {"dtype": "float16"}, r"'float16'.*float32, bfloat16"),
         ("conv6", {"image_size": 32}, r"image_size >= 64, got 32"),
         ("vgg11", {"image_size": 28}, r"image_size >= 32, got 28"),
-        ("vgg11_bn", {"head": "fc"}, r"head is 'fc'.*imagenet, cifar, linear"),
+        ("vgg11_bn", {"head": "fc"}, r"head of vgg11 'fc'.*imagenet, cifar, linear"),
         ("wrn", {"depth": 40, "widen": 0}, r"depth is 40 and widen 0.*10, 16, 22"),
         ("wrn", {"depth": 26}, r"depth is 26 and widen 10.*10, 16, 22"),
         ("mobilenet_v2", {"width_mult": 0.0}, r"width_mult is 0\.0"),
@@ -346,7 +346,7 @@ def test_the_project_s_networks_pass_the_check(name):
         ("not_for_us", {}, "unexpected keyword argument 'num_classes'"),
         ("Tiny", {"depth": 2}, "'my_nets:Tiny' has no option 'depth'; it takes width"),
         ("Tiny", {"dtype": "bfloat16"}, "has no option 'dtype'"),
-        ("Sized", {"dtype": "float16"}, "dtype is 'float16'"),
+        ("Sized", {"dtype": "float16"}, "dtype of .* 'float16'"),
     ],
 )
 def test_what_gives_no_network_is_refused(name, options, message):

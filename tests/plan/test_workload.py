@@ -102,7 +102,7 @@ def test_a_step_has_the_classes_so_far():
         assert step.seen.images["test"] == 8_000
         assert step.student_info.num_classes == outputs
         assert step.soft_label_bytes == 2 * step.spec.views * 1_600 * outputs
-        assert step.is_retrained == (teacher == "retrained")
+        assert step.spec.is_retrained == (teacher == "retrained")
 
 
 def test_matching_keeps_the_train_split_on_the_host():

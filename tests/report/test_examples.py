@@ -96,7 +96,7 @@ def test_to_look_for_soft_labels_makes_none(tmp_path):
     done = tmp_path / "soft_labels" / "rded_ipc10" / "done.json"
     done.write_text(json.dumps(record))
     shown = examples.read_examples(tmp_path, "rded_ipc10", "rded_ipc10")
-    assert "holds no soft labels" in shown.problem
+    assert f"{victim} cannot be used" in shown.problem
     assert not victim.exists()
 
 

@@ -78,14 +78,6 @@ def test_is_a_source_of_soft_labels():
     np.testing.assert_array_equal(read, stored[[1, 0, 1]])
 
 
-def test_another_order_can_be_given():
-    backwards = np.tile(np.arange(10)[::-1], (2, 1))
-    labels = fkd.FkdLabels(FIXTURES / "data_fkd_cutmix", order=backwards)
-    stored = expected("data_fkd_cutmix")["logits"]
-    in_epoch = stored[1][fkd.sampler_order(10, 1)]
-    np.testing.assert_array_equal(labels.read(1).logits, in_epoch[::-1])
-
-
 def test_agreement_tells_a_wrong_order():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, 500)

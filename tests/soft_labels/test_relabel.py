@@ -14,7 +14,7 @@ import pytest
 from gift_jax import augment, models
 from gift_jax.data import preprocess
 from gift_jax.distilled import DistilledDataset, Metadata
-from gift_jax.runtime import preemption
+from gift_jax.runtime import preemption, units
 from gift_jax.soft_labels import relabel, storage, views
 from gift_jax.soft_labels import store as store_lib
 from gift_jax.soft_labels.base import prefetched
@@ -248,7 +248,7 @@ def test_imagenet_is_six_gigabytes(tmp_path):
     store = store_lib.open_store(
         tmp_path / "logits", views=300, num_images=10_000, num_classes=1000
     )
-    assert storage.readable_size(store.total_bytes) == "6 GB"
+    assert units.readable_size(store.total_bytes) == "6 GB"
     assert store.chunk_bytes <= 16 * 2**20
 
 

@@ -77,14 +77,6 @@ def test_free_bytes(tmp_path):
     assert storage.free_bytes("gs://bucket/x") is None
 
 
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(999, "999 B"), (999_999, "1 MB"), (2.5e12, "2.5 TB"), (3.2e16, "32000 TB")],
-)
-def test_readable_size(size, text):
-    assert storage.readable_size(int(size)) == text
-
-
 # Fake clouds: pip install "moto[s3]" flask flask-cors gcp-storage-emulator
 _FAKE_S3 = """
 import os, urllib.request

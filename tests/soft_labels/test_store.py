@@ -10,7 +10,7 @@ import pytest
 from gift_jax.soft_labels import storage
 from gift_jax.soft_labels import store as store_lib
 from gift_jax.soft_labels.base import prefetched
-from gift_jax.soft_labels.codecs import FLOAT16, get_codec
+from gift_jax.soft_labels.codecs import get_codec
 from gift_jax.soft_labels.store import DamagedStoreError
 
 VIEWS, IMAGES, CLASSES, CHUNK_ROWS = 3, 10, 6, 4
@@ -33,15 +33,13 @@ def logits():
     return np.random.default_rng(0).normal(0, 8, (VIEWS, IMAGES, CLASSES)).astype("f4")
 
 
-def open_store(
-    path, views=VIEWS, num_images=IMAGES, num_classes=CLASSES, codec=FLOAT16
-):
+def open_store(path, views=VIEWS, num_images=IMAGES, num_classes=CLASSES, **options):
     return store_lib.open_store(
         path,
         views=views,
         num_images=num_images,
         num_classes=num_classes,
-        codec=codec,
+        **options,
     )
 
 
@@ -198,6 +196,14 @@ def test_a_store_that_is_none_is_refused(path):
     (path / "zarr.json").write_text("{")
     with pytest.raises(ValueError, match=r"holds no soft labels .* Invalid JSON"):
         open_store(path)
+
+
+def test_what_is_only_opened_is_not_made(path, logits):
+    with pytest.raises(storage.StorageError, match="cannot be used"):
+        open_store(path, create=False)
+    assert not path.exists()
+    write(open_store(path), logits)
+    assert open_store(path, create=False).missing_chunks() == []
 
 
 # --- What is not written ------------------------------------------------------------

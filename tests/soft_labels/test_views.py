@@ -8,6 +8,7 @@ import pytest
 from gift_jax import augment, streams
 from gift_jax.data import preprocess
 from gift_jax.distilled import DistilledDataset, Metadata
+from gift_jax.runtime.errors import UnknownNameError
 from gift_jax.soft_labels import fkd, views
 
 NORMALIZATION = preprocess.Normalization((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
@@ -86,6 +87,19 @@ def test_which_labels_of_mixed_pictures_are_mixed(pixels, mix, label_mix, has_so
         return
     expected = partners if label_mix == "both" else chosen
     np.testing.assert_array_equal(found.logits, logits[expected])
+
+
+@pytest.mark.parametrize("label_mix", ["soft", "Both", ""])
+def test_a_misspelt_label_mix_is_refused(label_mix):
+    with pytest.raises(UnknownNameError, match="label_mix"):
+        views.AugmentedViews(augment.AugmentSpec(), None, label_mix)
+    with pytest.raises(UnknownNameError, match="label_mix"):
+        views.ReplayedViews(None, label_mix)
+
+
+def test_soft_labels_of_replayed_views_are_not_mixed():
+    with pytest.raises(UnknownNameError, match="'both'"):
+        views.ReplayedViews(None, "both")
 
 
 @pytest.mark.parametrize("mix", ["none", "cutmix"])

@@ -43,6 +43,8 @@ def test_a_published_dataset_has_one_name():
 def test_views_are_one_an_epoch_unless_given():
     assert jobs()[0].views == 200
     assert jobs(**{"relabel.views": 7})[0].views == 7
+    assert jobs(**{"relabel.views": 7})[0].labelled_views == 7
+    assert jobs(**{"relabel.source": "fixed"})[0].labelled_views == 1
     # Epochs without soft labels need none.
     assert jobs(**{"relabel.hard_epochs": 150})[0].views == 50
 

@@ -8,6 +8,7 @@ from gift_jax.augment import AugmentSpec
 from gift_jax.configs import digits
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import RelabelSpec, TrainSpec, TuningSpec, base
+from gift_jax.specs.training import SOFT_LABEL_SOURCES
 
 
 def spec(kind, **fields):
@@ -32,6 +33,8 @@ def spec(kind, **fields):
         ),
         (RelabelSpec, {"views": -1}, r"relabel\.views is -1"),
         (RelabelSpec, {"source": "dataset", "format": "int8"}, "not stored here"),
+        (RelabelSpec, {"format": "float61"}, "'float61'.*did you mean 'float16'"),
+        (RelabelSpec, {"source": "hard", "format": "top0"}, "format 'top0'"),
         (RelabelSpec, {"hard_epochs": -1}, r"relabel\.hard_epochs is -1"),
         (RelabelSpec, {"hard_epochs": 2, "source": "hard"}, "source is 'hard'"),
         (RelabelSpec, {"hard_loss": "ce-smoothing=0.1"}, "there are no epochs for it"),
@@ -76,6 +79,16 @@ def test_only_stored_and_online_labels_need_a_teacher():
     assert spec(RelabelSpec, source="fixed").needs_teacher
     assert not spec(RelabelSpec, source="dataset").needs_teacher
     assert not spec(RelabelSpec, source="hard").needs_teacher
+
+
+def test_labels_are_stored_by_their_codec():
+    stored = [s for s in SOFT_LABEL_SOURCES if spec_of(s).is_stored]
+    assert stored == ["store", "fixed"]
+    assert spec(RelabelSpec, format="top10").codec.row_bytes(num_classes=1000) == 42
+
+
+def spec_of(source):
+    return spec(RelabelSpec, source=source, path="x" if source == "fkd" else "")
 
 
 def test_a_label_says_what_is_done_with_hard_labels():

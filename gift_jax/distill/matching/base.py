@@ -7,6 +7,7 @@ https://github.com/VICO-UoE/DatasetCondensation: `main.py` and `main_DM.py`.
 import abc
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -106,11 +107,7 @@ class Matching(abc.ABC):
             state, loss = step(state, real, step_key, np.int32(done))
             return state, {"loss": jax.device_get(loss)}, done + 1
 
-        def report(done: int, terms: Any) -> None:
-            if on_progress is not None:
-                on_progress(done, total, **terms)
-
-        state = unfinished.run("images", start, total, advance, report)
+        state = unfinished.run("images", start, total, advance, on_progress)
         pixels = info.normalization.invert(np.asarray(state.images))
         return base.distilled_dataset(self, data, [pixels], seed=seed)
 
@@ -118,6 +115,15 @@ class Matching(abc.ABC):
         """The state before the first step, of (N, S, S, C) uint8 pixels."""
         images = normalized(info, jnp.asarray(pixels))
         return State(images, self.optimizer.init(images), self.memory(info))
+
+    def descend(
+        self, state: State, loss: Callable[[jax.Array], jax.Array]
+    ) -> tuple[State, jax.Array]:
+        """One step of the images down a loss of them; memory stays. With its value."""
+        value, gradient = jax.value_and_grad(loss)(state.images)
+        updates, optimizer = self.optimizer.update(gradient, state.optimizer)
+        images = jnp.asarray(optax.apply_updates(state.images, updates))
+        return state._replace(images=images, optimizer=optimizer), value
 
     def _draw(self, members: list[np.ndarray], seed: int, done: int) -> np.ndarray:
         """(num_classes, B) indices of real images, those of a class differ."""

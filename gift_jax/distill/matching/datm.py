@@ -288,11 +288,9 @@ class Datm:
             rate = jax.device_get(state.learnt.rate)
             return state, {"loss": jax.device_get(loss), "rate": rate}, done + 1
 
-        def report(done: int, terms: Any) -> None:
-            if on_progress is not None:
-                on_progress(done, self.iterations, **terms)
-
-        return unfinished.run("images", start, self.iterations, advance, report).learnt
+        return unfinished.run(
+            "images", start, self.iterations, advance, on_progress
+        ).learnt
 
     def start(
         self,

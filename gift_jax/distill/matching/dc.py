@@ -87,14 +87,12 @@ class Dc(base.Matching):
                     for i in range(len(real))
                 ) + jnp.float32(0)
 
-            value, gradient = jax.value_and_grad(loss)(state.images)
-            updates, optimizer = self.optimizer.update(gradient, state.optimizer)
-            images = jnp.asarray(optax.apply_updates(state.images, updates))
+            moved, value = self.descend(state, loss)
             of_image = jnp.repeat(labels, self.ipc)
             if steps > 1:  # after the last step another network is drawn
                 left = jnp.where((done + 1) % steps == 0, 0, epochs)
-                memory = train(model, memory, images, of_image, key, left)
-            return base.State(images, optimizer, memory), value / len(real)
+                memory = train(model, memory, moved.images, of_image, key, left)
+            return moved._replace(memory=memory), value / len(real)
 
         return step
 

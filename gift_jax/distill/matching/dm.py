@@ -13,7 +13,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from gift_jax.augment import AugmentSpec
 from gift_jax.augment.spec import DIFFAUG_OPERATIONS
@@ -53,10 +52,8 @@ class Dm(base.Matching):
                 found = class_means(model, variables, augment(key, images))
                 return distance(found, expected)
 
-            value, gradient = jax.value_and_grad(loss)(state.images)
-            updates, optimizer = self.optimizer.update(gradient, state.optimizer)
-            images = jnp.asarray(optax.apply_updates(state.images, updates))
-            return base.State(images, optimizer, ()), value / len(real)
+            moved, value = self.descend(state, loss)
+            return moved, value / len(real)
 
         return step
 

@@ -44,9 +44,11 @@ class Recovery(abc.ABC):
         """Checks the options."""
         base.check_options(self, positive=self.positive)
 
-    def constants(self, image_size: int) -> Any:
-        """The official ones for images of this side."""
-        return next(found for side, found in self.by_side if image_size <= side)
+    def constants(self, info: DatasetInfo) -> Any:
+        """The official ones for images of this side, with the options in place."""
+        sides = self.by_side
+        official = next(found for side, found in sides if info.image_size <= side)
+        return base.chosen(self, official)
 
     @property
     def name(self) -> str:
@@ -86,15 +88,17 @@ class Recovery(abc.ABC):
           num_classes * ipc images, class by class.
 
         Raises:
-          InputError: as `check`.
+          InputError: as `check`, or `real` has statistics of other layers.
           TeacherError: the teacher cannot be differentiated, or has no batch norm.
         """
         self.check(data)
         network, normalization = recoverable(teacher, self.name)
         self.check_network(network.model, data.info)
+        networks = ensemble.members(network)
         if real is None and "teacher_statistics" in self.needs:
-            networks = ensemble.members(network)
             real = [real_statistics.measure(member, data) for member in networks]
+        elif real is not None:
+            real_statistics.check(real, networks, data.info)
         unfinished = Unfinished(directory)
         method = self.method(network, normalization, data.info, real or ())
         images = loop.recover(

@@ -59,7 +59,6 @@ class Constants(NamedTuple):
 # `recover.sh` for CIFAR-100, Tiny-ImageNet and ImageNet-1k. There is one for CIFAR-10
 # at IPC 1 only, of 75 iterations, with smaller crops.
 _CONSTANTS = (
-    (32, Constants(2000, 0.05, 0.01, 100, 0.8, 0.5, 1)),
     (64, Constants(2000, 0.05, 0.01, 100, 0.8, 0.5, 1)),
     (10**9, Constants(1000, 0.05, 0.1, 80, 0.8, 0.5, 2)),
 )
@@ -123,13 +122,14 @@ class Edc(gvbsm.Gvbsm):
         self.first(data.info).check(data)
 
     def first(self, info: DatasetInfo) -> Rded:
-        """What makes the images to start from."""
-        factor = self.constants(info.image_size).factor
+        """What makes the images to start from. Raises InputError as `constants`."""
+        factor = self.constants(info).factor
         images = max(Rded.images_per_class, self.ipc * factor**2)
         return Rded(self.ipc, factor=factor, images_per_class=images)
 
-    def _chosen(self, info: DatasetInfo) -> Constants:
-        found = super()._chosen(info)
+    def constants(self, info: DatasetInfo) -> Constants:
+        """As of G-VBSM; of ten classes crops are smaller. Raises InputError as it."""
+        found = super().constants(info)
         few = info.image_size <= 32 and info.num_classes <= 10
         return found._replace(min_area=_MIN_AREA_OF_CIFAR10) if few else found
 

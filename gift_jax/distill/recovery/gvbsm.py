@@ -22,7 +22,6 @@ import optax
 from gift_jax.data.info import DatasetInfo
 from gift_jax.data.preprocess import Normalization
 from gift_jax.data.real import RealDataset
-from gift_jax.distill import base as distill_base
 from gift_jax.distill.recovery import (
     base,
     loop,
@@ -38,8 +37,6 @@ from gift_jax.models.variables import Variables
 from gift_jax.runtime.errors import InputError
 from gift_jax.teachers import FlaxTeacher, ensemble
 
-# Of the first layer; of the others it is 1 (`--first-multiplier`).
-_FIRST_WEIGHT = 10.0
 _DENSITY_SIDE = 32  # that images are pooled to
 _DENSITY_TEMPERATURE = 4.0  # `--tau`
 _ROLL = (0, 32)  # `--jitter`
@@ -106,7 +103,7 @@ class Gvbsm(base.Recovery):
 
     def check(self, data: RealDataset) -> None:
         """Raises InputError where no batch has a whole class."""
-        self._chosen(data.info)
+        self.constants(data.info)
 
     def method(
         self,
@@ -115,12 +112,12 @@ class Gvbsm(base.Recovery):
         info: DatasetInfo,
         real: Sequence[Sequence[RealLayer]] = (),
     ) -> loop.Method:
-        """As `constants` and the options say; the teachers take turns.
+        """As `constants` say; the teachers take turns.
 
         Raises:
           InputError: as `check`.
         """
-        chosen = self._chosen(info)
+        chosen = self.constants(info)
         teachers = ensemble.members(teacher)
         side = real_statistics.patch_side(info.image_size)
         return loop.Method(
@@ -137,9 +134,9 @@ class Gvbsm(base.Recovery):
             memory=functools.partial(self.memory, teachers, side),
         )
 
-    def _chosen(self, info: DatasetInfo) -> Any:
-        """Raises InputError as `check`."""
-        found = distill_base.chosen(self, self.constants(info.image_size))
+    def constants(self, info: DatasetInfo) -> Any:
+        """As of `Recovery`. Raises InputError as `check`."""
+        found = super().constants(info)
         if self.ipc > found.batch_size:
             raise InputError(
                 f"{type(self).__name__}: ipc is {self.ipc}, but a batch, which has "
@@ -258,7 +255,8 @@ def statistics_loss(
       side: Of patches in pixels.
 
     Returns:
-      The sum over layers, the first `_FIRST_WEIGHT` times, and the next averages.
+      The sum over layers, the first `statistics.FIRST_WEIGHT` times, and the next
+      averages.
     """
     total, following = jnp.float32(0), []
     for number, layer in enumerate(layers):
@@ -281,7 +279,7 @@ def statistics_loss(
                 average,
                 averages[number],
             )
-        total += loss * (_FIRST_WEIGHT if number == 0 else 1.0)
+        total += loss * (statistics.FIRST_WEIGHT if number == 0 else 1.0)
         following.append(average)
     return total, following
 

@@ -143,13 +143,13 @@ def recover(
         return _advance(method, jax.local_devices()[:count])
 
     def recover_group(group: Sequence[int]) -> None:
-        def report(iteration: int, terms: Mapping[str, float]) -> None:
+        def of_all(done: int, total: int, **terms: float) -> None:
+            """Of all groups, told of this one."""
             if on_progress is not None:
-                done = len(finished) * method.iterations + len(group) * iteration
-                ended = group if iteration == method.iterations else []
+                ended = group if done == total else []
                 images = sum(len(batches[number]) for number in [*finished, *ended])
-                total = len(own) * method.iterations
-                on_progress(done, total, images=images, **terms)
+                done = len(finished) * total + len(group) * done
+                on_progress(done, len(own) * total, images=images, **terms)
 
         state = _recover_group(
             method,
@@ -159,7 +159,7 @@ def recover(
             labels,
             shape,
             seed,
-            report,
+            of_all,
             unfinished,
         )
         for number, images in zip(group, state, strict=True):
@@ -289,7 +289,7 @@ def _recover_group(
     labels: np.ndarray,
     shape: tuple[int, ...],
     seed: int,
-    report: Callable[[int, Mapping[str, float]], None],
+    on_progress: OnProgress,
     unfinished: Unfinished,
 ) -> np.ndarray:
     """(batches, B, S, S, C) uint8 of some batches, whose places are given."""
@@ -308,7 +308,7 @@ def _recover_group(
         jax.device_get(start),
         method.iterations,
         lambda state, done: advance(state, keys, of_batch, done),
-        report,
+        on_progress,
         place=spread,
     )
     images = method.normalization.invert(np.asarray(state.images))

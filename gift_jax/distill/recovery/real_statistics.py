@@ -8,7 +8,8 @@ what it says.
 """
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +23,7 @@ from gift_jax.data.real import RealDataset
 from gift_jax.distill.recovery import statistics
 from gift_jax.distill.recovery.statistics import Layer, Moments
 from gift_jax.models.variables import Variables
+from gift_jax.runtime.errors import InputError
 from gift_jax.teachers import FlaxTeacher
 from gift_jax.teachers.flax_teacher import variable_shapes
 
@@ -111,6 +113,39 @@ def shapes(teacher: FlaxTeacher, info: DatasetInfo) -> list[RealLayer]:
     )
     part = functools.partial(_part, teacher=teacher, info=info)
     return jax.eval_shape(part, variable_shapes(teacher.model, info.image_shape), batch)
+
+
+def check(
+    real: Sequence[Sequence[RealLayer]],
+    networks: Sequence[FlaxTeacher],
+    info: DatasetInfo,
+) -> None:
+    """Refuses statistics that are not those of the layers of networks.
+
+    Args:
+      real: Of every network, as of `measure`.
+      networks: In the same order.
+      info: The real dataset.
+
+    Raises:
+      InputError: there are more or fewer of them, or they have other shapes.
+    """
+    if len(real) != len(networks):
+        names = ", ".join(network.name for network in networks)
+        raise InputError(
+            f"real has statistics of {len(real)} networks, expected those of {names}: "
+            "give what `real_statistics.measure` returns for each"
+        )
+    for layers, network in zip(real, networks, strict=True):
+        found = jax.tree.map(np.shape, list(layers))
+        expected = jax.tree.map(np.shape, shapes(network, info))
+        for number, (ours, theirs) in enumerate(itertools.zip_longest(expected, found)):
+            if ours != theirs:
+                raise InputError(
+                    f"real has {theirs} as shapes of layer {number} of {network.name} "
+                    f"on {info.name}, expected {ours}: give what "
+                    "`real_statistics.measure` returns for it"
+                )
 
 
 class _Batch(NamedTuple):

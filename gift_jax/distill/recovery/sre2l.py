@@ -19,7 +19,6 @@ import optax
 
 from gift_jax.data.info import DatasetInfo
 from gift_jax.data.preprocess import Normalization
-from gift_jax.distill.base import chosen as chosen_constants
 from gift_jax.distill.recovery import base, loop, statistics, views
 from gift_jax.distill.recovery.real_statistics import RealLayer
 from gift_jax.models.variables import Variables
@@ -82,9 +81,9 @@ class Sre2l(base.Recovery):
         info: DatasetInfo,
         real: Sequence[Sequence[RealLayer]] = (),
     ) -> loop.Method:
-        """As `constants` and the options say."""
+        """As `constants` say."""
         del real
-        chosen = chosen_constants(self, self.constants(info.image_size))
+        chosen = self.constants(info)
         least = functools.partial(self.min_area, iterations=chosen.iterations)
         return loop.Method(
             [objective(teacher, chosen, least)],

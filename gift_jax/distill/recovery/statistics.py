@@ -25,6 +25,10 @@ _BATCH_NORMS = {norms.BatchNorm: "affine", nn.BatchNorm: "__call__"}
 _CONVOLUTIONS = {nn.Conv: "__call__", convnet.Conv: "__call__"}
 _METHODS = {**_BATCH_NORMS, **_CONVOLUTIONS}
 
+# Of the distance of the first layer; of the others it is 1. `first_bn_multiplier` of
+# SRe2L's `recover/data_synthesis.py`, and `--first-multiplier` of G-VBSM.
+FIRST_WEIGHT = 10.0
+
 
 class Moments(NamedTuple):
     """Mean and biased variance, (..., C) float32 each."""
@@ -57,6 +61,7 @@ def with_layers(apply: Callable[[], Any]) -> tuple[Any, list[Layer]]:
       What it returns, and the layers in the order of the calls.
     """
     found: list[Layer] = []
+    inside: list[nn.Module] = []  # layers that are being called
 
     def keep(
         next_method: Callable[..., Any],
@@ -64,19 +69,31 @@ def with_layers(apply: Callable[[], Any]) -> tuple[Any, list[Layer]]:
         kwargs: dict[str, Any],
         context: nn.module.InterceptorContext,
     ) -> Any:
-        module, kind = context.module, type(context.module)
-        if _METHODS.get(kind) == context.method_name:
-            running, offset = None, 0.0
-            if kind in _BATCH_NORMS:
-                kept = module.variables["batch_stats"]
-                running = Moments(kept["mean"], kept["var"])
-            if kind is norms.BatchNorm and len(args) > 1:
-                offset = args[1]  # a bias that it is told of
-            found.append(Layer(args[0], offset, running))
-        return next_method(*args, **kwargs)
+        module, kind = context.module, _kind(context.module)
+        # A subclass that calls its parent's method is one layer.
+        is_inside = any(module is one for one in inside)
+        if _METHODS.get(kind) != context.method_name or is_inside:
+            return next_method(*args, **kwargs)
+        running, offset = None, 0.0
+        if kind in _BATCH_NORMS:
+            kept = module.variables["batch_stats"]
+            running = Moments(kept["mean"], kept["var"])
+        if kind is norms.BatchNorm and len(args) > 1:
+            offset = args[1]  # a bias that it is told of
+        found.append(Layer(args[0], offset, running))
+        inside.append(module)
+        result = next_method(*args, **kwargs)
+        inside.pop()
+        return result
 
     with nn.intercept_methods(keep):
         return apply(), found
+
+
+def _kind(module: nn.Module) -> type:
+    """The class of `_METHODS` that a module is of or derived from, or its own."""
+    kinds = type(module).__mro__
+    return next((kind for kind in kinds if kind in _METHODS), kinds[0])
 
 
 def logits_and_layers(
@@ -135,23 +152,21 @@ def _norm(difference: jax.Array) -> jax.Array:
     return optax.safe_norm(difference, 0.0)  # of which the gradient at zero is zero
 
 
-def batch_norm_loss(layers: Sequence[Layer], *, first_weight: float = 10.0) -> Any:
+def batch_norm_loss(layers: Sequence[Layer]) -> Any:
     """How far a batch is from the statistics of the teacher's training.
 
     Args:
       layers: In order; convolutions are passed over.
-      first_weight: Of the first layer; of the others it is 1. 10 is
-        `first_bn_multiplier` of SRe2L's `recover/data_synthesis.py`.
 
     Returns:
-      Scalar: the sum of `distance` over the layers.
+      Scalar: the sum of `distance` over the layers, the first `FIRST_WEIGHT` times.
     """
     distances = [
         distance(channel_moments(layer), layer.running)
         for layer in layers
         if layer.running is not None
     ]
-    return first_weight * distances[0] + sum(distances[1:], jnp.float32(0))
+    return FIRST_WEIGHT * distances[0] + sum(distances[1:], jnp.float32(0))
 
 
 def check_network(

@@ -50,18 +50,18 @@ def conv(
     reverse-mode derivatives only.
 
     Args:
-        images: (B, H, W, C) float.
-        kernel: (rows, columns, C / groups, features) float.
-        window_strides: Of rows and columns.
-        padding: "SAME", "VALID", or ((top, bottom), (left, right)).
-        lhs_dilation: See `jax.lax.conv_general_dilated`.
-        rhs_dilation: See `jax.lax.conv_general_dilated`.
-        dimension_numbers: See `jax.lax.conv_general_dilated`.
-        feature_group_count: Groups.
-        precision: See `jax.lax.conv_general_dilated`.
+      images: (B, H, W, C) float.
+      kernel: (rows, columns, C / groups, features) float.
+      window_strides: Of rows and columns.
+      padding: "SAME", "VALID", or ((top, bottom), (left, right)).
+      lhs_dilation: See `jax.lax.conv_general_dilated`.
+      rhs_dilation: See `jax.lax.conv_general_dilated`.
+      dimension_numbers: See `jax.lax.conv_general_dilated`.
+      feature_group_count: Groups.
+      precision: See `jax.lax.conv_general_dilated`.
 
     Returns:
-        (B, H', W', features), of the dtype of the arguments.
+      (B, H', W', features), of the dtype of the arguments.
     """
     dimensions = lax.conv_dimension_numbers(
         images.shape, kernel.shape, dimension_numbers
@@ -200,8 +200,8 @@ def _windows(
     product that follows is one that YNNPACK takes.
 
     Returns:
-        (rows * columns * C, B * H' * W'): one row per row, column and input channel
-        of the kernel, one column per output pixel.
+      (rows * columns * C, B * H' * W'): one row per row, column and input channel
+      of the kernel, one column per output pixel.
     """
     padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
     row_stride, column_stride = strides

@@ -63,11 +63,11 @@ def conv(images: jax.Array, kernel: jax.Array) -> jax.Array:
     Has reverse-mode derivatives only.
 
     Args:
-        images: (B, H, W, C) float32, H and W multiples of `TILE`.
-        kernel: (3, 3, C, features) float32.
+      images: (B, H, W, C) float32, H and W multiples of `TILE`.
+      kernel: (3, 3, C, features) float32.
 
     Returns:
-        (B, H, W, features) float32.
+      (B, H, W, features) float32.
     """
     return _forward(images, kernel)[0]
 

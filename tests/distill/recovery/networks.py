@@ -9,6 +9,9 @@ from gift_jax.teachers import FlaxTeacher
 
 NORMALIZATION = preprocess.Normalization((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 INFO = info.DatasetInfo("made", 3, 8, 3, NORMALIZATION)
+# One of each size that the official codes have constants for.
+_NAMES = ("cifar100", "tiny_imagenet", "imagenet2012")
+OFFICIAL = [info.dataset_info(name) for name in _NAMES]
 
 
 def teacher(name="conv2", seed=0, **options):

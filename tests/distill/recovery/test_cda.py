@@ -15,9 +15,11 @@ from tests.distill.recovery import networks
 
 def test_constants_of_the_official_scripts():
     """Field by field: iterations, learning rate, r_bn, jitter, multi-crop."""
-    assert cda.Cda(1).constants(32) == (1000, 0.25, 0.01, (0, 4), True)
-    assert cda.Cda(1).constants(64) == (4000, 0.4, 0.05, (0, 4), True)
-    assert cda.Cda(1).constants(224) == (4000, 0.25, 0.01, (0, 32), True)
+    assert [cda.Cda(1).constants(info) for info in networks.OFFICIAL] == [
+        (1000, 0.25, 0.01, (0, 4), True),
+        (4000, 0.4, 0.05, (0, 4), True),
+        (4000, 0.25, 0.01, (0, 32), True),
+    ]
 
 
 @pytest.mark.parametrize("last", [0.0, 12.5, 20.0])

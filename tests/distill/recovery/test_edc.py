@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gift_jax.data import info
+from gift_jax.data.info import dataset_info
 from gift_jax.distill import Edc, Rded
 from gift_jax.distill.recovery import edc, gvbsm, loop
 from gift_jax.distill.unfinished import Unfinished
@@ -27,19 +27,22 @@ from tests.distill.recovery.test_gvbsm import (
 
 def test_constants_of_the_official_scripts():
     """Iterations, learning rate, r_loss, batch, alpha, least area, RDED's factor."""
-    assert edc.Edc(1).constants(32) == (2000, 0.05, 0.01, 100, 0.8, 0.5, 1)
-    assert edc.Edc(1).constants(64) == (2000, 0.05, 0.01, 100, 0.8, 0.5, 1)
-    assert edc.Edc(1).constants(224) == (1000, 0.05, 0.1, 80, 0.8, 0.5, 2)
+    assert [edc.Edc(1).constants(info) for info in networks.OFFICIAL] == [
+        (2000, 0.05, 0.01, 100, 0.8, 0.5, 1),
+        (2000, 0.05, 0.01, 100, 0.8, 0.5, 1),
+        (1000, 0.05, 0.1, 80, 0.8, 0.5, 2),
+    ]
 
 
 def test_crops_of_ten_classes_are_those_of_cifar_10s_branch():
-    chosen = [Edc(1)._chosen(info.dataset_info(n)) for n in ("cifar10", "cifar100")]
+    chosen = [Edc(1).constants(dataset_info(n)) for n in ("cifar10", "cifar100")]
     assert [one.min_area for one in chosen] == [0.08, 0.5]
 
 
 def test_it_begins_with_as_many_crops_as_there_are_images():
     assert Edc(10).first(networks.INFO) == Rded(10)
-    assert Edc(400).first(networks.INFO) == Rded(400, images_per_class=400)
+    many = Edc(400, batch_size=400)
+    assert many.first(networks.INFO) == Rded(400, images_per_class=400)
     large = dataclasses.replace(networks.INFO, image_size=224)
     assert Edc(50).first(large) == Rded(50, factor=2)
 
@@ -77,7 +80,8 @@ def test_an_iteration():
     averaged = IMAGES + np.float32(0.5)
     averages = gvbsm.first_averages([teacher], jnp.asarray(IMAGES), 4)
     task = loop.Task(jax.random.key(3), jnp.int32(1), jnp.asarray(LABELS))
-    objective = jax.jit(edc.objective(teacher, edc.Edc(1).constants(32), 0, 1.0, 4))
+    constants = edc.Edc(1).constants(dataset_info("cifar100"))
+    objective = jax.jit(edc.objective(teacher, constants, 0, 1.0, 4))
     terms, memory = objective(
         (teacher.variables, real), IMAGES, edc.Memory(averaged, averages), task
     )

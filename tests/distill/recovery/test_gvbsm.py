@@ -19,9 +19,11 @@ LABELS = np.repeat(np.arange(3), 2)
 
 def test_constants_of_the_official_scripts():
     """Iterations, learning rate, r_loss, batch, alpha, beta_dr, padding."""
-    assert gvbsm.Gvbsm(1).constants(32) == (4000, 0.05, 0.01, 100, 0.8, 0.4, 4)
-    assert gvbsm.Gvbsm(1).constants(64) == (4000, 0.05, 0.01, 100, 0.8, 0.4, 8)
-    assert gvbsm.Gvbsm(1).constants(224) == (4000, 0.1, 0.01, 80, 0.4, 0.0, 0)
+    assert [gvbsm.Gvbsm(1).constants(info) for info in networks.OFFICIAL] == [
+        (4000, 0.05, 0.01, 100, 0.8, 0.4, 4),
+        (4000, 0.05, 0.01, 100, 0.8, 0.4, 8),
+        (4000, 0.1, 0.01, 80, 0.4, 0.0, 0),
+    ]
 
 
 def random_statistics(teacher, seed=0):
@@ -172,7 +174,8 @@ def test_equal_images_have_a_finite_gradient():
 
 def test_an_iteration_is_of_one_teacher(case):
     teacher, real, _, _ = case
-    constants = gvbsm.Gvbsm(1).constants(32)._replace(drop_rate=0.0, padding=1)
+    official = gvbsm.Gvbsm(1).constants(dataset_info("cifar10"))
+    constants = official._replace(drop_rate=0.0, padding=1)
     first = gvbsm.first_averages([teacher, teacher], jnp.asarray(IMAGES), 4)
     task = loop.Task(jax.random.key(3), jnp.int32(1), jnp.asarray(LABELS))
     objective = jax.jit(gvbsm.objective(teacher, constants, 1, 2, 4))

@@ -4,8 +4,25 @@ import jax
 import numpy as np
 import pytest
 
+from gift_jax.distill import Gvbsm
 from gift_jax.distill.recovery import real_statistics
+from gift_jax.runtime.errors import InputError
 from tests.distill.recovery import networks
+
+
+def test_statistics_of_other_layers_are_refused():
+    teacher, info = networks.teacher(), networks.INFO
+    real = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape), real_statistics.shapes(teacher, info)
+    )
+    real_statistics.check([tuple(real)], [teacher], info)
+    with pytest.raises(InputError, match="of 2 networks, expected those of conv2"):
+        real_statistics.check([real, real], [teacher], info)
+    with pytest.raises(InputError, match="has None as shapes of layer 3 of conv2"):
+        real_statistics.check([real[:3]], [teacher], info)
+    wider = networks.teacher(width=6)
+    with pytest.raises(InputError, match=r"mean=\(4,\).*expected.*mean=\(6,\)"):
+        Gvbsm(1).make(networks.data(), teacher=wider, seed=0, real=[real])
 
 
 def test_sides_and_views_of_the_official_code():

@@ -11,9 +11,11 @@ from tests.distill.recovery import networks
 
 def test_constants_of_the_official_scripts():
     """Field by field: iterations, learning rate, r_bn, jitter, multi-crop."""
-    assert sre2l.Sre2l(1).constants(32) == (1000, 0.25, 0.01, (0, 4), False)
-    assert sre2l.Sre2l(1).constants(64) == (4000, 0.1, 1.0, (-4, 4), True)
-    assert sre2l.Sre2l(1).constants(224) == (4000, 0.25, 0.01, (0, 32), True)
+    assert [sre2l.Sre2l(1).constants(info) for info in networks.OFFICIAL] == [
+        (1000, 0.25, 0.01, (0, 4), False),
+        (4000, 0.1, 1.0, (-4, 4), True),
+        (4000, 0.25, 0.01, (0, 32), True),
+    ]
 
 
 def test_options_stand_in_their_place():
@@ -46,7 +48,7 @@ def test_the_loss_and_its_gradient(weight):
 
 def test_views_are_crops_only_where_there_are_many():
     images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
-    cifar, tiny = sre2l.Sre2l(1).constants(32), sre2l.Sre2l(1).constants(64)
+    cifar, tiny, _ = map(sre2l.Sre2l(1).constants, networks.OFFICIAL)
     see = jax.jit(sre2l.view, static_argnums=2)
     for key in jax.random.split(jax.random.key(0), 4):
         rolled = np.asarray(see(key, images, cifar, 0.08))

@@ -10,6 +10,7 @@ import pytest
 
 from gift_jax import models, torch_io
 from gift_jax.distill.recovery import statistics
+from gift_jax.models import norms
 from gift_jax.teachers import TeacherError, ensemble
 from tests.distill.recovery import networks
 
@@ -130,6 +131,41 @@ class WithSetup(nn.Module):
     def __call__(self, images, train):
         x = self.norm(self.conv(images), not train)
         return self.dense(x.mean((1, 2)))
+
+
+class OwnConv(nn.Conv):
+    pass
+
+
+class ScaledBatchNorm(nn.BatchNorm):
+    """Calls its parent's method, which is no second layer."""
+
+    @nn.compact
+    def __call__(self, x, use_running_average=None):
+        return 2 * super().__call__(2 * x, use_running_average)
+
+
+class OwnNorm(norms.BatchNorm):
+    pass
+
+
+class OfSubclasses(nn.Module):
+    @nn.compact
+    def __call__(self, images, train):
+        x = ScaledBatchNorm()(OwnConv(4, (3, 3))(images), not train)
+        x = OwnNorm(use_running_average=not train)(x)
+        return nn.Dense(3)(x.mean((1, 2)))
+
+
+def test_subclasses_of_layers_are_layers():
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    model = OfSubclasses()
+    variables = model.init(jax.random.key(0), images, train=False)
+    _, layers = statistics.logits_and_layers(model, variables, images)
+    assert [layer.running is None for layer in layers] == [True, False, False]
+    np.testing.assert_array_equal(layers[0].features, images)
+    kept = variables["batch_stats"]["ScaledBatchNorm_0"]
+    np.testing.assert_array_equal(layers[1].running.mean, kept["mean"])
 
 
 def test_networks_of_all_kinds_have_statistics():
