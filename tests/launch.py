@@ -1,5 +1,6 @@
 """Starts the real command, in one process or in several that run one job."""
 
+import itertools
 import os
 import pathlib
 import signal
@@ -135,8 +136,19 @@ def terminate(process: subprocess.Popen) -> None:
     process.send_signal(signal.SIGTERM)
 
 
+# Below the ports that the system gives out, and each worker's own: one that is free
+# remains so until a job listens on it.
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_ports = itertools.count(20_000 + 500 * _worker)
+
+
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("localhost", 0))
-        return listener.getsockname()[1]
+    """A port of this machine that nobody listens on, another one every time."""
+    for port in _ports:
+        with socket.socket() as listener:
+            try:
+                listener.bind(("localhost", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("unreachable")

@@ -232,6 +232,21 @@ def test_every_step_equals_the_written_out_update(spec):
                 np.testing.assert_allclose(a[name], b[name], rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("name", sorted(WITH_DECAY_OF_VECTORS))
+def test_without_decay_of_vectors_tokens_are_not_decayed_either(name):
+    spec = OptimizerSpec.create(name, weight_decay=0.3, decay_vectors=False)
+    optimizer = optimizers.build_optimizer(spec, epochs=2, steps_per_epoch=1)
+    shapes = {"kernel": (2, 2), "cls_token": (1, 1, 2), "pos_embed": (1, 3, 2)}
+    params = {k: jnp.ones(shape) for k, shape in shapes.items()}
+    state = initial(spec, optimizer, params)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), state, params)
+    assert {k: bool(updates[k].any()) for k in shapes} == {
+        "kernel": True,
+        "cls_token": False,
+        "pos_embed": False,
+    }
+
+
 def prodigy(spec, epochs):
     """Of https://github.com/konstmish/prodigy, with its use_bias_correction.
 
@@ -258,12 +273,13 @@ def prodigy(spec, epochs):
         numerator = b3 * numerator + d / d0 * dlr * g @ (p0 - p)
         d = max(d, numerator / np.abs(s).sum())
         p = p - dlr * spec.weight_decay * p - dlr * m / (np.sqrt(v) + d * 1e-8)
-        yield d
+        yield d, p
 
 
+@pytest.mark.parametrize("warmup_epochs", [0, 5])
 @pytest.mark.parametrize("schedule", optimizers.SCHEDULES)
-def test_prodigy_follows_any_schedule(schedule):
-    spec = OptimizerSpec("prodigy", schedule=schedule)
+def test_prodigy_follows_any_schedule(schedule, warmup_epochs):
+    spec = OptimizerSpec("prodigy", schedule=schedule, warmup_epochs=warmup_epochs)
     optimizer = optimizers.build_optimizer(spec, epochs=60, steps_per_epoch=1)
     params = {"kernel": jnp.ones((2, 2))}
     state = optimizer.init(params)
@@ -275,7 +291,7 @@ def test_prodigy_follows_any_schedule(schedule):
 
 def test_prodigy_finds_the_rate_that_its_code_finds():
     epochs = 40
-    spec = OptimizerSpec("prodigy", weight_decay=0.01)
+    spec = OptimizerSpec("prodigy", weight_decay=0.3)
     assert (spec.learning_rate, spec.schedule) == (1.0, "cosine")
     optimizer = optimizers.build_optimizer(
         spec, epochs=epochs, steps_per_epoch=STEPS_PER_EPOCH
@@ -283,12 +299,14 @@ def test_prodigy_finds_the_rate_that_its_code_finds():
     parameters = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), START)
     state = optimizer.init(parameters)
     step = jax.jit(lambda p, s: optimizer.update(gradient(p), s, p))
-    for expected in prodigy(spec, epochs):
+    for expected, weights in prodigy(spec, epochs):
         updates, state = step(parameters, state)
         parameters = optax.apply_updates(parameters, updates)
         # It grows by a factor a step, and float32's rounding with it.
         found = float(state.inner_state.estim_lr)
         assert found == pytest.approx(expected, rel=0.03)
+        flat = np.concatenate([np.ravel(parameters[name]) for name in sorted(START)])
+        np.testing.assert_allclose(flat, weights, rtol=0, atol=0.02)
     assert found > 1e5 * 1e-6
     for name in START:
         before, after = (np.abs(p[name] - MINIMUM[name]) for p in (START, parameters))

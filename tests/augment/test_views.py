@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gift_jax import augment
-from gift_jax.augment import views
+from gift_jax.augment import operations, views
 from gift_jax.data import preprocess
 from gift_jax.runtime import errors
 
@@ -136,6 +136,13 @@ def test_resized_crop_boxes_follow_torchvision():
     assert abs(np.median(aspects) - 1) < 0.03
     # Mean area of 20,000 boxes of torchvision's rule, drawn here with NumPy.
     assert abs(areas.mean() - torchvision_mean_area()) < 0.015
+    # Corners are uniform over the places where the box fits.
+    for corner, room in ((top, 32 - height), (left, 32 - width)):
+        assert (corner[room > 0] == 0).any()
+        assert (corner == room)[room > 0].any()
+        shares = (corner / np.maximum(room, 1))[room > 4]
+        assert abs(shares.mean() - 0.5) < 0.03
+        assert abs(shares.std() - 0.3) < 0.05  # 12 ** -0.5, more for few places
 
 
 def torchvision_mean_area(boxes=20_000, side=32, min_area=0.08):
@@ -234,6 +241,64 @@ def test_cutmix_boxes():
         assert uncut.sum() > 500
         np.testing.assert_array_equal((last - first)[uncut], 2 * half[uncut])
         assert (last - first <= 2 * half).all()
+
+
+def test_cutmix_boxes_are_centred_on_any_pixel():
+    draw = jax.vmap(lambda key: views.draw_cutmix_box(key, 8, 12, jnp.float32(0.75)))
+    top, left, bottom, right = np.asarray(jax.jit(draw)(many_keys(3000))).T
+    # Of a quarter of the area: 4 x 6 pixels, unless the border cuts them.
+    for first, last, side in ((top, bottom, 8), (left, right, 12)):
+        uncut = last - first == side // 2
+        centers = np.unique((first + last)[uncut] // 2)
+        np.testing.assert_array_equal(centers, np.arange(side // 4, 3 * side // 4 + 1))
+        assert abs(uncut.mean() - (side // 2 + 1) / side) < 0.03
+        # Either border by itself.
+        assert abs((first > 0).mean() - (side - side // 4 - 1) / side) < 0.03
+        assert abs((last < side).mean() - 3 / 4) < 0.03
+
+
+# --- Order of the operations --------------------------------------------------------
+
+
+def test_holes_are_cut_after_rotating():
+    drawn = many_views(jnp.ones((8, 8, 1)), 200, diffaug="rotate_cutout")[..., 0]
+    # By at most 15 degrees no pixel of a side of 8 is wholly outside.
+    hole = drawn == 0
+    inside = ~(hole[:, [0, -1]].any((1, 2)) | hole[:, :, [0, -1]].any((1, 2)))
+    assert inside.sum() > 10
+    rows, cols = hole.any(2), hole.any(1)
+    assert (rows.sum(1) == 4)[inside].all()
+    assert (cols.sum(1) == 4)[inside].all()
+    assert (hole.sum((1, 2)) == 16)[inside].all()
+
+
+def test_what_rotation_fills_has_no_color():
+    image = jnp.ones((16, 16, 3))
+    outside = many_views(image, 200, diffaug="rotate") == 0
+    assert outside[:, 0, 0].mean() > 0.3
+    assert not many_views(image, 200, diffaug="color_rotate")[outside].any()
+
+
+def test_strips_are_shuffled_then_cropped_then_shifted():
+    image = random_images(1, side=8)[0]
+    spec = augment.AugmentSpec(shuffle=2, resized_crop=0.3, pad_crop=2)
+
+    @jax.jit
+    @jax.vmap
+    def by_hand(key):
+        keys = {p.name: jax.random.fold_in(key, p.value) for p in views._Purpose}
+        across, down = (
+            jax.random.permutation(k, 2) for k in jax.random.split(keys["SHUFFLE"])
+        )
+        made = operations.shuffle_strips(image, across, axis=1)
+        made = operations.shuffle_strips(made, down, axis=0)
+        box = views.draw_resized_crop(keys["RESIZED_CROP"], 8, 8, 0.3)
+        made = operations.resized_crop(made, *box)
+        top, left = jax.random.randint(keys["PAD_CROP"], (2,), 0, 5)
+        return operations.pad_crop(made, top, left, 2)
+
+    found = augment_images(many_keys(8), image, spec)
+    np.testing.assert_allclose(found, by_hand(many_keys(8)), rtol=0, atol=1e-5)
 
 
 # --- What is augmented --------------------------------------------------------------
@@ -387,14 +452,13 @@ def test_mix_weights_and_partners():
     np.testing.assert_allclose(shares, 1 / (count - 1), atol=0.03)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
 def test_partners_and_weights_are_those_of_the_views(mix):
     # Of constant images, one channel each: what is mixed in, and how much, is the
     # mean of the channels.
     count = 6
     images = jnp.eye(count)[:, None, None, :] * jnp.ones((1, 8, 12, 1))
-    spec = augment.AugmentSpec(flip=True, resized_crop=0.5, mix=mix, mix_alpha=0.7)
+    spec = augment.AugmentSpec(flip=True, mix=mix, mix_alpha=0.7)
     indices = jnp.arange(count)
 
     def draw(view):
@@ -403,17 +467,43 @@ def test_partners_and_weights_are_those_of_the_views(mix):
             *augment.mix_partners(KEY, count, view, indices, spec, (8, 12)),
         )
 
-    drawn = jax.device_get(jax.jit(jax.vmap(draw))(jnp.arange(50)))
-    found, partners, weights = (a.reshape(50 * count, *a.shape[2:]) for a in drawn)
+    drawn = jax.device_get(jax.jit(jax.vmap(draw))(jnp.arange(5)))
+    found, partners, weights = (a.reshape(5 * count, *a.shape[2:]) for a in drawn)
     assert partners.dtype == np.int32
     assert weights.dtype == np.float32
     shares = found.mean((1, 2))
-    own, other = np.tile(np.eye(count), (50, 1)), np.eye(count)[partners]
+    own, other = np.tile(np.eye(count), (5, 1)), np.eye(count)[partners]
     expected = weights[:, None] * own + (1 - weights[:, None]) * other
     np.testing.assert_allclose(shares, expected, atol=1e-5)
     assert ((weights >= 0) & (weights <= 1)).all()
     assert np.ptp(weights) > 0.5
     assert len(np.unique(partners)) == count
+
+
+def test_the_views_of_stored_labels_remain_what_they_were():
+    """Labels that are stored are those of views drawn by these numbers."""
+    assert {purpose.name: purpose.value for purpose in views._Purpose} == {
+        "FACTOR": 0,
+        "RESIZED_CROP": 1,
+        "PAD_CROP": 2,
+        "FLIP": 3,
+        "COLOR": 4,
+        "GEOMETRIC": 5,
+        "CROP": 6,
+        "SCALE": 7,
+        "ROTATE": 8,
+        "CUTOUT": 9,
+        "PARTNER": 10,
+        "MIX": 11,
+        "SHUFFLE": 12,
+        "SINGLE": 13,
+    }
+    spec = augment.AugmentSpec(mix="cutmix")
+    partners = jax.jit(
+        lambda view: augment.mix_partners(KEY, 6, view, jnp.arange(6), spec, (8, 8))[0]
+    )
+    np.testing.assert_array_equal(partners(0), [5, 3, 5, 5, 3, 0])
+    np.testing.assert_array_equal(partners(3), [3, 2, 0, 3, 1, 5])
 
 
 def test_without_a_mix_every_image_is_its_own_partner():

@@ -236,10 +236,10 @@ def pixel_bomb():
 )
 def test_bombs_are_one_line_that_names_the_file(tmp_path, bomb, message):
     split = one_file(tmp_path, bomb(), "bomb.png")
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(OSError, match="(?i)" + message) as error:
         split.images([0])
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
     text = str(error.value)
     assert text.count(str(tmp_path / "bomb.png")) == 1 and "\n" not in text
 

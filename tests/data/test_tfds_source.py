@@ -3,7 +3,6 @@
 import json
 import pathlib
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -63,10 +62,8 @@ def test_tfds_data_dir_from_the_environment(tfds_dir, monkeypatch):
     "name", ["cifar100", "imagenette", "tfds:nosuch", "tfds:tiny_plain:9.9.9"]
 )
 def test_dataset_that_is_not_prepared(tfds_dir, no_network, name):
-    start = time.monotonic()
     with pytest.raises(FileNotFoundError) as error:
         real.load_dataset(name, data_dir=tfds_dir)
-    assert time.monotonic() - start < 5
     message = str(error.value)
     assert f"is not prepared in {tfds_dir}" in message
     assert "python -m gift_jax.data.prepare tfds:" in message

@@ -36,6 +36,15 @@ def test_calibration_errors_by_hand():
     # In one bin the mean confidence is 0.75, and so is the accuracy.
     one = calibration.expected_calibration_error(logits, labels, bins=1)
     assert one == pytest.approx(0, abs=1e-12)
+    fifteen = calibration.expected_calibration_error(*drawn(500), bins=15)
+    assert calibration.expected_calibration_error(*drawn(500)) == fifteen
+
+
+def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
+    # 0.5 and right, 0.45 and wrong: both are in (0, 0.5].
+    logits = np.array([[0.0, 0.0, -1e4], np.log([0.45, 0.3, 0.25])])
+    found = calibration.expected_calibration_error(logits, np.array([0, 1]), bins=2)
+    assert found == pytest.approx(0.05 / 2)
 
 
 def test_certain_and_wrong_is_the_worst():

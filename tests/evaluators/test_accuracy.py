@@ -7,7 +7,6 @@ computed with NumPy.
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import textwrap
@@ -32,6 +31,7 @@ from gift_jax.teachers import (
     TeacherError,
     flax_teacher,
 )
+from tests import launch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NORMALIZATION = preprocess.Normalization((0.5,), (0.25,))
@@ -362,9 +362,7 @@ HOST = """
 def test_every_host_reads_its_part_and_all_get_the_accuracy_of_the_whole(tmp_path):
     shutil.copy(__file__, tmp_path / "tests_of_evaluate.py")
     (tmp_path / "host.py").write_text(textwrap.dedent(HOST))
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
+    address = f"localhost:{launch.free_port()}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("XLA_FLAGS", None)  # the eight devices of the other tests
     processes = [

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gift_jax.diagnostics import calibration, information
+from gift_jax.evaluators import diagnostics
 from gift_jax.evaluators.diagnostics import TEMPERATURE, DiagnosticsEvaluator
 from tests.evaluators.test_accuracy import (
     NORMALIZATION,
@@ -81,6 +82,32 @@ def test_information_is_that_of_one_shuffled_block(splits, measured):
             assert measured[prefix + name] == pytest.approx(float(value), abs=1e-4)
         cosine = information.cosines(students, targets, centred=centred).mean()
         assert measured[f"{prefix}cosine"] == pytest.approx(float(cosine), abs=1e-5)
+
+
+def test_blocks_of_a_sorted_split_are_of_all_classes(monkeypatch):
+    monkeypatch.setattr(diagnostics, "BLOCK", 8)
+    labels = np.sort(random_split(37).labels)
+    found = measure(
+        Split(labels, labels), teacher=plain_teacher(2), held_out=random_split(23)
+    )
+    assert found["info_nce_ceiling"] == pytest.approx(math.log(8))
+    students, targets = (logits_of(Split(labels, labels), s) for s in (0.5, 2))
+
+    def bound(order):
+        """The mean of four blocks of eight; five images are left out."""
+        blocks = order[:32].reshape(4, 8)
+        parts = [
+            information.info_nce(
+                *(jnp.asarray(logits[b]) for logits in (students, targets)),
+                temperature=TEMPERATURE,
+            )
+            for b in blocks
+        ]
+        return np.mean([part.bound for part in parts])
+
+    shuffled = bound(np.random.default_rng(0).permutation(37))
+    assert found["info_nce"] == pytest.approx(shuffled, abs=1e-4)
+    assert abs(shuffled - bound(np.arange(37))) > 0.1
 
 
 def test_lengths_are_means_over_the_split(splits, measured):

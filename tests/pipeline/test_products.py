@@ -110,26 +110,33 @@ def test_a_recipe_that_is_no_json_leaves_nothing(tmp_path):
 # --- Waiting for another process ----------------------------------------------------
 
 
-def test_what_another_process_is_making_is_waited_for(product, tmp_path):
+def test_what_another_process_is_making_is_waited_for(tmp_path, monkeypatch):
     script = (
-        "import pathlib, sys, time\n"
+        "import pathlib, sys\n"
         "from gift_jax.pipeline.products import Product\n"
         "product = Product(pathlib.Path(sys.argv[1]), {'ipc': 10})\n"
         "with product.making() as directory:\n"
         "    print('making', flush=True)\n"
-        "    time.sleep(2)\n"
+        "    sys.stdin.readline()\n"
         "    product.finish(made_by='the other')\n"
     )
     path = tmp_path / "shared"
     other = subprocess.Popen(
-        [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    assert other.stdout is not None and other.stdout.readline() == "making\n"
+    assert other.stdin is not None and other.stdout is not None
+    assert other.stdout.readline() == "making\n"
     ours = Product(path, {"ipc": 10})
     with pytest.raises(WorkdirError, match="another process is making"), ours.making():
         pass
+    # The other goes on only once this one waits.
+    monkeypatch.setattr(preemption, "check", other.stdin.close)
     with ours.making_if_absent() as directory:
         assert directory is None
+    assert other.stdin.closed
     assert ours.record() == {"made_by": "the other"}
     assert other.wait() == 0
 

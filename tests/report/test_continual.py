@@ -62,6 +62,18 @@ def test_students_of_an_order_are_averaged_and_orders_have_an_interval():
     ]  # fmt: skip
 
 
+def test_error_bars_are_intervals_over_orders():
+    found = [*student([50.0, 40.0], order=0), *student([60.0, 46.0], order=1)]
+    (axes,) = continual.figure(continual.curves(found)).axes
+    (bars,) = axes.containers[0].lines[2]
+    # Deviations of 7.07 and 4.24, over the root of two: 5 and 3.
+    expected = [
+        (mean - stats.t.ppf(0.975, 1) * error, mean + stats.t.ppf(0.975, 1) * error)
+        for mean, error in ((55, 5), (43, 3))
+    ]
+    np.testing.assert_allclose([s[:, 1] for s in bars.get_segments()], expected)
+
+
 def test_other_teachers_and_other_images_are_other_curves():
     found = [
         *student([50.0, 40.0]),

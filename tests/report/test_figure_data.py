@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from gift_jax.report import examples, figure_data, reading
 from tests.report.rows import DEFAULT_RATE, GIFT, KL, RATES, choice, compared, row, rows
@@ -46,6 +47,8 @@ def test_differences():
     of_gift = found[1]
     assert (of_gift["loss"], of_gift["baseline"], of_gift["pairs"]) == ("gift", "kl", 4)
     assert of_gift["difference"] == pytest.approx(np.mean(GIFT) - np.mean(KL))
+    width = stats.t.ppf(0.975, 3) * np.std(np.subtract(GIFT, KL), ddof=1) / 2
+    assert of_gift["half_width"] == pytest.approx(width)
 
 
 def test_learning_rates_that_were_tried_ascend():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gift_jax.report import lines, reading
+from gift_jax.report import lines, reading, statistics
 from tests.report.rows import (
     DEFAULT_RATE,
     GIFT,
@@ -175,6 +175,12 @@ def test_what_follows_from_the_ipc_makes_no_panel_of_its_own(scale):
     assert ticks == ["1", "10", "50"]
     means = [np.mean(KL) + ipc / 10 for ipc in SIZES]
     np.testing.assert_allclose(drawn_lines(figure.axes[0])[0][:, 1], means)
+    (bars,) = figure.axes[0].containers[0].lines[2]
+    low, high = statistics.summarize(KL).interval
+    np.testing.assert_allclose(
+        [segment[:, 1] for segment in bars.get_segments()],
+        [(low + ipc / 10, high + ipc / 10) for ipc in SIZES],
+    )
 
 
 def test_other_epochs_at_one_ipc_do_make_a_panel():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from gift_jax.report import build, groups, matrix
 from gift_jax.report.formatting import ABSENT
@@ -36,6 +37,11 @@ def test_drops_are_from_the_diagonal_of_the_row_paired_over_seeds():
     assert found.drop("vgg11", "conv3").mean == -7.75
     assert found.drop("conv3", "conv3").mean is None
     assert found.mean_drop("conv3") == -5.5
+    head, *lines = matrix.data([found])
+    by_cell = {tuple(line[-7:-5]): dict(zip(head, line, strict=True)) for line in lines}
+    half_width = stats.t.ppf(0.975, 1) * drop.sd / 2**0.5
+    cell = by_cell["conv3", "vgg11"]
+    assert cell["drop_half_width"] == pytest.approx(half_width)
 
 
 def test_the_table_has_a_row_for_every_loss_and_teacher():

@@ -5,12 +5,18 @@ import itertools
 import numpy as np
 import pytest
 
-from gift_jax.report import examples, plots
+from gift_jax.report import examples, plots, statistics
 from tests.report.rows import GIFT, KL, RATES, choices, compared, row, rows
 
 
 def ticks(axis):
     return [tick.get_text() for tick in axis.get_ticklabels()]
+
+
+def drawn_intervals(container):
+    """(low, high) of every error bar."""
+    (bars,) = container.lines[2]
+    return [segment[:, 0] for segment in bars.get_segments()]
 
 
 def test_bars_are_as_long_as_the_means():
@@ -23,6 +29,9 @@ def test_bars_are_as_long_as_the_means():
     np.testing.assert_allclose(lengths[1], [np.mean(GIFT)])
     assert [axes.get_title() for axes in (adamw, sgd)] == ["adamw 0.001", "sgd 0.001"]
     assert ticks(adamw.yaxis) == ["kl", "gift"]
+    intervals = [drawn_intervals(c) for c in adamw.containers if hasattr(c, "has_xerr")]
+    expected = [[statistics.summarize(values).interval] for values in (KL, GIFT)]
+    np.testing.assert_allclose(intervals, expected)
     points = [line for line in adamw.lines if line.get_marker() == "o"]
     np.testing.assert_array_equal(points[0].get_xdata(), KL)
 
@@ -74,6 +83,9 @@ def test_differences_are_filled_where_the_interval_excludes_zero():
     expected = [g.difference.mean for g in shown]
     np.testing.assert_allclose([p.get_xdata()[0] for p in points], expected)
     assert [p.get_ydata()[0] for p in points] == [0, 1, 2.5]
+    (interval,) = drawn_intervals(axes.containers[0])
+    of_gift = statistics.summarize(np.subtract(GIFT, KL))
+    np.testing.assert_allclose(interval, of_gift.interval)
     assert [p.get_markerfacecolor() == "white" for p in points] == [False, True, False]
     assert "difference to kl" in axes.get_xlabel()
 

@@ -72,6 +72,11 @@ def test_intervals_are_paired_over_seeds_to_the_best_of_the_condition():
     assert kl.mean_over_seeds.mean == kl.mean == 5.5
     line = texts(regret.table(compared(two_optimizers(SPREAD), None)))[-1]
     assert line[2:6] == ["11.00", "[+8.52, +13.48]", "5.50", "[+4.26, +6.74]"]
+    groups = compared(two_optimizers(SPREAD), None)
+    data = regret.data([kl], groups)[1:]
+    by_condition = {line[2]: line[-2:] for line in data}
+    assert by_condition["sgd"] == pytest.approx(list(expected.interval))
+    assert by_condition["adamw"] == [None, None]
 
 
 def test_the_table_says_where_a_loss_is_below_the_baseline():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from gift_jax.report import groups, markup, reading, statistics, tables
 from tests.report.rows import (
@@ -144,6 +145,12 @@ def test_summary_has_full_precision():
     assert (kl["loss"], gift["loss"]) == ("kl", "gift")
     assert gift["top1_last_mean"] == sum(GIFT) / 4
     assert gift["difference_mean"] == 2.25
+    differences = [g - k for g, k in zip(GIFT, KL, strict=True)]
+    for name, values in (("top1_last", GIFT), ("difference", differences)):
+        sd = np.std(values, ddof=1)
+        assert gift[f"{name}_sd"] == pytest.approx(sd)
+        width = stats.t.ppf(0.975, 3) * sd / 2
+        assert gift[f"{name}_half_width"] == pytest.approx(width)
     assert gift["top5_last_mean"] is None
     assert (gift["baseline"], gift["pairs"]) == ("kl", 4)
     assert kl.keys() == gift.keys() >= set(groups.FIELDS)

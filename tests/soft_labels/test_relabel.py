@@ -2,7 +2,6 @@
 
 import logging
 import pathlib
-import socket
 import subprocess
 import sys
 
@@ -21,6 +20,7 @@ from gift_jax.soft_labels.base import prefetched
 from gift_jax.soft_labels.codecs import FLOAT16
 from gift_jax.soft_labels.online import OnlineSoftLabels
 from gift_jax.teachers import CallableTeacher, FlaxTeacher
+from tests import launch
 
 SIDE, NUM_CLASSES, NUM_IMAGES, VIEWS = 8, 5, 21, 3
 STUDENT = preprocess.Normalization((0.5,), (0.25,))
@@ -370,9 +370,7 @@ def test_hosts_label_a_part_each_and_every_chunk_once(tmp_path, monkeypatch):
     monkeypatch.setattr(store_lib, "_CHUNK_BYTES", 8 * 2 * NUM_CLASSES)
     store = open_store(tmp_path / "logits")
     store.write(1, 7, any_logits(1, np.arange(7, 14)))
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = launch.free_port()
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", _HOST, *map(str, (port, index, 3, tmp_path))],

@@ -102,7 +102,7 @@ def test_soft_labels_of_replayed_views_are_not_mixed():
         views.ReplayedViews(None, "both")
 
 
-@pytest.mark.parametrize("mix", ["none", "cutmix"])
+@pytest.mark.parametrize("mix", ["none", "mixup", "cutmix"])
 def test_replayed_views_are_normalised_after_replaying(pixels, mix):
     data, normalization = views.train_data(make_dataset(pixels / np.float32(255)), 0)
     view = fkd.FkdView(
@@ -110,26 +110,31 @@ def test_replayed_views_are_normalised_after_replaying(pixels, mix):
         crops=np.tile(np.float32([0, 0, 1, 1]), (10, 1)),
         flips=np.arange(10) % 2 == 1,
         partners=np.roll(np.arange(10), 1).astype(np.int32),
-        lam=np.ones(10, np.float32),
-        boxes=np.tile(np.int32([0, 0, 4, 8]), (10, 1)),
-        logits=np.zeros((10, 5)),
+        lam=np.linspace(0.1, 0.9, 10, dtype=np.float32),
+        boxes=np.tile(np.int32([0, 0, 2, 8]), (10, 1)),
+        logits=np.random.default_rng(1).normal(size=(10, 5)),
     )
     chosen = np.array([3, 4])
     flipped = np.where(view.flips[:, None, None, None], pixels[:, :, ::-1], pixels)
-    expected = flipped[chosen]
-    if mix == "cutmix":
-        expected[:, :4] = flipped[view.partners[chosen], :4]
+    expected = flipped[chosen].astype(np.float32)
+    others, weights = flipped[view.partners[chosen]], view.lam[chosen]
+    if mix == "mixup":
+        own = weights[:, None, None, None]
+        expected = own * expected + (1 - own) * others
+    elif mix == "cutmix":
+        expected[:, :2] = others[:, :2]
+        weights = [0.75, 0.75]  # the partner's box covers the upper quarter
     replayed = views.ReplayedViews(normalization, "hard")
     mixed = replayed.mix(data, view, jnp.asarray(chosen))
-    if mix == "cutmix":
-        np.testing.assert_array_equal(mixed.labels, data.labels[chosen - 1])
-        # The box covers the upper half.
-        np.testing.assert_allclose(mixed.weights, 0.5)
-    else:
+    if mix == "none":
         assert mixed is None
+    else:
+        np.testing.assert_array_equal(mixed.labels, data.labels[chosen - 1])
+        np.testing.assert_array_equal(mixed.weights, weights)
+        np.testing.assert_array_equal(mixed.logits, view.logits[chosen])
     assert views.ReplayedViews(normalization).mix(data, view, chosen) is None
     found = replayed(data, view, jnp.asarray(chosen))
-    inputs = NORMALIZATION.apply(expected.astype(np.float32) / 255)
+    inputs = NORMALIZATION.apply(expected / 255)
     np.testing.assert_allclose(found, inputs, atol=1e-5)
     # Images that are inputs already are replayed only.
     plain = data.replace(images=jnp.asarray(inputs[0])[None].repeat(10, axis=0))

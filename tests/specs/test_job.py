@@ -98,6 +98,12 @@ def test_variants_name_what_names_do_not_hold_anyway():
         ({"teacher.name": "conv99"}, "unknown teacher 'conv99'"),
         ({"distilled.name": "rdde"}, "did you mean 'rded'"),
         ({"distilled.name": "../x"}, "without '/'|unknown"),
+        ({"distilled.source": "gifts"}, "did you mean 'gift"),
+        ({"student.name": "conv99"}, "conv"),
+        ({"loss.name": "gift-gamma=-1"}, "gamma"),
+        ({"optimizer.name": "adamv"}, "did you mean 'adam"),
+        ({"train.seeds": ()}, r"train\.seeds is \(\)"),
+        ({"train.seeds": (1, 1)}, "different whole numbers"),
         ({"tuning.enabled": True, "optimizer.learning_rate": 0.1}, "leave one of them"),
     ],
 )

@@ -24,6 +24,13 @@ def test_batches_cover_every_image_once_an_epoch_in_an_order_of_their_own():
     np.testing.assert_array_equal(make(0).full, first.full)
 
 
+def test_the_order_of_an_epoch_remains_what_it_was():
+    order = batches.epoch_batches(
+        jax.random.key(0), 1, num_images=100, batch_size=100, num_devices=1
+    ).full.ravel()
+    np.testing.assert_array_equal(order[:8], [98, 43, 22, 94, 86, 49, 0, 45])
+
+
 @pytest.mark.parametrize(
     ("num_images", "batch_size"),
     # Official: N<=10: 10; <=500: 50; <=20000: 100; above: 200 (evaluator_benchmark.py).

@@ -111,9 +111,9 @@ def test_another_optimizers_state_is_never_restored_by_accident(tmp_path):
 
 @pytest.fixture(scope="module")
 def trained_runs(tmp_path_factory):
-    """A run's directory and its last state, for every optimizer."""
+    """A run's directory and its last state, of two optimizers."""
     runs = {}
-    for name in optimizers.OPTIMIZERS:
+    for name in ("adamw", "schedule_free_adamw"):
         directory = tmp_path_factory.mktemp(name)
         state = stepped(stepped(stepped(make_state(name))))
         with open_checkpoints(directory / "checkpoints") as checkpoints:
@@ -124,7 +124,9 @@ def trained_runs(tmp_path_factory):
 
 # All evaluate the weights that they train, but for the last.
 @pytest.mark.parametrize("first", ["adamw", "schedule_free_adamw"])
-@pytest.mark.parametrize("second", sorted(optimizers.OPTIMIZERS))
+@pytest.mark.parametrize(
+    "second", ["adamw", "sgd", "muon", "prodigy", "schedule_free_adamw"]
+)
 def test_weights_go_over_to_another_optimizer_with_a_fresh_state(
     trained_runs, first, second
 ):

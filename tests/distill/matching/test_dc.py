@@ -1,5 +1,7 @@
 """DC: the distance of gradients and the loops, against the official formulas."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from gift_jax import models
 from gift_jax.distill import Dc
 from gift_jax.distill.matching import base, dc
+from tests.distill.matching import smooth
 from tests.distill.recovery import networks
 
 # Of one block, as gradients of gradients take long to compile.
@@ -100,6 +103,41 @@ def test_networks_are_trained_by_sgd_with_momentum(variables):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-6), found, expected
     )
+
+
+def test_a_network_is_trained_on_the_images_until_the_next_is_drawn(monkeypatch):
+    model, info, ipc = smooth.MODEL, networks.INFO, 2
+    monkeypatch.setattr(Dc, "network", lambda self, info: model)
+    monkeypatch.setattr(Dc, "loops", (2, 1))
+    distiller = Dc(ipc)
+    pixels = RNG.integers(0, 256, (3 * ipc, *info.image_shape), np.uint8)
+    real = pixels.reshape(3, ipc, *info.image_shape)
+    state = distiller.start(info, pixels)
+    step = jax.jit(distiller.make_step(info))
+    keys = jax.random.split(jax.random.key(1), 3)
+
+    @jax.jit
+    def trained(key, images):
+        """One epoch of one batch, whose order does not matter."""
+        drawn = base.draw_network(model, key, info)
+        labels = jnp.array([0, 0, 1, 1, 2, 2])
+        slopes = jax.grad(dc._cross_entropy)(drawn, model, images, labels)
+        return jax.tree.map(lambda w, g: w - 0.01 * g, drawn, slopes)
+
+    memories = []
+    for done, key in enumerate(keys):
+        # The images are the real ones at first, and their gradients as well.
+        state, value = step(state, real if done == 0 else 255 - real, key, done)
+        assert (abs(value) < 1e-3) if done == 0 else (value > 0.1)
+        memories.append(state.memory)
+        if done != 1:
+            jax.tree.map(
+                functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
+                state.memory[0],
+                trained(key, state.images),
+            )
+    # After its last step a network is not trained, as the next is drawn.
+    jax.tree.map(np.testing.assert_array_equal, memories[0], memories[1])
 
 
 @pytest.mark.slow

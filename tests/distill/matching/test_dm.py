@@ -10,6 +10,7 @@ import pytest
 from gift_jax import models
 from gift_jax.distill import Dm
 from gift_jax.distill.matching import base, dm
+from tests.distill.matching import smooth
 from tests.distill.recovery import networks
 
 MODEL = models.create_model(
@@ -81,6 +82,22 @@ def test_images_are_augmented_each_by_itself_where_they_are_not_alike():
     kinds = [len({one.tobytes() for one in np.asarray(batch)}) for batch in seen]
     assert min(kinds) == 2  # flipped, or not
     assert max(kinds) == 12
+
+
+def test_real_and_distilled_images_are_augmented_alike(monkeypatch):
+    def brightness(key, images, **_):
+        return (0.5 + jax.random.uniform(key)) * images
+
+    monkeypatch.setattr(dm, "augment", brightness)
+    monkeypatch.setattr(Dm, "network", lambda self, info: smooth.MODEL)
+    distiller, info = Dm(2), networks.INFO
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (6, *info.image_shape), np.uint8)
+    real = pixels.reshape(3, 2, *info.image_shape)
+    step = jax.jit(distiller.make_step(info))
+    state, key = distiller.start(info, pixels), jax.random.key(1)
+    assert float(step(state, real, key, 0)[1]) == pytest.approx(0, abs=1e-6)
+    assert float(step(state, 255 - real, key, 0)[1]) > 0.1
 
 
 def test_images_come_nearer_to_the_real_means(monkeypatch):

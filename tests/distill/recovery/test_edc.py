@@ -47,6 +47,24 @@ def test_it_begins_with_as_many_crops_as_there_are_images():
     assert Edc(50).first(large) == Rded(50, factor=2)
 
 
+@pytest.mark.usefixtures("one_device")
+def test_it_begins_with_the_images_of_rded(monkeypatch):
+    pair = ensemble.average("two", [networks.teacher(), networks.teacher(seed=1)])
+    real = [random_statistics(member) for member in ensemble.members(pair)]
+    begun = []
+
+    def recover(method, *_, **__):
+        begun.append(method.initial)
+        return method.initial
+
+    monkeypatch.setattr(loop, "recover", recover)
+    data = networks.data()
+    made = Edc(2).make(data, teacher=pair, seed=3, real=real)
+    expected = Rded(2).make(data, teacher=pair, seed=3).images
+    np.testing.assert_array_equal(begun, [expected])
+    np.testing.assert_array_equal(made.images, expected)
+
+
 def reference_flatness(logits, averaged):
     target = np.stack([softmax(row / 4) for row in np.float64(averaged)])
     found = np.stack([softmax(row / 4) for row in np.float64(logits)])

@@ -118,7 +118,7 @@ def trained_logits(dataset, soft_labels, shown):
 
 # JPEG is not exact. Class folders have the images in the order of their classes.
 @pytest.mark.parametrize("format", ["gift", "npz", "parquet", "folders", "datm"])
-def test_what_is_read_trains_to_the_very_same_numbers(tmp_path, format):
+def test_what_is_read_is_trained_on_as_what_was_written(tmp_path, format):
     if format == "datm":
         dataset, options = whitened_dataset("datm"), {"train_images": TRAIN_IMAGES}
     else:
@@ -128,8 +128,20 @@ def test_what_is_read_trains_to_the_very_same_numbers(tmp_path, format):
         dataset = dataclasses.replace(dataset, **arrays)
     path = written(tmp_path, dataset, format)
     read = read_distilled(path, dataset=TINY_CIFAR, **options)
-    # Those of class folders and of parquet are trained on without soft labels.
-    kept = None if read.soft_labels is None else dataset.soft_labels
+    # The others have no soft labels.
+    has_soft = format in ("npz", "datm")
+    kept = dataset.soft_labels if has_soft else None
+    pairs = [(read.inputs(), dataset.inputs()), (read.labels, dataset.labels)]
+    if has_soft:
+        pairs.append((read.soft_labels, kept))
+    else:
+        assert read.soft_labels is None
+    for found, expected in pairs:
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype
+    if format not in ("gift", "datm"):
+        return
+    # And a student comes to the very same numbers.
     expected = trained_logits(dataset, kept, dataset.inputs())
     found = trained_logits(read, read.soft_labels, dataset.inputs())
     np.testing.assert_array_equal(found, expected)
