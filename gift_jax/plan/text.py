@@ -8,8 +8,7 @@ import jax
 from gift_jax.plan.cost_model import Stage, largest
 from gift_jax.plan.grid import Plan
 from gift_jax.plan.workload import Workload
-from gift_jax.runtime.units import readable_size
-from gift_jax.soft_labels.relabel import readable_time
+from gift_jax.runtime.units import readable_size, readable_time
 from gift_jax.specs import NetworkSpec
 from gift_jax.teachers.flax_teacher import variable_shapes
 

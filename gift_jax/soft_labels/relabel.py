@@ -22,6 +22,7 @@ from gift_jax.runtime import hosts, preemption
 from gift_jax.runtime.devices import mapped, replicate
 from gift_jax.runtime.errors import InputError
 from gift_jax.runtime.progress import ProgressBar
+from gift_jax.runtime.units import readable_size, readable_time
 from gift_jax.soft_labels import storage
 from gift_jax.soft_labels import views as views_lib
 from gift_jax.soft_labels.base import LabelViews, label_in_batches
@@ -215,16 +216,16 @@ def _check_space(store: SoftLabelStore, missing_chunks: int) -> None:
     )
     _log.info(
         "soft labels: %s (%s), of which %s are to be made, in %s",
-        storage.readable_size(store.total_bytes),
+        readable_size(store.total_bytes),
         form,
-        storage.readable_size(missing),
+        readable_size(missing),
         store.location,
     )
     free = storage.free_bytes(store.location)
     if free is not None and free < missing:
         raise InputError(
-            f"the soft labels need {storage.readable_size(missing)} more ({form}), but "
-            f"{store.location} has {storage.readable_size(free)} free: make room, or "
+            f"the soft labels need {readable_size(missing)} more ({form}), but "
+            f"{store.location} has {readable_size(free)} free: make room, or "
             "set relabel.format to int8 or top10, relabel.views to fewer views, or "
             "relabel.store to another disk or a cloud"
         )
@@ -243,15 +244,3 @@ def _lacks_chunks(store: SoftLabelStore) -> bool:
             )
         time.sleep(_POLL_SECONDS)
     return False
-
-
-def readable_time(seconds: float) -> str:
-    """A duration for reading.
-
-    >>> readable_time(0.25), readable_time(600), readable_time(9_000)
-    ('0.25 s', '10 min', '2.5 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.2g} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"

@@ -13,7 +13,6 @@ from typing import Any
 import tensorstore
 
 from gift_jax.runtime.errors import InputError, UserError
-from gift_jax.runtime.units import readable_size as readable_size  # of `relabel`
 
 _CLOUDS = {
     "gs": "Google Cloud Storage: `gcloud auth application-default login`, or "

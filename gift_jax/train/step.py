@@ -192,9 +192,7 @@ def make_batch(
       view_images: Makes the images of the view.
     """
     logits = None if view.logits is None else view.logits[indices]
-    mix = None
-    if isinstance(view_images, views.AugmentedViews | views.ReplayedViews):
-        mix = view_images.mix(data, view, indices)
+    mix = view_images.mix(data, view, indices)
     images = view_images(data, view, indices)
     labels = data.labels[indices]
     return Batch(images, logits, labels, indices, mix, view.progress)

@@ -342,10 +342,9 @@ def _advance(
     ]
     variables = devices_lib.replicate(list(method.variables), devices)
     mapped = functools.partial(
-        jax.pmap,
+        devices_lib.mapped,
         in_axes=(0, 0, 0, None, None),
         devices=devices,
-        axis_name=devices_lib.AXIS,
         donate_argnums=0,
     )
     if not scan_some:
