@@ -54,7 +54,8 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
       teacher: For distillers that need one.
 
     Raises:
-      InputError: the distilled dataset does not belong to the real dataset.
+      InputError: the distilled dataset does not belong to the real dataset, or has a
+        learning rate that the protocol asks for.
       WorkdirError: its files are damaged.
     """
     spec = job.spec.distilled
@@ -97,6 +98,7 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
         shutil.rmtree(product.directory / _UNFINISHED, ignore_errors=True)
     dataset = distilled_lib.load_distilled(product.directory)
     product.checked_record(dataset.fingerprint)
+    _check_learning_rate(job, dataset)
     return JobDistilled(product.directory.name, dataset)
 
 
@@ -165,6 +167,16 @@ def _new_distilled(
                 raise preemption.PreemptedError
 
         return spec.distiller.make(job.data, on_progress=on_progress, **options)
+
+
+def _check_learning_rate(job: Job, dataset: DistilledDataset) -> None:
+    learnt = dataset.metadata.learning_rate
+    if job.spec.wants_learnt_rate and learnt is not None:
+        raise InputError(
+            f"protocol is {job.spec.protocol!r}, whose learning rate is learnt with "
+            f"the images, {learnt:g} with these, but none is given: set "
+            f"optimizer.learning_rate={learnt:g}, or another"
+        )
 
 
 def _check_belongs(dataset: DistilledDataset, data: real.RealDataset, ipc: int) -> None:

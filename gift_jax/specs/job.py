@@ -12,6 +12,7 @@ from ml_collections.config_dict import ConfigDict
 
 from gift_jax import optimizers, registry
 from gift_jax.augment import AugmentSpec
+from gift_jax.configs import protocols
 from gift_jax.data import info
 from gift_jax.runtime.errors import InputError, UnknownNameError
 from gift_jax.specs import base
@@ -63,6 +64,8 @@ class JobSpec:
       setups: Students, those that differ in nothing but the seed together.
       protocol: Name of the published protocol that it follows.
       protocol_changes: Fields that it has otherwise, and their values.
+      wants_learnt_rate: Whether its learning rate is learnt with the images, and none
+        is given.
       continual: A step of a class-incremental training; None trains on all classes.
       variant: Fields, and their values as text, that tell it from the other jobs of
         a grid.
@@ -79,6 +82,7 @@ class JobSpec:
     setups: tuple[tuple[StudentSpec, ...], ...]
     protocol: str
     protocol_changes: str = ""
+    wants_learnt_rate: bool = False
     continual: ContinualSpec | None = None
     variant: _Variant = ()
 
@@ -262,6 +266,12 @@ def _image_size(config: ConfigDict) -> int | None:
         return None
 
 
+def _wants_learnt_rate(config: ConfigDict) -> bool:
+    is_given = config.optimizer.learning_rate is not None or config.tuning.enabled
+    of_name = "-learning_rate=" in config.optimizer.name
+    return config.protocol in protocols.LEARNT_RATE and not (is_given or of_name)
+
+
 def _specs_of_steps(config: ConfigDict, variant: _Variant) -> list[JobSpec]:
     """One a step of a class-incremental training; one where all classes are trained."""
     first, *others = ContinualSpec.of_section(config.continual)
@@ -301,6 +311,7 @@ def _job_spec(
         setups=tuple(setups(config)),
         protocol=config.protocol,
         protocol_changes=protocol_changes(config),
+        wants_learnt_rate=_wants_learnt_rate(config),
         continual=continual,
         variant=variant,
     )

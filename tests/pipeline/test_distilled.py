@@ -1,5 +1,6 @@
 """The distilled dataset of a job: what it is named by, and what its making shares."""
 
+import contextlib
 import dataclasses
 import re
 import shutil
@@ -27,6 +28,7 @@ from gift_jax.pipeline.products import WorkdirError
 from gift_jax.pipeline.teacher import make_teacher
 from gift_jax.runtime import preemption
 from gift_jax.runtime.errors import InputError
+from gift_jax.specs.options import with_options
 from tests import launch
 from tests.pipeline import recovering
 
@@ -247,3 +249,26 @@ def test_one_host_goes_on_with_what_two_began(tmp_path):
     assert {*made} & found == {"batch-3"}
     made = load_distilled(kept.parent)
     np.testing.assert_array_equal(made.images, expected.images)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_refused"),
+    [
+        ("protocol=datm", True),
+        ("protocol=datm,lr=0.01", False),
+        ("protocol=datm,optimizer=sgd-learning_rate=0.01", False),
+        ("protocol=datm,tuning.enabled=True,tuning.validation_images=100", False),
+        ("protocol=gift", False),
+    ],
+)
+def test_the_learning_rate_learnt_with_the_images_is_asked_for(options, is_refused):
+    config = common.get_config("digits")
+    with_options(config, f"distill=random,{options}")
+    job = mock.Mock()
+    (job.spec,) = specs.expand(config)
+    dataset = mock.Mock(metadata=mock.Mock(learning_rate=0.025))
+    refused = pytest.raises(InputError, match=r"set optimizer\.learning_rate=0\.025")
+    with refused if is_refused else contextlib.nullcontext():
+        distilled_stage._check_learning_rate(job, dataset)
+    dataset.metadata.learning_rate = None
+    distilled_stage._check_learning_rate(job, dataset)
