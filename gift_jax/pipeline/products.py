@@ -232,8 +232,9 @@ class Product:
             if not _locked(file):
                 if not wait:
                     raise WorkdirError(
-                        f"another process is making {self.directory}; wait for it, or "
-                        "use another --workdir"
+                        f"another process is making {self.directory}; wait for it, use "
+                        "another --workdir, or share the students of this one by "
+                        "--shard=0/2 and --shard=1/2"
                     )
                 _log.info("waiting for the process that makes %s", self.directory)
                 while not _locked(file):
@@ -309,6 +310,12 @@ def _locked(file: IO[str]) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return hosts.broadcast(False)
+    except OSError as error:  # ENOLCK, ENOSYS
+        raise WorkdirError(
+            f"the file system of {pathlib.Path(file.name).parent} has no file locks "
+            f"({error.strerror}), which keep processes apart: mount Lustre with "
+            "`flock`, let NFS have its lockd, or choose another --workdir"
+        ) from error
     return hosts.broadcast(True)
 
 

@@ -1,5 +1,7 @@
 """Tests of `gift_jax.pipeline.products`: the life of a product, and what it refuses."""
 
+import errno
+import fcntl
 import json
 import pathlib
 import subprocess
@@ -126,12 +128,22 @@ def test_what_another_process_is_making_is_waited_for(product, tmp_path):
     )
     assert other.stdout is not None and other.stdout.readline() == "making\n"
     ours = Product(path, {"ipc": 10})
-    with pytest.raises(WorkdirError, match="another process is making"), ours.making():
+    with pytest.raises(WorkdirError, match=r"is making .*--shard=0/2"), ours.making():
         pass
     with ours.making_if_absent() as directory:
         assert directory is None
     assert ours.record() == {"made_by": "the other"}
     assert other.wait() == 0
+
+
+def test_a_file_system_without_locks_is_told(product, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    message = rf"{product.directory.parent} has no file locks \(No locks available\)"
+    with pytest.raises(WorkdirError, match=message), product.making():
+        pass
 
 
 def test_what_another_process_gave_up_is_made(product):
