@@ -23,6 +23,7 @@ from gift_jax.specs.options import parse_options, protocol_changes, with_protoco
 from gift_jax.specs.student import StudentSpec, setups
 from gift_jax.specs.teacher import TORCHVISION, TeacherSpec
 from gift_jax.specs.training import RelabelSpec, TrainSpec, TuningSpec
+from gift_jax.train.checkpoint import latest_weights
 
 # Fields of a variant that need no place in names of products: names hold them anyway,
 # or no product depends on them.
@@ -158,7 +159,10 @@ class JobSpec:
         return dataclasses.replace(self, variant=(*self.variant, tag))
 
     def check_paths(self) -> None:
-        """Raises FileNotFoundError unless all that is to be read exists."""
+        """Raises FileNotFoundError unless all that is to be read exists.
+
+        Of `train.init_from`, a checkpoint; that it can be used, its reader says.
+        """
         published = self.distilled.path
         checkpoints = {member.checkpoint for member in self.teacher.members}
         paths = [
@@ -170,6 +174,8 @@ class JobSpec:
         for field, path in paths:
             if path and not pathlib.Path(path).exists():
                 raise FileNotFoundError(f"{field} is {path}, which does not exist")
+        if self.train.init_from:
+            latest_weights(pathlib.Path(self.train.init_from))
 
     @property
     def needs_teacher(self) -> bool:
@@ -229,6 +235,11 @@ def expand(config: ConfigDict) -> list[JobSpec]:
     Raises:
       InputError: names the field, its value and what it can be.
     """
+    if not all(isinstance(options, str) for options in config.variants):
+        raise InputError(
+            f"variants is {config.variants}, expected strings of options, as "
+            "('ipc=1', 'ipc=10,loss=kl')"
+        )
     return [
         spec
         for options in config.variants or ("",)
