@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,8 @@ VERSION_FILE = "version.json"
 VERSION = 2
 
 _POLL_SECONDS = 1.0
+# Of a difference in the fingerprint of somebody's own code.
+_CODE = re.compile(r"(\S+\.)?code: ")
 
 
 class WorkdirError(UserError):
@@ -60,10 +63,12 @@ class Product:
     Attributes:
       directory: Where the product lies.
       recipe: JSON-able; whatever changes the product must be in it.
+      advice: What else than for all helps where another recipe's lies there.
     """
 
     directory: pathlib.Path
     recipe: Mapping[str, Any]
+    advice: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -88,7 +93,7 @@ class Product:
                 f"{self.directory} was made by another config:\n"
                 + "\n".join(f"  {line}" for line in differences)
                 + "\nUse another --workdir, set these fields back, or delete that "
-                "directory to make it anew."
+                f"directory to make it anew.{self._advice(differences)}"
             )
         path = self.directory / DONE_FILE
         try:
@@ -99,6 +104,16 @@ class Product:
                 "%s is damaged: moved to %s, and finished again", path, aside.name
             )
             return False
+
+    def _advice(self, differences: list[str]) -> str:
+        """What helps in this case besides, each as a sentence."""
+        advice = f" {self.advice}" if self.advice else ""
+        if all(_CODE.match(line) for line in differences):
+            advice += (
+                " Only a file of your own code was edited, all of which counts: keep "
+                "in another file what this product does not depend on."
+            )
+        return advice
 
     def record(self) -> dict[str, Any]:
         """What `finish` recorded about the finished product."""

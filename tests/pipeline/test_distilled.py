@@ -272,3 +272,26 @@ def test_the_learning_rate_learnt_with_the_images_is_asked_for(options, is_refus
         distilled_stage._check_learning_rate(job, dataset)
     dataset.metadata.learning_rate = None
     distilled_stage._check_learning_rate(job, dataset)
+
+
+@pytest.mark.parametrize(("name", "is_told"), [("rded", True), ("mine", False)])
+def test_published_sets_have_a_name_each(tmp_path, caplog, name, is_told):
+    for value, file in enumerate(("one", "two")):
+        images = np.full((10, 8, 8, 1), value, np.uint8)
+        np.savez(tmp_path / f"{file}.npz", images=images, labels=np.arange(10))
+    config = common.get_config("digits")
+    config.distilled.update(name=name, ipc=1, path=str(tmp_path / "one.npz"))
+    digits = real.load_dataset("digits")
+
+    def make():
+        (spec,) = specs.expand(config)
+        return make_distilled(
+            Job(spec, tmp_path, digits, tuple(jax.devices()[:1])), None
+        )
+
+    with caplog.at_level("WARNING", logger="gift_jax"):
+        make()
+    assert ("are recorded as 'rded'" in caplog.text) is is_told
+    config.distilled.path = str(tmp_path / "two.npz")
+    with pytest.raises(WorkdirError, match=r"--config\.distilled\.name=OTHER"):
+        make()

@@ -170,6 +170,25 @@ def test_waiting_ends_with_sigterm(product, monkeypatch):
 # --- Another recipe -----------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("changed", "is_code_alone"),
+    [
+        ({"code": "b", "ipc": 1}, True),
+        ({"distiller": {"code": "b"}, "code": "a", "ipc": 1}, True),
+        ({"code": "b", "ipc": 2}, False),
+    ],
+)
+def test_what_else_helps_is_said(tmp_path, changed, is_code_alone):
+    made = {"code": "a", "ipc": 1}
+    if "distiller" in changed:
+        made["distiller"] = {"code": "a"}
+    with Product(tmp_path / "product", made).making():
+        pass
+    with pytest.raises(WorkdirError, match="Use another name") as caught:
+        Product(tmp_path / "product", changed, "Use another name.").is_finished()
+    assert ("Only a file of your own code" in str(caught.value)) is is_code_alone
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_product_of_another_recipe_is_an_error_that_names_both(product, finished):
     with product.making():

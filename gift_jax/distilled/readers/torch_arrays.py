@@ -35,8 +35,9 @@ from gift_jax.torch_io import torch_files
 
 LOOKS_LIKE = (
     "a PyTorch file, or a directory with one: a dict of `images`, `labels`, and if "
-    "known `soft_labels`, `dataset`; of `dataset`, `data` (N, C, H, W), `label` (GIFT); of `data`, a list of [images, labels] (DC, DSA, DM); such a "
-    "list itself (IDC, DREAM); images*.pt beside labels*.pt (MTT, DATM, DD-Ranking)"
+    "known `soft_labels`, `dataset`; of `dataset`, `data` (N, C, H, W) and `label` "
+    "(GIFT); of `data`, a list of [images, labels] (DC, DSA, DM); such a list itself "
+    "(IDC, DREAM); images*.pt beside labels*.pt (MTT, DATM, DD-Ranking)"
 )
 OPTIONS = ("experiment", "factor")
 # In a directory; others such as images_5000.pt are states of an unfinished run.
@@ -167,7 +168,8 @@ def _stored(request: Request, path: pathlib.Path, content: Any) -> Stored:
     raise InputError(
         f"{path} holds a {type(content).__name__} with {keys} keys; expected a dict of "
         "`images` and `labels`, of `dataset`, `data` and `label`, one with a list "
-        "`data` of [images, labels], such a list itself, or a tensor named images* beside one named labels*"
+        "`data` of [images, labels], such a list itself, or a tensor named images* "
+        "beside one named labels*"
     )
 
 
