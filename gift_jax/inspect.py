@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Says what a distilled dataset, teacher or label folder holds.",
     )
     parser.add_argument("path", type=pathlib.Path)
+    parser.add_argument("--source", help="the format, if it is guessed wrong")
     parser.add_argument("--dataset", help="the real dataset, if nothing there says it")
     parser.add_argument(
         "--preview", type=pathlib.Path, metavar="OUT.png", help="write a grid of images"
@@ -61,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.path.expanduser(),
             options.dataset,
             options.preview,
+            source=options.source,
             max_bytes=options.max_bytes,
         )
     except errors.EXPECTED as error:
@@ -83,6 +85,7 @@ def inspect(
     dataset: str | None = None,
     preview_path: pathlib.Path | None = None,
     *,
+    source: str | None = None,
     max_bytes: int | None = None,
 ) -> list[tuple[str, str]]:
     """What lies at a path, as names and values.
@@ -91,6 +94,7 @@ def inspect(
       path: File, directory or hub id.
       dataset: Name of the real dataset, for formats that do not hold it.
       preview_path: Where to write a grid of the images as PNG.
+      source: Format of a distilled dataset; by default what lies there tells.
       max_bytes: How much a file may unpack to, if not a usual multiple of its size.
 
     Raises:
@@ -99,9 +103,10 @@ def inspect(
       InputError: it is nothing known, or malformed, or `preview_path` was
         given for something without images.
     """
-    other = _other_than_images(path, max_bytes)
+    other = None if source else _other_than_images(path, max_bytes)
     if other is None:
-        return list(_distilled_facts(path, dataset, preview_path, max_bytes))
+        source = source or readers.guess_source(path)
+        return list(_distilled_facts(path, source, dataset, preview_path, max_bytes))
     if preview_path is not None:
         raise InputError(f"{path} holds no images to write a preview of")
     return list(other)
@@ -125,13 +130,12 @@ def _other_than_images(path: pathlib.Path, max_bytes: int | None) -> Facts | Non
 
 def _distilled_facts(
     path: pathlib.Path,
+    source: str,
     dataset_name: str | None,
     preview_path: pathlib.Path | None,
     max_bytes: int | None,
 ) -> Facts:
-    source = readers.guess_source(path)
     yield "format", source
-
     try:
         dataset = _read(path, source, dataset=dataset_name, max_bytes=max_bytes)
     except readers.TrainImagesNeededError as error:

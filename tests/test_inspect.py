@@ -84,6 +84,15 @@ def test_preview(tmp_path, dataset):
         facts(FIXTURES / "data_fkd_mixup", None, tmp_path / "other.png")
 
 
+def test_a_format_can_be_forced(tmp_path, capsys):
+    images, labels = np.zeros((10, 32, 32, 3), np.uint8), np.arange(10)
+    np.savez(tmp_path / "x.npz", images=images, labels=labels)
+    options = [str(tmp_path / "x.npz"), "--dataset=cifar10"]
+    assert inspect.main([*options, "--source=npz"]) == 0
+    assert inspect.main([*options, "--source=torch"]) == 2
+    assert "read as 'torch'" in capsys.readouterr().err
+
+
 def test_a_checkpoint(tmp_path):
     weights = {"conv.weight": np.zeros((2, 3), np.float32), "steps": np.array(7)}
     torch_files.save_torch(tmp_path / "x.pth", {"model": weights, "epoch": 3})

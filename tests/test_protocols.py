@@ -12,7 +12,6 @@ from gift_jax.configs import common, protocols
 from gift_jax.configs.protocols.base import Setting
 from gift_jax.data import info
 from gift_jax.runtime.errors import InputError
-from gift_jax.specs.options import with_options
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs" / "protocols.md"
@@ -114,8 +113,17 @@ def test_recipes_are_by_the_name_of_the_dataset_before_the_side():
             assert family(name, 32) == family(name, 224) == "imagenet"
         elif "cifar" in name:
             assert family(name, 64) == "cifar"
-    by_side = [family("folder:/data/pets", side) for side in (8, 32, 33, 64, 65, None)]
-    assert by_side == ["cifar", "cifar", "tiny", "tiny", "imagenet", "imagenet"]
+    by_side = [family("folder:/data/pets", side) for side in (8, 32, 33, 64, 65)]
+    assert by_side == ["cifar", "cifar", "tiny", "tiny", "imagenet"]
+
+
+def test_a_recipe_by_the_side_needs_the_side():
+    own = "dataset.name=folder:/data/pets"
+    with pytest.raises(InputError, match=r"folder:/data/pets.*set dataset\.image_size"):
+        job_of(f"protocol=rded,{own}", "digits")
+    small = job_of(f"protocol=rded,{own},dataset.image_size=32", "digits")
+    assert small.augment.shuffle == 1
+    job_of(f"protocol=gift,{own}", "digits")  # is the same for all sides
 
 
 def batch_size_of_rded(dataset, ipc):
@@ -215,16 +223,6 @@ def test_protocols_of_a_grid_share_what_they_do_not_set():
     names = [job.tagged("made", "soft_labels", "run") for job in (first, second)]
     assert names == ["made_protocol=sre2l", "made_protocol=rethinkdc"]
     assert first.tagged("made", "teacher", "distilled") == "made"
-
-
-def test_a_dataset_of_which_nothing_is_known_is_taken_for_a_large_one():
-    config = common.get_config("folder:/data/pets")
-    with_options(config, "protocol=rded,ipc=10")
-    assert config.augment.shuffle == 2
-    assert config.train.batch_size == 50
-    config.dataset.image_size = 32
-    with_options(config, "protocol=rded")
-    assert config.augment.shuffle == 1
 
 
 def test_an_unknown_protocol():

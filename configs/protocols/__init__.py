@@ -45,6 +45,9 @@ PROTOCOLS: dict[str, Protocol] = {
     "best": best.fields,
 }
 
+# Those whose learning rate is learnt with the images, if it is not given.
+LEARNT_RATE = ("datm",)
+
 
 def fields(name: str, setting: Setting) -> dict[str, Any]:
     """The fields of a config that a protocol sets, with their values.

@@ -40,8 +40,18 @@ class Setting(NamedTuple):
 
     @property
     def side(self) -> int:
-        """Of the images in pixels; ImageNet's where it is not known yet."""
-        return self.image_size or 224
+        """Of the images in pixels.
+
+        Raises:
+          InputError: it is not known yet.
+        """
+        if self.image_size is None:
+            raise InputError(
+                f"a protocol depends on the size of images, which is not known of "
+                f"{self.dataset} before it is read: set dataset.image_size, the side "
+                "in pixels, where the protocol is chosen"
+            )
+        return self.image_size
 
     @property
     def family(self) -> str:
@@ -49,11 +59,13 @@ class Setting(NamedTuple):
 
         Authors have recipes for datasets by name, ImageNet's at 64 pixels, too. Others
         are given that of the nearest size: to 32 pixels, to 64, and above.
+
+        Raises:
+          InputError: as `side`.
         """
-        by_side = (
-            "cifar" if self.side <= 32 else "tiny" if self.side <= 64 else "imagenet"
-        )
-        return _FAMILIES.get(self.dataset, by_side)
+        if self.dataset in _FAMILIES:
+            return _FAMILIES[self.dataset]
+        return "cifar" if self.side <= 32 else "tiny" if self.side <= 64 else "imagenet"
 
     def at_most_all(self, batch_size: int) -> int:
         """A batch size, or the number of distilled images if that is smaller."""

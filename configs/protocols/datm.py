@@ -1,7 +1,7 @@
 """DATM (ICLR 2024): `distill/evaluation.py` and `utils/` of its repository.
 
 https://github.com/NUS-HPC-AI-Lab/DATM. Its learning rate is learnt with the images
-(`lr_best.pt`): give it with `optimizer.learning_rate`.
+(`lr_best.pt`), and must be given as `optimizer.learning_rate`.
 """
 
 from typing import Any

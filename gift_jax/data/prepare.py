@@ -1,6 +1,6 @@
 """Prepares a TFDS dataset as array_record: downloads it and writes it to disk.
 
-    pip install "gift_jax[prepare]"
+    pip install -e ".[prepare]"
     python -m gift_jax.data.prepare cifar10 --data_dir=~/tensorflow_datasets
 
 Needs TensorFlow and a network, once; reading the result needs neither.
@@ -35,7 +35,7 @@ def prepare(name: str, data_dir: str | None = None) -> str:
     if importlib.util.find_spec("tensorflow") is None:
         raise errors.MissingPackageError(
             "TFDS needs TensorFlow to write a dataset (not to read it): "
-            'pip install "gift_jax[prepare]"'
+            f"{errors.pip_install('prepare')}"
         )
     import tensorflow_datasets as tfds
 

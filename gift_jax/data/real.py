@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import re
 
 import numpy as np
 
@@ -21,6 +22,7 @@ _SAMPLES = 32
 _CHUNK = 512
 # Of the train split, for the one number that is fitted on them.
 _CALIBRATION_IMAGES = 5000
+_WORDNET_ID = re.compile(r"n\d{8}")
 _TEST_SPLITS = {"tfds": "test", "folder": "val", "npz": "test"}
 
 
@@ -106,7 +108,8 @@ def load_dataset(
         in PATH/train and PATH/val and "npz:PATH" for an `archive.Archive`.
       data_dir: Where TFDS keeps its datasets; by default $TFDS_DATA_DIR, or else
         ~/tensorflow_datasets. For "tiny_imagenet" the unpacked archive. For any name
-        in `info.DATASETS` it may be an npz of its splits, too.
+        in `info.DATASETS` it may be an npz of its splits, or hold class folders in
+        train/ and val/, too.
       image_size: Side to bring images to. Needed where images come in many
         sizes, without effect where they have it already, and an error for a
         named dataset of another fixed size.
@@ -144,7 +147,9 @@ def load_dataset(
         collection = _open_known(known, data_dir)
     if train_split is None:
         train_split = known.train_split if known else "train"
-    if test_split is None:
+    if test_split is None and isinstance(collection, sources.Folders):
+        test_split = _TEST_SPLITS["folder"]
+    elif test_split is None:
         test_split = known.test_split if known else _TEST_SPLITS[kind]
     if train_split == test_split:
         raise InputError(
@@ -199,6 +204,9 @@ def _open_known(
     collection: sources.Collection
     if str(data_dir).endswith(".npz"):
         collection = archive.Archive(pathlib.Path(str(data_dir)).expanduser())
+    elif data_dir and (pathlib.Path(data_dir).expanduser() / "train").is_dir():
+        collection = sources.Folders(data_dir)
+        _check_class_folders(info, collection.classes, data_dir)
     elif info.tfds_name:
         collection = tfds_source.Tfds(info.tfds_name, data_dir)
     elif info.name == "digits":
@@ -208,7 +216,7 @@ def _open_known(
             f"{info.name} is read from folders: give the unpacked archive, which "
             "holds train/ and val/, as data_dir"
         )
-    else:
+    else:  # says what is missing
         collection = sources.Folders(data_dir)
     if collection.num_classes != info.num_classes:
         raise InputError(
@@ -216,6 +224,26 @@ def _open_known(
             f"{collection.num_classes}"
         )
     return collection
+
+
+def _check_class_folders(
+    info: info_lib.DatasetInfo, found: list[str], data_dir: str | os.PathLike
+) -> None:
+    """Refuses names by which classes would have another order than published ones."""
+    known = info_lib.CLASS_NAMES.get(info.name)
+    is_imagenet = "imagenet" in info.tfds_name
+    if known is not None:
+        are_right = tuple(found) == known
+        expected = f"{', '.join(known[:3])}, ..."
+    else:
+        are_right = not is_imagenet or all(map(_WORDNET_ID.fullmatch, found))
+        expected = "WordNet ids, as n01440764"
+    if not are_right and not all(name.isdigit() for name in found):
+        raise InputError(
+            f"class folders in {data_dir}/train are named {', '.join(found[:3])}, ..., "
+            f"but those of {info.name} are {expected}, or numbers: the classes would "
+            f"be in another order; rename them, or set dataset.name=folder:{data_dir}"
+        )
 
 
 def _resized(

@@ -245,7 +245,8 @@ class Folders:
         if not folder.is_dir():
             raise InputError(
                 f"{self._root} has no split {name!r}; "
-                f"splits: {', '.join(subfolders(self._root))}"
+                f"splits: {', '.join(subfolders(self._root))}. Set dataset.test_split, "
+                "or dataset.train_split, to one of them"
             )
         annotations = folder / "val_annotations.txt"
         if annotations.is_file():

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gift_jax.data import fingerprint, sources
-from gift_jax.runtime.errors import InputError
+from gift_jax.runtime.errors import InputError, pip_install
 
 _READ_AT_ONCE = 1024
 # Labels lie beside the images, all of which are read for them: in 1.4 s the 50,000 of
@@ -143,7 +143,7 @@ def _not_prepared(name: str, directory: str) -> str:
         f"TFDS dataset {name!r} is not prepared in {directory} ({nearest} holds "
         f"{', '.join(found) or 'nothing'}). Give the directory it is in as data_dir "
         "or $TFDS_DATA_DIR, or prepare it once, with a network:\n"
-        '  pip install "gift_jax[prepare]"\n'
+        f"  {pip_install('prepare')}\n"
         f"  {prepare_command(name, directory)}"
     )
 

@@ -12,8 +12,13 @@ import numpy as np
 from gift_jax.data import image_split, preprocess
 from gift_jax.evaluators.answers import SplitAnswers
 from gift_jax.runtime.devices import AXIS
+from gift_jax.runtime.errors import InputError
 from gift_jax.teachers import FlaxTeacher, Teacher
+from gift_jax.train.check import check_labels, num_classes
 from gift_jax.train.step import TrainState
+
+# Learnt pixels stick out of [0, 1], but not that far.
+_LARGEST_PIXEL = 8
 
 Variables = Mapping[str, Any]
 Counts = dict[str, jax.Array]
@@ -98,6 +103,9 @@ def evaluate(
       transform: From pixels to network inputs, a distilled dataset's `preprocess`.
       batch_size: Images in a forward pass.
 
+    Raises:
+      InputError: pixels or labels are of another range, or not as many.
+
     >>> from gift_jax import models
     >>> from gift_jax.data import Normalization
     >>> from gift_jax.optimizers import OptimizerSpec
@@ -110,9 +118,12 @@ def evaluate(
     >>> evaluate(state, images, labels, Normalization(mean=(0.5,), std=(0.5,)))
     Accuracy(top1=10.0, top5=50.0, count=20)
     """
-    scale = 255 if images.dtype == np.uint8 else 1
     size = min(batch_size, len(images))
-    network = FlaxTeacher("student", state.model, state.evaluation_variables, transform)
+    scale = _pixel_scale(images)
+    variables = state.evaluation_variables
+    classes = num_classes(state.model, variables, images.shape[1:])
+    check_labels(np.asarray(labels), len(images), classes)
+    network = FlaxTeacher("student", state.model, variables, transform)
 
     def hits_of(start: int) -> np.ndarray:
         # The last image again where there is no more: a batch of another size would be
@@ -125,6 +136,17 @@ def evaluate(
     of_images = np.concatenate(found, axis=1)[:, : len(images)]
     top1, top5 = (100 * of_images.mean(axis=1)).tolist()
     return Accuracy(top1=top1, top5=top5, count=len(images))
+
+
+def _pixel_scale(images: np.ndarray) -> int:
+    if images.dtype == np.uint8:
+        return 255
+    if images.size and images.max() > _LARGEST_PIXEL:
+        raise InputError(
+            f"pixels are {images.dtype} up to {images.max():g}, expected uint8, or "
+            "floats in [0, 1]: divide by 255, or give uint8"
+        )
+    return 1
 
 
 class AccuracyEvaluator:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import pathlib
 import shutil
 from typing import Any, NamedTuple
@@ -21,8 +22,16 @@ from gift_jax.pipeline.teacher import JobTeacher, make_teacher
 from gift_jax.runtime import hosts, preemption, progress
 from gift_jax.runtime.checksums import fingerprint
 from gift_jax.runtime.errors import InputError
+from gift_jax.specs import DistilledSpec
 from gift_jax.teachers import Teacher, ensemble
 
+_log = logging.getLogger(__name__)
+
+# What configs/common.py calls images, published ones too.
+_DEFAULT_NAME = "rded"
+_ANOTHER_NAME = (
+    "A set by another name is kept beside it: --config.distilled.name=OTHER."
+)
 # Of images in the making.
 _UNFINISHED = "unfinished"
 
@@ -54,7 +63,8 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
       teacher: For distillers that need one.
 
     Raises:
-      InputError: the distilled dataset does not belong to the real dataset.
+      InputError: the distilled dataset does not belong to the real dataset, or has a
+        learning rate that the protocol asks for.
       WorkdirError: its files are damaged.
     """
     spec = job.spec.distilled
@@ -72,7 +82,8 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
         recipe["teacher"] = teacher.fingerprint
         name += f"_{teacher.name}"
     name = job.spec.tagged(name, "distilled")
-    product = Product(job.workdir / "distilled" / name, recipe)
+    advice = _ANOTHER_NAME if spec.path else ""
+    product = Product(job.workdir / "distilled" / name, recipe, advice)
     resumable = getattr(spec.distiller, "resumable", False)
     options: dict[str, Any] = {"teacher": teacher, "seed": job.spec.seed}
     if spec.needs("teacher_statistics") and not product.is_finished():
@@ -97,6 +108,7 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
         shutil.rmtree(product.directory / _UNFINISHED, ignore_errors=True)
     dataset = distilled_lib.load_distilled(product.directory)
     product.checked_record(dataset.fingerprint)
+    _check_learning_rate(job, dataset)
     return JobDistilled(product.directory.name, dataset)
 
 
@@ -139,7 +151,7 @@ def _new_distilled(
 ) -> DistilledDataset:
     spec = job.spec.distilled
     if spec.distiller is None:
-        return read_distilled(
+        published = read_distilled(
             spec.path,
             spec.source or guess_source(pathlib.Path(spec.path)),
             dataset=job.data.info,
@@ -148,6 +160,8 @@ def _new_distilled(
             class_names=job.data.class_names,
             max_bytes=spec.max_bytes,
         )
+        _warn_of_name(spec, published)
+        return published
     if getattr(spec.distiller, "resumable", False):
         options = {**options, "directory": unfinished}
     with contextlib.ExitStack() as stack:
@@ -165,6 +179,26 @@ def _new_distilled(
                 raise preemption.PreemptedError
 
         return spec.distiller.make(job.data, on_progress=on_progress, **options)
+
+
+def _warn_of_name(spec: DistilledSpec, dataset: DistilledDataset) -> None:
+    method = dataset.metadata.method
+    if spec.name == _DEFAULT_NAME != method:
+        _log.warning(
+            "the images of %s (method %s) are recorded as %r, the default of "
+            "distilled.name: if they are of another method, name it there",
+            *(spec.path, method, spec.name),
+        )
+
+
+def _check_learning_rate(job: Job, dataset: DistilledDataset) -> None:
+    learnt = dataset.metadata.learning_rate
+    if job.spec.wants_learnt_rate and learnt is not None:
+        raise InputError(
+            f"protocol is {job.spec.protocol!r}, whose learning rate is learnt with "
+            f"the images, {learnt:g} with these, but none is given: set "
+            f"optimizer.learning_rate={learnt:g}, or another"
+        )
 
 
 def _check_belongs(dataset: DistilledDataset, data: real.RealDataset, ipc: int) -> None:

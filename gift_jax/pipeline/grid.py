@@ -21,7 +21,7 @@ from gift_jax.pipeline.distilled import (
 )
 from gift_jax.pipeline.labelling import LabelledDataset, check_storage, make_soft_labels
 from gift_jax.pipeline.students import UnfinishedError, run_students
-from gift_jax.pipeline.teacher import JobTeacher
+from gift_jax.pipeline.teacher import JobTeacher, check_importable
 from gift_jax.runtime import devices, hosts, provenance
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import DatasetSpec, JobSpec, StudentSpec
@@ -112,6 +112,7 @@ class Grid:
         job_specs = specs.expand(config)
         for spec in job_specs:
             spec.check_paths()
+            check_importable(spec, directory)
         products.open_workdir(directory)
         _keep_compiled_functions(directory / "compilation_cache")
         jobs = _jobs(job_specs, directory)

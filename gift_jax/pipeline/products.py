@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,8 @@ VERSION_FILE = "version.json"
 VERSION = 2
 
 _POLL_SECONDS = 1.0
+# Of a difference in the fingerprint of somebody's own code.
+_CODE = re.compile(r"(\S+\.)?code: ")
 
 
 class WorkdirError(UserError):
@@ -60,10 +63,12 @@ class Product:
     Attributes:
       directory: Where the product lies.
       recipe: JSON-able; whatever changes the product must be in it.
+      advice: What else than for all helps where another recipe's lies there.
     """
 
     directory: pathlib.Path
     recipe: Mapping[str, Any]
+    advice: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -88,7 +93,7 @@ class Product:
                 f"{self.directory} was made by another config:\n"
                 + "\n".join(f"  {line}" for line in differences)
                 + "\nUse another --workdir, set these fields back, or delete that "
-                "directory to make it anew."
+                f"directory to make it anew.{self._advice(differences)}"
             )
         path = self.directory / DONE_FILE
         try:
@@ -99,6 +104,16 @@ class Product:
                 "%s is damaged: moved to %s, and finished again", path, aside.name
             )
             return False
+
+    def _advice(self, differences: list[str]) -> str:
+        """What helps in this case besides, each as a sentence."""
+        advice = f" {self.advice}" if self.advice else ""
+        if all(_CODE.match(line) for line in differences):
+            advice += (
+                " Only a file of your own code was edited, all of which counts: keep "
+                "in another file what this product does not depend on."
+            )
+        return advice
 
     def record(self) -> dict[str, Any]:
         """What `finish` recorded about the finished product."""
@@ -232,8 +247,9 @@ class Product:
             if not _locked(file):
                 if not wait:
                     raise WorkdirError(
-                        f"another process is making {self.directory}; wait for it, or "
-                        "use another --workdir"
+                        f"another process is making {self.directory}; wait for it, use "
+                        "another --workdir, or share the students of this one by "
+                        "--shard=0/2 and --shard=1/2"
                     )
                 _log.info("waiting for the process that makes %s", self.directory)
                 while not _locked(file):
@@ -309,6 +325,12 @@ def _locked(file: IO[str]) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return hosts.broadcast(False)
+    except OSError as error:  # ENOLCK, ENOSYS
+        raise WorkdirError(
+            f"the file system of {pathlib.Path(file.name).parent} has no file locks "
+            f"({error.strerror}), which keep processes apart: mount Lustre with "
+            "`flock`, let NFS have its lockd, or choose another --workdir"
+        ) from error
     return hosts.broadcast(True)
 
 

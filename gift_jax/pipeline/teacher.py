@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 
-from gift_jax import evaluators
+from gift_jax import evaluators, registry
 from gift_jax.data import preprocess
 from gift_jax.models.variables import check_shapes
 from gift_jax.pipeline.context import Job
-from gift_jax.pipeline.products import Product, file_fingerprint
+from gift_jax.pipeline.products import DONE_FILE, Product, file_fingerprint
 from gift_jax.runtime import hosts
 from gift_jax.runtime.errors import InputError
+from gift_jax.specs import JobSpec
 from gift_jax.specs.teacher import TORCHVISION, TeacherSpec
 from gift_jax.teachers import (
     CallableTeacher,
@@ -27,7 +28,7 @@ from gift_jax.teachers import (
     flax_teacher,
     torch_teacher,
 )
-from gift_jax.torch_io import torch_import
+from gift_jax.torch_io import checkpoints, torch_import
 from gift_jax.train.teacher import DivergedError, train_teacher
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,30 @@ class JobTeacher(NamedTuple):
     teacher: Teacher
     evaluated: Teacher
     top1: float
+
+
+def check_importable(spec: JobSpec, workdir: pathlib.Path) -> None:
+    """Checks, before data are read, that what a teacher needs can be imported.
+
+    Args:
+      spec: Of the job.
+      workdir: Whose teachers need nothing any more.
+
+    Raises:
+      InputError: there is no such module of the user's own.
+      MissingPackageError: a package is not installed; says how it is.
+    """
+    if not spec.needs_teacher:
+        return
+    for member in spec.teacher.members:
+        name = spec.tagged(member.label, "teacher")
+        is_made = (workdir / "teacher" / name / DONE_FILE).exists()
+        if torch_teacher.is_torch(member.name):
+            torch_teacher.check_importable(member.name)
+        elif member.network is None:
+            registry.find("teacher", member.name, {})
+        elif member.checkpoint == TORCHVISION and not is_made:
+            checkpoints.torchvision_models(member.network.name)
 
 
 def make_teacher(job: Job) -> JobTeacher:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gift_jax.runtime.errors import InputError
+from gift_jax.runtime.errors import InputError, pip_install
 
 try:
     from jax._src.pmap import _cached_shard_map as _kept_by_pmap
@@ -34,7 +34,7 @@ def local() -> tuple[jax.Device, ...]:
         raise InputError(
             f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', '')!r}, but JAX cannot "
             f"use it ({reason[:160]}): unset it, or install the JAX for that device, "
-            'such as pip install "gift_jax[cuda]" or "gift_jax[tpu]"'
+            f"such as {pip_install('cuda')}, or likewise tpu"
         ) from error
 
 

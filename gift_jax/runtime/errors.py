@@ -27,6 +27,15 @@ class MissingPackageError(UserError, ImportError):
 EXPECTED = (UserError, OSError, jax.errors.JaxRuntimeError, MemoryError)
 
 
+def pip_install(extra: str) -> str:
+    """The command that installs an extra of pyproject.toml, for messages.
+
+    >>> pip_install("torch")
+    'pip install -e ".[torch]" in the clone'
+    """
+    return f'pip install -e ".[{extra}]" in the clone'
+
+
 def message(error: BaseException) -> str:
     """One message for a user."""
     text = str(error)

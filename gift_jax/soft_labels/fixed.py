@@ -27,6 +27,11 @@ class FixedSoftLabels:
     def __repr__(self) -> str:
         return f"FixedSoftLabels(logits {self.logits.shape}, {self.views} views)"
 
+    @property
+    def num_images(self) -> int:
+        """N."""
+        return self.logits.shape[-2]
+
     def start_reading(self, view: int) -> Callable[[], View]:
         """The view of that number, with its logits."""
         of_view = self.logits if self.logits.ndim == 2 else self.logits[view]

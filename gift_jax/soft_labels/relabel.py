@@ -118,7 +118,8 @@ def relabel_views(
       Logits as they would be stored, in float16.
 
     Raises:
-      InputError: the teacher's logits hold NaN or overflow float16.
+      InputError: the teacher's logits hold NaN or overflow float16, or there are no
+        views or images in a forward pass.
 
     >>> from gift_jax.data.real import load_dataset
     >>> from gift_jax.distill import make_distiller
@@ -132,6 +133,9 @@ def relabel_views(
     >>> labels.logits.shape  # views, images, classes
     (2, 10, 10)
     """
+    for name, value in (("views", views), ("batch_size", batch_size)):
+        if value < 1:
+            raise InputError(f"{name} is {value}, expected at least 1")
     data, normalization = views_lib.train_data(dataset, seed)
     label_views = make_label_views(
         teacher,

@@ -12,6 +12,7 @@ from ml_collections.config_dict import ConfigDict
 
 from gift_jax import optimizers, registry
 from gift_jax.augment import AugmentSpec
+from gift_jax.configs import protocols
 from gift_jax.data import info
 from gift_jax.runtime.errors import InputError, UnknownNameError
 from gift_jax.specs import base
@@ -22,6 +23,7 @@ from gift_jax.specs.options import parse_options, protocol_changes, with_protoco
 from gift_jax.specs.student import StudentSpec, setups
 from gift_jax.specs.teacher import TORCHVISION, TeacherSpec
 from gift_jax.specs.training import RelabelSpec, TrainSpec, TuningSpec
+from gift_jax.train.checkpoint import latest_weights
 
 # Fields of a variant that need no place in names of products: names hold them anyway,
 # or no product depends on them.
@@ -63,6 +65,8 @@ class JobSpec:
       setups: Students, those that differ in nothing but the seed together.
       protocol: Name of the published protocol that it follows.
       protocol_changes: Fields that it has otherwise, and their values.
+      wants_learnt_rate: Whether its learning rate is learnt with the images, and none
+        is given.
       continual: A step of a class-incremental training; None trains on all classes.
       variant: Fields, and their values as text, that tell it from the other jobs of
         a grid.
@@ -79,6 +83,7 @@ class JobSpec:
     setups: tuple[tuple[StudentSpec, ...], ...]
     protocol: str
     protocol_changes: str = ""
+    wants_learnt_rate: bool = False
     continual: ContinualSpec | None = None
     variant: _Variant = ()
 
@@ -154,7 +159,10 @@ class JobSpec:
         return dataclasses.replace(self, variant=(*self.variant, tag))
 
     def check_paths(self) -> None:
-        """Raises FileNotFoundError unless all that is to be read exists."""
+        """Raises FileNotFoundError unless all that is to be read exists.
+
+        Of `train.init_from`, a checkpoint; that it can be used, its reader says.
+        """
         published = self.distilled.path
         checkpoints = {member.checkpoint for member in self.teacher.members}
         paths = [
@@ -166,6 +174,8 @@ class JobSpec:
         for field, path in paths:
             if path and not pathlib.Path(path).exists():
                 raise FileNotFoundError(f"{field} is {path}, which does not exist")
+        if self.train.init_from:
+            latest_weights(pathlib.Path(self.train.init_from))
 
     @property
     def needs_teacher(self) -> bool:
@@ -236,6 +246,11 @@ def expand(config: ConfigDict) -> list[JobSpec]:
     Raises:
       InputError: names the field, its value and what it can be.
     """
+    if not all(isinstance(options, str) for options in config.variants):
+        raise InputError(
+            f"variants is {config.variants}, expected strings of options, as "
+            "('ipc=1', 'ipc=10,loss=kl')"
+        )
     return [
         spec
         for options in config.variants or ("",)
@@ -271,6 +286,12 @@ def _image_size(config: ConfigDict) -> int | None:
         return side or info.dataset_info(config.dataset.name).image_size
     except UnknownNameError:
         return None
+
+
+def _wants_learnt_rate(config: ConfigDict) -> bool:
+    is_given = config.optimizer.learning_rate is not None or config.tuning.enabled
+    of_name = "-learning_rate=" in config.optimizer.name
+    return config.protocol in protocols.LEARNT_RATE and not (is_given or of_name)
 
 
 def _specs_of_steps(config: ConfigDict, variant: _Variant) -> list[JobSpec]:
@@ -312,6 +333,7 @@ def _job_spec(
         setups=tuple(setups(config)),
         protocol=config.protocol,
         protocol_changes=protocol_changes(config),
+        wants_learnt_rate=_wants_learnt_rate(config),
         continual=continual,
         variant=variant,
     )

@@ -27,6 +27,10 @@ OPTIONS = {
     "batch_size": "train.batch_size",
 }
 
+_QUOTED = r"""'[^']*'|"[^"]*\""""
+# Up to the next comma that is outside of brackets and quotes.
+_OPTION = re.compile(rf"""(?:[(\[](?:{_QUOTED}|[^()\[\]'"])*[)\]]|{_QUOTED}|[^,])+""")
+
 
 def with_options(
     config: ml_collections.ConfigDict, options: str
@@ -37,7 +41,8 @@ def with_options(
 
     Args:
       config: Changed in place.
-      options: "field=value,field=value", or empty.
+      options: "field=value,field=value", or empty; commas in brackets and quotes are
+        part of a value, as in "train.seeds=(0,1)".
 
     Returns:
       The config.
@@ -111,19 +116,24 @@ def parse_options(config: ml_collections.ConfigDict, options: str) -> dict[str, 
       InputError: as `with_options`.
     """
     values = {}
-    for option in filter(None, options.split(",")):
+    for option in _OPTION.findall(options):
         name, equals, text = option.partition("=")
+        if not equals:
+            raise InputError(
+                f"option {name!r} has no '=': expected NAME=VALUE, as ipc=10"
+            )
         field = OPTIONS.get(name, name)
         *path, leaf = field.split(".")
         section: Any = config
         for part in path:
             section = section.get(part) if hasattr(section, "get") else None
-        if not equals or not hasattr(section, "keys") or leaf not in section:
+        if not hasattr(section, "keys") or leaf not in section:
+            without_section = [n for n in config if not hasattr(config[n], "keys")]
             raise registry.unknown_name(
                 "option of the config",
                 name,
-                OPTIONS,
-                or_else=", or a field as loss.gift.gamma; each as NAME=VALUE",
+                [*OPTIONS, *without_section],
+                or_else=", or a field as loss.gift.gamma",
             )
         values[field] = parse_value(text, section.get_type(leaf), name)
     return values
@@ -136,7 +146,7 @@ def parse_value(text: str, kind: type, name: str) -> Any:
       InputError: it is not of the type that is expected.
     """
     if kind is str:
-        return text
+        return text[1:-1] if re.fullmatch(_QUOTED, text) else text
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -145,7 +155,8 @@ def parse_value(text: str, kind: type, name: str) -> Any:
         value = float(value)
     is_other = not isinstance(value, kind) or (kind is int and isinstance(value, bool))
     if is_other and kind is not type(None):
-        raise InputError(f"option {name}={text} must be of type {kind.__name__}")
+        form = ", several values in brackets, as (0,1)" if kind is tuple else ""
+        raise InputError(f"option {name}={text} must be of type {kind.__name__}{form}")
     return value
 
 

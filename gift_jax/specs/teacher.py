@@ -114,6 +114,11 @@ class TeacherSpec:
                 f"teacher.label_noise is {section.label_noise}, but {name} is not "
                 "trained here: leave teacher.checkpoint empty, or the noise at 0"
             )
+        if not all(isinstance(text, str) for text in section.also):
+            raise InputError(
+                f"teacher.also is {section.also}, expected names of networks, as "
+                "('resnet20', 'conv3@weights.pth')"
+            )
         also = [_another(section, text, seed, image_size) for text in section.also]
         return base.from_section(
             cls,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 from ml_collections.config_dict import ConfigDict
 
@@ -48,6 +49,11 @@ class RelabelSpec:
         if self.source not in SOFT_LABEL_SOURCES:
             raise registry.unknown_name(
                 "relabel.source", self.source, SOFT_LABEL_SOURCES
+            )
+        if re.match(r"(gs|s3):(?!//)", self.store):
+            raise InputError(
+                f"relabel.store is {self.store!r}, expected a local path, "
+                "gs://BUCKET/PATH or s3://BUCKET/PATH"
             )
         if self.codec != codecs.FLOAT16 and not self.needs_teacher:
             raise InputError(
@@ -203,7 +209,10 @@ class TuningSpec:
         if self.enabled:
             base.check_least("tuning", self, validation_images=1)
         base.check_seeds("tuning.seeds", self.seeds)
-        are_factors = all(0 < factor < math.inf for factor in self.factors)
+        are_factors = all(
+            isinstance(factor, int | float) and 0 < factor < math.inf
+            for factor in self.factors
+        )
         if len(set(self.factors)) < 3 or not are_factors:
             raise InputError(
                 f"tuning.factors is {self.factors}, expected three or more different "

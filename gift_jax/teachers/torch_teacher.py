@@ -22,7 +22,7 @@ import numpy as np
 from gift_jax import registry
 from gift_jax.data.info import DatasetInfo
 from gift_jax.data.preprocess import Normalization
-from gift_jax.runtime.errors import InputError, MissingPackageError
+from gift_jax.runtime.errors import InputError, MissingPackageError, pip_install
 from gift_jax.teachers import base
 from gift_jax.teachers.callable_teacher import checked_logits
 from gift_jax.torch_io import checkpoints, torch_import
@@ -44,6 +44,22 @@ def is_torch(name: str) -> bool:
     """
     source, colon, _ = name.partition(":")
     return bool(colon) and source in SOURCES
+
+
+def check_importable(name: str) -> None:
+    """Checks that there is what a teacher's name stands for, without its weights.
+
+    Args:
+      name: "torch:...", "timm:..." or "torchvision:...".
+
+    Raises:
+      InputError: there is no such module of the user's own.
+      MissingPackageError: PyTorch, timm or torchvision cannot be imported.
+    """
+    source, _, rest = name.partition(":")
+    _import(source, name)
+    if source == "torch":
+        _own_builder(rest)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -162,8 +178,17 @@ def _import(package: str, name: str) -> Any:
         extra = "timm" if package == "timm" else "torch"
         raise MissingPackageError(
             f"the teacher {name} is run by {package}, which cannot be imported "
-            f'({error}): pip install "gift_jax[{extra}]"'
+            f"({error}): {pip_install(extra)}"
         ) from error
+
+
+def _own_builder(name: str) -> Any:
+    if not registry.is_outside(name):
+        raise InputError(
+            f"the teacher torch:{name} names no module, expected "
+            "torch:package.module:attribute"
+        )
+    return registry.find("teacher", name, {})
 
 
 def _own(
@@ -171,12 +196,7 @@ def _own(
 ) -> tuple[Any, Normalization | None]:
     del has_weights  # of a module without, the user's code has loaded some
     torch = _import_torch(f"torch:{name}")
-    if not registry.is_outside(name):
-        raise InputError(
-            f"the teacher torch:{name} names no module, expected "
-            "torch:package.module:attribute"
-        )
-    build: Any = registry.find("teacher", name, {})
+    build = _own_builder(name)
     given = {}
     if "num_classes" in inspect.signature(build).parameters:
         given["num_classes"] = num_classes

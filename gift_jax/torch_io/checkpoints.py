@@ -1,12 +1,13 @@
 """The tensors of a PyTorch checkpoint, wherever in it, or of torchvision's weights."""
 
 import collections
+import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gift_jax.runtime.errors import InputError, MissingPackageError
+from gift_jax.runtime.errors import InputError, MissingPackageError, pip_install
 
 # Counter of torch.nn.BatchNorm2d that neither evaluation nor training reads here.
 IGNORED_SUFFIX = "num_batches_tracked"
@@ -194,16 +195,10 @@ def torchvision_state_dict(name: str, weights: str) -> Mapping[str, Any]:
       ConnectionError: The weights are not in PyTorch's cache and cannot be fetched.
       InputError: torchvision has no such network or weights.
     """
-    try:
-        from torchvision.models import get_model_weights, list_models
-    except (ImportError, RuntimeError) as error:  # the latter: for another PyTorch
-        raise MissingPackageError(
-            f"The ImageNet weights of {name} need PyTorch and torchvision, which "
-            f'cannot be imported ({error}): pip install "gift_jax[torch]"'
-        ) from error
-    if name not in list_models():
+    models = torchvision_models(name)
+    if name not in models.list_models():
         raise InputError(f"torchvision has no network {name!r}, so no weights for it.")
-    available = get_model_weights(name)
+    available = models.get_model_weights(name)
     if weights not in available.__members__:
         raise InputError(
             f"torchvision has no weights {weights!r} for {name}; it has "
@@ -215,5 +210,26 @@ def torchvision_state_dict(name: str, weights: str) -> Mapping[str, Any]:
     except OSError as error:
         raise ConnectionError(
             f"Could not fetch the weights of {name} from {entry.url}: {error}. "
-            "Download that file elsewhere and pass its path to import_torch."
+            "Download that file elsewhere and give its path as teacher.checkpoint."
+        ) from error
+
+
+def torchvision_models(name: str) -> Any:
+    """The module `torchvision.models`.
+
+    Args:
+        name: Of the network whose weights are wanted, for the message.
+
+    Raises:
+        MissingPackageError: PyTorch or torchvision cannot be imported.
+    """
+    try:
+        return importlib.import_module("torchvision.models")
+    except (ImportError, RuntimeError) as error:  # the latter: for another PyTorch
+        raise MissingPackageError(
+            f"The ImageNet weights of {name} need PyTorch and torchvision, which "
+            f"cannot be imported ({error}): {pip_install('torch')}. Or download their "
+            "file, which is read without (of resnet18: "
+            "https://download.pytorch.org/models/resnet18-f37072fd.pth), and give its "
+            "path as teacher.checkpoint"
         ) from error

@@ -143,7 +143,13 @@ def student_batches(
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
-    """Optimizer steps in an epoch, that of the smaller, last batch among them."""
+    """Optimizer steps in an epoch, that of the smaller, last batch among them.
+
+    Raises:
+      InputError: there are no images in a batch.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}, expected at least 1")
     return -(-num_images // batch_size)
 
 

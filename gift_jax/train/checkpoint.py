@@ -301,8 +301,8 @@ def latest_weights(run_directory: pathlib.Path) -> pathlib.Path:
     steps = ocp.utils.checkpoint_steps(directory) if directory.is_dir() else []
     if not steps:
         raise FileNotFoundError(
-            f"{directory} holds no checkpoint to start from; give the directory of a "
-            "run, WORKDIR/runs/RUN_ID"
+            f"{directory} holds no checkpoint to start from (train.init_from); give "
+            "the directory of a run, WORKDIR/runs/RUN_ID"
         )
     latest = directory / str(max(steps))
     evaluated = latest / _EVALUATED

@@ -21,6 +21,7 @@ from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import views
 from gift_jax.soft_labels.base import SoftLabels
 from gift_jax.train.batches import devices_for, steps_per_epoch
+from gift_jax.train.check import check_fits
 from gift_jax.train.checkpoint import StateStore
 from gift_jax.train.epochs import (
     Data,
@@ -147,7 +148,8 @@ def fit(
     Raises:
       PreemptedError: the job was asked to stop; what checkpoints there are hold the
         last step.
-      InputError: the batch size does not divide over the devices.
+      InputError: the batch size does not divide over the devices, or images, labels
+        and soft labels do not belong together.
       CheckpointError, CheckpointMismatchError: see `Checkpoints`.
 
     >>> from gift_jax import models
@@ -220,6 +222,7 @@ def fit_together(
     Returns:
       What `fit` does, for each student. It raises the same.
     """
+    check_fits(states[0], data, soft_labels)
     training = _Training(data=data, soft_labels=soft_labels, **options)
     students = [
         _Student(index, state, order_key, saved)

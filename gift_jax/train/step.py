@@ -13,6 +13,7 @@ from flax import struct
 from gift_jax import losses, optimizers
 from gift_jax.models.registry import variables_for
 from gift_jax.runtime.devices import AXIS
+from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import views
 from gift_jax.streams import Purpose, stream_key
 from gift_jax.train import batches
@@ -99,8 +100,13 @@ def create_train_state(
       dropout_key: Typed key of the student's own randomness.
 
     Raises:
-      InputError: the warm-up is longer than the training.
+      InputError: the warm-up is longer than the training, or the optimizer is none.
     """
+    if not isinstance(optimizer, optimizers.OptimizerSpec):
+        raise InputError(
+            f"optimizer is {optimizer!r}, expected an OptimizerSpec, as "
+            "OptimizerSpec('adam')"
+        )
     variables = variables_for(model, init_key, tuple(image_shape))
     tx = optimizers.build_optimizer(
         optimizer, epochs=epochs, steps_per_epoch=steps_per_epoch
@@ -135,6 +141,9 @@ def new_student(
       epochs: For so many epochs.
       batch_size: In steps of so many images.
       seed: Of initialisation and dropout.
+
+    Raises:
+      InputError: as `create_train_state`, or there are no images in a step.
 
     >>> from gift_jax import models
     >>> images, labels = np.zeros((20, 8, 8, 1), np.float32), np.arange(20) % 10

@@ -29,7 +29,7 @@ def test_prepare_writes_array_record(tmp_path, monkeypatch, capsys):
         ("digits", "nothing to prepare"),
         ("tiny_imagenet", "TFDS does not have tiny_imagenet"),
         ("cifar11", "did you mean 'cifar10'"),
-        ("cifar10", "gift_jax[prepare]"),
+        ("cifar10", '".[prepare]"'),
     ],
 )
 def test_prepare_explains_what_it_cannot_do(name, message, monkeypatch, capsys):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gift_jax.data import preprocess, real
+from gift_jax.data import info, preprocess, real
 from gift_jax.runtime.errors import InputError
 from tests.data.samples import split_of, write_image
 
@@ -19,6 +19,51 @@ def test_class_folders(folders):
     values = np.array([0, 10, 20, 100]) / 255
     np.testing.assert_allclose(dataset.info.normalization.mean, values.mean())
     np.testing.assert_allclose(dataset.info.normalization.std, values.std())
+
+
+IMAGENETTE = [f"n{number:08}" for number in range(10)]
+CIFAR10 = info.CLASS_NAMES["cifar10"]
+
+
+def class_folders(root, names, splits=("train", "val")):
+    for split in splits:
+        for value, name in enumerate(names):
+            write_image(root / split / name / "0.png", np.full((32, 32, 3), value))
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        ("imagenette", IMAGENETTE),
+        ("cifar10", CIFAR10),
+        ("cifar10", [str(label) for label in range(10)]),
+    ],
+)
+def test_a_set_that_tfds_has_is_read_from_class_folders_too(tmp_path, name, classes):
+    class_folders(tmp_path, classes)
+    dataset = real.load_dataset(name, data_dir=tmp_path)
+    assert dataset.info.name == name
+    assert dataset.test.labels.tolist() == list(range(10))
+    assert dataset.class_names == tuple(classes)
+    assert dataset.train.images([3])[0].max() == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("imagenette", "WordNet ids, as n01440764"), ("cifar10", "airplane, automobile")],
+)
+def test_class_folders_by_other_names_have_another_order(tmp_path, name, message):
+    class_folders(tmp_path, [f"class{letter}" for letter in "abcdefghij"])
+    with pytest.raises(InputError, match=f"{message}.*folder:"):
+        real.load_dataset(name, data_dir=tmp_path)
+
+
+def test_class_folders_whose_test_split_has_another_name(tmp_path):
+    class_folders(tmp_path, CIFAR10, splits=("train", "test"))
+    with pytest.raises(InputError, match=r"test, train. Set dataset.test_split"):
+        real.load_dataset("cifar10", data_dir=tmp_path)
+    dataset = real.load_dataset("cifar10", data_dir=tmp_path, test_split="test")
+    assert len(dataset.test) == 10
 
 
 def test_folders_of_many_sizes(folders):

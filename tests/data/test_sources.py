@@ -118,7 +118,7 @@ def test_dot_entries_are_no_classes_and_no_images(folders):
     assert dataset.info.num_classes == 2
     np.testing.assert_array_equal(dataset.train.all_images(), expected)
     assert len(dataset.test) == 1
-    with pytest.raises(ValueError, match=r"splits: train, val$"):
+    with pytest.raises(ValueError, match=r"splits: train, val\. "):
         sources.Folders(folders).split("test")
 
 

@@ -25,6 +25,7 @@ from gift_jax.data import preprocess
 from gift_jax.evaluators import accuracy, batches
 from gift_jax.evaluators.accuracy import Accuracy, AccuracyEvaluator, ranks
 from gift_jax.runtime.devices import replicate
+from gift_jax.runtime.errors import InputError
 from gift_jax.teachers import (
     CallableTeacher,
     FlaxTeacher,
@@ -423,3 +424,22 @@ def test_arrays_with_nan_logits_are_no_hits(num_classes):
         state, split.images(range(4)), split.labels, NORMALIZATION
     )
     assert found == accuracy.Accuracy(25.0, 25.0, 4)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.full((3, 2, 2, 1), 200.0), np.zeros(3, int), "up to 200.*divide by 255"),
+        (np.full((3, 2, 2, 1), 200), np.zeros(3, int), "divide by 255, or give uint8"),
+        (np.zeros((3, 2, 2, 1)), np.full(3, 10), r"expected classes in \[0, 9\]"),
+        (
+            np.zeros((3, 2, 2, 1)),
+            np.zeros(2, int),
+            r"expected integers of shape \(3,\)",
+        ),
+    ],
+)
+def test_arrays_of_another_range_or_number(images, labels, message):
+    state = types.SimpleNamespace(model=PixelModel(), evaluation_variables=shifted(0))
+    with pytest.raises(InputError, match=message):
+        accuracy.evaluate(state, images, labels, NORMALIZATION)

@@ -1,5 +1,6 @@
 """The distilled dataset of a job: what it is named by, and what its making shares."""
 
+import contextlib
 import dataclasses
 import re
 import shutil
@@ -27,6 +28,7 @@ from gift_jax.pipeline.products import WorkdirError
 from gift_jax.pipeline.teacher import make_teacher
 from gift_jax.runtime import preemption
 from gift_jax.runtime.errors import InputError
+from gift_jax.specs.options import with_options
 from tests import launch
 from tests.pipeline import recovering
 
@@ -247,3 +249,49 @@ def test_one_host_goes_on_with_what_two_began(tmp_path):
     assert {*made} & found == {"batch-3"}
     made = load_distilled(kept.parent)
     np.testing.assert_array_equal(made.images, expected.images)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_refused"),
+    [
+        ("protocol=datm", True),
+        ("protocol=datm,lr=0.01", False),
+        ("protocol=datm,optimizer=sgd-learning_rate=0.01", False),
+        ("protocol=datm,tuning.enabled=True,tuning.validation_images=100", False),
+        ("protocol=gift", False),
+    ],
+)
+def test_the_learning_rate_learnt_with_the_images_is_asked_for(options, is_refused):
+    config = common.get_config("digits")
+    with_options(config, f"distill=random,{options}")
+    job = mock.Mock()
+    (job.spec,) = specs.expand(config)
+    dataset = mock.Mock(metadata=mock.Mock(learning_rate=0.025))
+    refused = pytest.raises(InputError, match=r"set optimizer\.learning_rate=0\.025")
+    with refused if is_refused else contextlib.nullcontext():
+        distilled_stage._check_learning_rate(job, dataset)
+    dataset.metadata.learning_rate = None
+    distilled_stage._check_learning_rate(job, dataset)
+
+
+@pytest.mark.parametrize(("name", "is_told"), [("rded", True), ("mine", False)])
+def test_published_sets_have_a_name_each(tmp_path, caplog, name, is_told):
+    for value, file in enumerate(("one", "two")):
+        images = np.full((10, 8, 8, 1), value, np.uint8)
+        np.savez(tmp_path / f"{file}.npz", images=images, labels=np.arange(10))
+    config = common.get_config("digits")
+    config.distilled.update(name=name, ipc=1, path=str(tmp_path / "one.npz"))
+    digits = real.load_dataset("digits")
+
+    def make():
+        (spec,) = specs.expand(config)
+        return make_distilled(
+            Job(spec, tmp_path, digits, tuple(jax.devices()[:1])), None
+        )
+
+    with caplog.at_level("WARNING", logger="gift_jax"):
+        make()
+    assert ("are recorded as 'rded'" in caplog.text) is is_told
+    config.distilled.path = str(tmp_path / "two.npz")
+    with pytest.raises(WorkdirError, match=r"--config\.distilled\.name=OTHER"):
+        make()

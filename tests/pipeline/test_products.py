@@ -1,5 +1,7 @@
 """Tests of `gift_jax.pipeline.products`: the life of a product, and what it refuses."""
 
+import errno
+import fcntl
 import json
 import pathlib
 import subprocess
@@ -130,7 +132,7 @@ def test_what_another_process_is_making_is_waited_for(tmp_path, monkeypatch):
     assert other.stdin is not None and other.stdout is not None
     assert other.stdout.readline() == "making\n"
     ours = Product(path, {"ipc": 10})
-    with pytest.raises(WorkdirError, match="another process is making"), ours.making():
+    with pytest.raises(WorkdirError, match=r"is making .*--shard=0/2"), ours.making():
         pass
     # The other goes on only once this one waits.
     monkeypatch.setattr(preemption, "check", other.stdin.close)
@@ -139,6 +141,16 @@ def test_what_another_process_is_making_is_waited_for(tmp_path, monkeypatch):
     assert other.stdin.closed
     assert ours.record() == {"made_by": "the other"}
     assert other.wait() == 0
+
+
+def test_a_file_system_without_locks_is_told(product, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    message = rf"{product.directory.parent} has no file locks \(No locks available\)"
+    with pytest.raises(WorkdirError, match=message), product.making():
+        pass
 
 
 def test_what_another_process_gave_up_is_made(product):
@@ -163,6 +175,25 @@ def test_waiting_ends_with_sigterm(product, monkeypatch):
 
 
 # --- Another recipe -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_code_alone"),
+    [
+        ({"code": "b", "ipc": 1}, True),
+        ({"distiller": {"code": "b"}, "code": "a", "ipc": 1}, True),
+        ({"code": "b", "ipc": 2}, False),
+    ],
+)
+def test_what_else_helps_is_said(tmp_path, changed, is_code_alone):
+    made = {"code": "a", "ipc": 1}
+    if "distiller" in changed:
+        made["distiller"] = {"code": "a"}
+    with Product(tmp_path / "product", made).making():
+        pass
+    with pytest.raises(WorkdirError, match="Use another name") as caught:
+        Product(tmp_path / "product", changed, "Use another name.").is_finished()
+    assert ("Only a file of your own code" in str(caught.value)) is is_code_alone
 
 
 @pytest.mark.parametrize("finished", [True, False])

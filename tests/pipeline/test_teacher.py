@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import jax
 import numpy as np
@@ -12,7 +13,10 @@ from gift_jax.configs import common
 from gift_jax.data import real
 from gift_jax.pipeline import teacher as teacher_stage
 from gift_jax.pipeline.context import Job
+from gift_jax.pipeline.grid import Grid, Shard
+from gift_jax.pipeline.products import DONE_FILE
 from gift_jax.pipeline.teacher import make_teacher
+from gift_jax.runtime.errors import InputError, MissingPackageError
 from gift_jax.teachers import ensemble
 from gift_jax.torch_io import torch_import
 
@@ -51,6 +55,31 @@ def test_torchvisions_weights_are_imported_once(tmp_path, monkeypatch):
     assert made.teacher.fingerprint == restored.teacher.fingerprint
     recipe = json.loads((tmp_path / "teacher/conv1-width=4/recipe.json").read_text())
     assert recipe["checkpoint"] == "torchvision IMAGENET1K_V1"
+
+
+@pytest.mark.parametrize(
+    ("name", "checkpoint", "message"),
+    [
+        ("resnet18", "torchvision", r"resnet18-f37072fd\.pth.*teacher\.checkpoint"),
+        ("timm:resnet18", "", r'timm, which cannot be imported.*-e "\.\[timm\]"'),
+        ("torch:my_models:Net", "", "torch, which cannot be imported"),
+        ("no_such_module:build", "", "'no_such_module:build' cannot be imported"),
+    ],
+)
+def test_what_a_teacher_needs_is_looked_for_before_data_are_read(
+    tmp_path, monkeypatch, name, checkpoint, message
+):
+    config = common.get_config("no_such_data")
+    config.teacher.update(name=name, checkpoint=checkpoint)
+    for package in ("torch", "torchvision", "torchvision.models", "timm"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises((InputError, MissingPackageError), match=message):
+        Grid(config, tmp_path, Shard())
+    made = tmp_path / "teacher" / "resnet18" / DONE_FILE
+    made.parent.mkdir(parents=True)
+    made.touch()
+    if checkpoint:  # is not read again
+        teacher_stage.check_importable(specs.expand(config)[0], tmp_path)
 
 
 def test_torchvisions_weights_are_for_imagenet_only(tmp_path):

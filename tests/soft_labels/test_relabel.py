@@ -14,6 +14,7 @@ from gift_jax import augment, models
 from gift_jax.data import preprocess
 from gift_jax.distilled import DistilledDataset, Metadata
 from gift_jax.runtime import preemption, units
+from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import relabel, storage, views
 from gift_jax.soft_labels import store as store_lib
 from gift_jax.soft_labels.base import prefetched
@@ -169,6 +170,13 @@ def test_labels_for_a_notebook_are_the_stored_ones(teacher, tmp_path, kind):
         np.testing.assert_array_equal(labels.logits[view], store.read(view))
     with pytest.raises(AssertionError):
         np.testing.assert_array_equal(labels.logits[0], labels.logits[1])
+
+
+@pytest.mark.parametrize("number", [{"views": 0}, {"batch_size": 0}])
+def test_labels_for_a_notebook_are_of_some_views(teacher, number):
+    options = {"augment": augment.AugmentSpec(), "views": 1, "seed": 0, **number}
+    with pytest.raises(InputError, match="is 0, expected at least 1"):
+        relabel.relabel_views(teacher, None, **options)
 
 
 def test_views_differ_and_so_do_their_logits(teacher, data):

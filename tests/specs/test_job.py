@@ -104,6 +104,7 @@ def test_variants_name_what_names_do_not_hold_anyway():
         ({"optimizer.name": "adamv"}, "did you mean 'adam"),
         ({"train.seeds": ()}, r"train\.seeds is \(\)"),
         ({"train.seeds": (1, 1)}, "different whole numbers"),
+        ({"variants": (3,)}, r"variants is \(3,\), expected strings of options"),
         ({"tuning.enabled": True, "optimizer.learning_rate": 0.1}, "leave one of them"),
     ],
 )
@@ -123,6 +124,12 @@ def test_what_does_not_go_together(fields, message):
 def test_paths_are_checked_when_they_are_needed(field, path):
     (job, *_) = jobs(**{field: path, "distilled.name": "rded"})
     with pytest.raises(FileNotFoundError, match=f"{field} is {path}"):
+        job.check_paths()
+
+
+def test_weights_to_start_from_are_looked_for_before_any_work(tmp_path):
+    (job, *_) = jobs(**{"train.init_from": str(tmp_path)})
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint .*train\.init_from"):
         job.check_paths()
 
 

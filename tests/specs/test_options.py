@@ -24,6 +24,21 @@ def test_short_and_whole_names_set_fields():
     assert (config.optimizer.learning_rate, config.distilled.rded.factor) == (0.5, 2)
 
 
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("train.seeds=(0,1),ipc=3", "train.seeds", (0, 1)),
+        ("variants=('ipc=1','train.seeds=(0,1)'),ipc=3", "variants", None),
+        ("ipc=3,distilled.path='a,b'", "distilled.path", "a,b"),
+        ("distilled.path=it's,ipc=3", "distilled.path", "it's"),
+    ],
+)
+def test_commas_in_brackets_and_quotes_are_part_of_a_value(text, field, value):
+    parsed = options.parse_options(common.get_config(), text)
+    expected = ("ipc=1", "train.seeds=(0,1)") if value is None else value
+    assert parsed == {field: expected, "distilled.ipc": 3}
+
+
 def test_parsed_options_have_whole_names():
     parsed = options.parse_options(common.get_config(), "ipc=3,views=2")
     assert parsed == {"distilled.ipc": 3, "relabel.views": 2}
@@ -34,7 +49,9 @@ def test_parsed_options_have_whole_names():
     [
         ("ipcs=1", "did you mean 'ipc'"),
         ("loss.kl.temprature=1", "unknown option of the config"),
-        ("ipc", "NAME=VALUE"),
+        ("ipc", "option 'ipc' has no '=': expected NAME=VALUE"),
+        ("train.seeds=0,1", "type tuple, several values in brackets"),
+        ("protocl=rd3", "did you mean 'protocol'"),
         ("ipc=many", "ipc=many must be of type int"),
         ("ipc=True", "must be of type int"),
     ],

@@ -115,6 +115,7 @@ def test_its_network_is_for_the_images_that_it_sees():
         ({"name": "mine:build", "checkpoint": "x.pth"}, "load weights there"),
         ({"also": ("mine:build",)}, r"of conv3-width=32, mine:build some are none"),
         ({"also": ("conv3@x.pth",)}, r"twice: conv3-width=32, conv3-width=32"),
+        ({"also": (3,)}, r"teacher\.also is \(3,\), expected names"),
         ({"also": ("conv99",)}, "unknown teacher 'conv99'"),
     ],
 )

@@ -173,9 +173,7 @@ def test_names_that_are_none(torch):
 @pytest.mark.parametrize("package", ["torch", "timm", "torchvision"])
 def test_what_is_not_installed_is_told(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(
-        MissingPackageError, match=r'pip install "gift_jax\[t'
-    ) as caught:
+    with pytest.raises(MissingPackageError, match=r'pip install -e "\.\[t') as caught:
         TorchTeacher.load(f"{package}:my_torch_models:Tiny", DATASET)
     assert "\n" not in str(caught.value)
 

@@ -301,9 +301,7 @@ def test_files_need_no_pytorch_but_torchvisions_weights_do(without_torch, tmp_pa
     assert_equal_variables(import_torch(path, **CONV), variables)
     with pytest.raises(FileNotFoundError, match="no directory"):
         save_torch(tmp_path / "absent" / "conv2.pth", {})
-    with pytest.raises(
-        ImportError, match=r'resnet18 .*pip install "gift_jax\[torch\]"'
-    ):
+    with pytest.raises(ImportError, match=r'resnet18 .*pip install -e "\.\[torch\]"'):
         import_torchvision("resnet18")
 
 

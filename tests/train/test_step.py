@@ -10,6 +10,7 @@ from gift_jax import augment, losses
 from gift_jax.models import layers
 from gift_jax.optimizers import OptimizerSpec
 from gift_jax.runtime.devices import AXIS
+from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import views
 from gift_jax.train import batches
 from gift_jax.train.epochs import make_run_epoch, train_epochs
@@ -18,6 +19,7 @@ from gift_jax.train.step import (
     batch_gradients,
     create_train_state,
     make_batch,
+    new_student,
 )
 from tests.train.training import (
     CE,
@@ -212,3 +214,17 @@ def test_states_of_equal_networks_have_one_structure():
     structures = {jax.tree.structure(make_state(seed=seed)) for seed in (0, 1)}
     assert len(structures) == 1
     assert isinstance(make_state(), TrainState)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "batch_size", "message"),
+    [
+        ("adam", 10, "optimizer is 'adam', expected an OptimizerSpec"),
+        (OptimizerSpec("adam"), 0, "batch_size is 0, expected at least 1"),
+    ],
+)
+def test_what_no_student_is_made_with(optimizer, batch_size, message):
+    with pytest.raises(InputError, match=message):
+        new_student(
+            make_model(), optimizer, make_data(), epochs=1, batch_size=batch_size
+        )

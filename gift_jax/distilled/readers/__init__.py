@@ -189,15 +189,16 @@ def guess_source(path: pathlib.Path) -> str:
         return found[0]
     if found:
         raise InputError(
-            f"{path} can be read as {' and '.join(map(repr, found))}: say which, as in "
-            f"source={found[0]!r}"
+            f"{path} can be read as {' and '.join(map(repr, found))}: say which by "
+            f"source={found[0]!r} (--source, or --config.distilled.source)"
         )
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     formats = "\n".join(f"  {name:9}{READERS[name].LOOKS_LIKE}" for name in READERS)
     raise InputError(
         f"{path} is no distilled dataset of a known format.\nFound: {_contents(path)}\n"
-        f"Known formats, which source= can also force:\n{formats}"
+        "Known formats, which source= can also force (--source, or "
+        f"--config.distilled.source):\n{formats}"
     )
 
 

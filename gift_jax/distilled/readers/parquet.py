@@ -15,7 +15,7 @@ from gift_jax.distilled.dataset import DistilledDataset
 from gift_jax.distilled.readers import arrays, images
 from gift_jax.distilled.readers.request import Request
 from gift_jax.runtime import unpacking
-from gift_jax.runtime.errors import InputError, MissingPackageError
+from gift_jax.runtime.errors import InputError, MissingPackageError, pip_install
 
 LOOKS_LIKE = (
     "a .parquet file, a directory with some, or the hub id "
@@ -93,7 +93,7 @@ def _read_files(
         from pyarrow import parquet as pq
     except ImportError as error:
         raise MissingPackageError(
-            'parquet files are read with pyarrow: pip install "gift_jax[parquet]"'
+            f"parquet files are read with pyarrow: {pip_install('parquet')}"
         ) from error
     encoded: list[bytes] = []
     labels: list[int] = []
@@ -150,7 +150,7 @@ def _read_hub(hub_id: str) -> tuple[list[bytes], np.ndarray]:
     except ImportError as error:
         raise MissingPackageError(
             f"{hub_id} is not there, and as the id of a Hugging Face dataset it is "
-            'read with `datasets`: pip install "gift_jax[parquet]"'
+            f"read with `datasets`: {pip_install('parquet')}"
         ) from error
     rows = datasets.load_dataset(hub_id, split="train")
     image_column, label_column = _columns(rows.column_names, hub_id)

@@ -1,5 +1,6 @@
 """PyTorch files of images and labels, in the layouts of those who publish them.
 
+    named  a dict of `images`, `labels`, maybe `soft_labels` and `dataset`, as in an npz
     gift   a dict of `dataset`, `data`, `label`: GIFT's evaluator, CIM
            https://github.com/LINs-lab/GIFT, `validate/evaluator_benchmark.py`
     dc     a dict whose `data` is a list of [images, labels], one an experiment: DC, DSA
@@ -33,9 +34,10 @@ from gift_jax.runtime.errors import InputError
 from gift_jax.torch_io import torch_files
 
 LOOKS_LIKE = (
-    "a PyTorch file, or a directory with one: a dict of `dataset`, `data` (N, C, H, W) "
-    "and `label` (GIFT); of `data`, a list of [images, labels] (DC, DSA, DM); such a "
-    "list itself (IDC, DREAM); images*.pt beside labels*.pt (MTT, DATM, DD-Ranking)"
+    "a PyTorch file, or a directory with one: a dict of `images`, `labels`, and if "
+    "known `soft_labels`, `dataset`; of `dataset`, `data` (N, C, H, W) and `label` "
+    "(GIFT); of `data`, a list of [images, labels] (DC, DSA, DM); such a list itself "
+    "(IDC, DREAM); images*.pt beside labels*.pt (MTT, DATM, DD-Ranking)"
 )
 OPTIONS = ("experiment", "factor")
 # In a directory; others such as images_5000.pt are states of an unfinished run.
@@ -48,16 +50,18 @@ class Stored(NamedTuple):
     """What a file holds.
 
     Attributes:
-      layout: "gift", "dc", "idc" or "pair".
+      layout: "named", "gift", "dc", "idc" or "pair".
       images: (N, C, H, W), (N, H, W, C) or anything else.
       labels: (N,) integers, (N, classes) floats or anything else.
       dataset: Name that stands in the file.
+      soft_labels: (N, classes) floats beside labels that are classes, or anything else.
     """
 
     layout: str
     images: Any
     labels: Any
     dataset: Any = None
+    soft_labels: Any = None
 
 
 def matches(path: pathlib.Path) -> bool:
@@ -67,6 +71,8 @@ def matches(path: pathlib.Path) -> bool:
 
 def layout(path: pathlib.Path, content: Any) -> str | None:
     """The layout of what a file holds; None where it is no distilled dataset."""
+    if isinstance(content, dict) and {"images", "labels"} <= content.keys():
+        return "named"
     if isinstance(content, dict) and {"data", "label"} <= content.keys():
         return "gift"
     if isinstance(content, dict) and isinstance(content.get("data"), list):
@@ -83,14 +89,20 @@ def read(request: Request) -> DistilledDataset:
     request = dataclasses.replace(request, path=path)  # its name says more
     stored = _stored(request, path, _load(request, path))
     info = request.info(stored.dataset)
-    for name in ("images", "labels"):
+    for name in ("images", "labels", "soft_labels"):
         value = getattr(stored, name)
+        if value is None and name == "soft_labels":
+            continue
         if not isinstance(value, np.ndarray):
             raise InputError(
                 f"{path}: the {name} are a {type(value).__name__}, expected a tensor"
             )
-    images = _channels_last(path, stored.images, info)
+    images = _channels_last(path, stored, info)
     labels = stored.labels
+    if stored.soft_labels is not None:
+        hard, _, _ = arrays.class_labels(labels)
+        soft = arrays.as_floats(stored.soft_labels)
+        return arrays.pixel_dataset(request, info, images, hard, soft)
     rate, parts = None, 1
     if stored.layout == "pair":
         rate = _learning_rate(request, _beside(path, "lr"))
@@ -135,6 +147,9 @@ def _load(request: Request, path: pathlib.Path) -> Any:
 
 def _stored(request: Request, path: pathlib.Path, content: Any) -> Stored:
     match layout(path, content):
+        case "named":
+            names = ("images", "labels", "dataset", "soft_labels")
+            return Stored("named", *map(content.get, names))
         case "gift":
             name = content.get("dataset")
             return Stored("gift", content["data"], content["label"], name)
@@ -152,8 +167,9 @@ def _stored(request: Request, path: pathlib.Path, content: Any) -> Stored:
     keys = sorted(map(str, content))[:10] if isinstance(content, dict) else "no"
     raise InputError(
         f"{path} holds a {type(content).__name__} with {keys} keys; expected a dict of "
-        "`dataset`, `data` and `label`, one with a list `data` of [images, labels], "
-        "such a list itself, or a tensor named images* beside one named labels*"
+        "`images` and `labels`, of `dataset`, `data` and `label`, one with a list "
+        "`data` of [images, labels], such a list itself, or a tensor named images* "
+        "beside one named labels*"
     )
 
 
@@ -185,10 +201,14 @@ def _beside(path: pathlib.Path, what: str) -> pathlib.Path:
 
 
 def _channels_last(
-    path: pathlib.Path, images: np.ndarray, info: info_lib.DatasetInfo
+    path: pathlib.Path, stored: Stored, info: info_lib.DatasetInfo
 ) -> np.ndarray:
+    images = stored.images
     if images.ndim == 4 and images.shape[1] == info.channels:
         return np.moveaxis(images, 1, -1)
+    is_last = images.ndim == 4 and images.shape[-1] == info.channels
+    if stored.layout == "named" and is_last:
+        return images
     raise InputError(
         f"{path}: images have shape {images.shape}, expected (N, {info.channels}, H, "
         f"W) for {info.name}"

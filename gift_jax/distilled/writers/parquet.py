@@ -5,7 +5,7 @@ import pathlib
 
 from gift_jax.distilled.dataset import DistilledDataset
 from gift_jax.distilled.writers import images
-from gift_jax.runtime.errors import MissingPackageError
+from gift_jax.runtime.errors import MissingPackageError, pip_install
 
 
 def write(dataset: DistilledDataset, path: pathlib.Path) -> None:
@@ -26,7 +26,7 @@ def write(dataset: DistilledDataset, path: pathlib.Path) -> None:
         from pyarrow import parquet as pq
     except ImportError as error:
         raise MissingPackageError(
-            'parquet files are written with pyarrow: pip install "gift_jax[parquet]"'
+            f"parquet files are written with pyarrow: {pip_install('parquet')}"
         ) from error
     encoded = images.encode_images(dataset, "png")
     cells = [

@@ -107,11 +107,11 @@ class TestParquet:
 
     def test_packages_that_are_missing(self, monkeypatch, tmp_path):
         monkeypatch.setitem(sys.modules, "datasets", None)
-        with pytest.raises(ImportError, match=r"pip install .gift_jax\[parquet\]"):
+        with pytest.raises(ImportError, match=r'pip install -e "\.\[parquet\]"'):
             read_distilled(f"he-yang/{self.name}")
         path = write_parquet(tmp_path / "cifar10.parquet")
         monkeypatch.setitem(sys.modules, "pyarrow", None)
-        with pytest.raises(ImportError, match=r"pip install .gift_jax\[parquet\]"):
+        with pytest.raises(ImportError, match=r'pip install -e "\.\[parquet\]"'):
             read_distilled(path)
 
     def test_malformed(self, tmp_path):

@@ -164,6 +164,31 @@ class TestGift:
         np.testing.assert_array_equal(read.labels, np.repeat(np.arange(10), 10))
 
 
+class TestNamed:
+    @pytest.mark.parametrize("images", [FLOATS, channels_first(FLOATS)])
+    @pytest.mark.parametrize("soft", [{}, {"soft_labels": CENTRED}])
+    def test_images_and_labels(self, tmp_path, images, soft):
+        path = tmp_path / "mine.pt"
+        torch_files.save_torch(path, {"images": images, "labels": LABELS, **soft})
+        read = read_distilled(path, dataset="cifar10")
+        np.testing.assert_array_equal(read.images, FLOATS)
+        np.testing.assert_array_equal(read.labels, LABELS)
+        np.testing.assert_array_equal(read.soft_labels, soft.get("soft_labels"))
+
+    def test_bytes_and_the_name_of_the_dataset(self, tmp_path):
+        images = (255 * FLOATS).round().astype(np.uint8)
+        content = {"images": images, "labels": LABELS, "dataset": "cifar10"}
+        torch_files.save_torch(tmp_path / "mine.pt", content)
+        read = read_distilled(tmp_path / "mine.pt")
+        np.testing.assert_allclose(read.images, images / 255, atol=1e-7)
+
+    def test_soft_labels_that_are_no_tensor(self, tmp_path):
+        content = {"images": FLOATS, "labels": LABELS, "soft_labels": "none"}
+        torch_files.save_torch(tmp_path / "mine.pt", content)
+        with pytest.raises(InputError, match="soft_labels are a str, expected a"):
+            read_distilled(tmp_path / "mine.pt", dataset="cifar10")
+
+
 class TestPair:
     """MTT, DATM, DD-Ranking."""
 

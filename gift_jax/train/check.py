@@ -1,0 +1,98 @@
+"""What a training is given, checked before it begins: JAX clamps wrong indices."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gift_jax.runtime.errors import InputError
+from gift_jax.soft_labels.base import SoftLabels
+from gift_jax.soft_labels.fixed import FixedSoftLabels
+from gift_jax.train.epochs import Data
+from gift_jax.train.step import TrainState
+from gift_jax.train.streaming import StreamedData
+
+
+def check_fits(state: TrainState, data: Data, soft_labels: SoftLabels | None) -> None:
+    """Refuses images, labels and soft labels that do not belong together.
+
+    Args:
+      state: Of a student, whose outputs are the classes.
+      data: Images and hard labels.
+      soft_labels: Of every view, if any.
+
+    Raises:
+      InputError: there is not one label an image, or one is none of the classes.
+    """
+    if isinstance(data, StreamedData):  # of a split, which has checked its labels
+        return
+    num_images = len(data.images)
+    classes = num_classes(state.model, state.variables, data.images.shape[1:])
+    check_labels(np.asarray(data.labels), num_images, classes)
+    labelled = getattr(soft_labels, "num_images", num_images)
+    if labelled != num_images:
+        raise InputError(
+            f"there are {num_images} images, but soft labels of {labelled}: expected "
+            "those of the same images, in the same order"
+        )
+    if isinstance(soft_labels, FixedSoftLabels):
+        _check_logits(soft_labels, num_images, classes)
+
+
+def num_classes(
+    model: nn.Module, variables: Mapping[str, Any], image_shape: tuple[int, ...]
+) -> int:
+    """How many classes a network tells apart, by its logits; nothing is computed.
+
+    Args:
+      model: Applied as `model.apply(variables, images, train=False)`.
+      variables: Its parameters and batch statistics.
+      image_shape: (H, W, C).
+    """
+    apply = functools.partial(model.apply, train=False)
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    return jax.eval_shape(apply, variables, images).shape[-1]
+
+
+def check_labels(labels: np.ndarray, num_images: int, classes: int) -> None:
+    """Refuses hard labels that are not one class an image.
+
+    Args:
+      labels: Expected to be (num_images,) integers in [0, classes).
+      num_images: How many images there are.
+      classes: How many a network tells apart.
+
+    Raises:
+      InputError: they are not.
+    """
+    if labels.shape != (num_images,) or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"labels are {labels.dtype} of shape {labels.shape}, expected integers of "
+            f"shape ({num_images},), one for each of the {num_images} images"
+        )
+    if num_images and not 0 <= labels.min() <= labels.max() < classes:
+        raise InputError(
+            f"labels range over [{labels.min()}, {labels.max()}], expected classes in "
+            f"[0, {classes - 1}]: the network tells {classes} apart"
+        )
+
+
+def _check_logits(soft_labels: FixedSoftLabels, images: int, classes: int) -> None:
+    logits = np.asarray(soft_labels.logits)
+    if logits.ndim not in (2, 3) or logits.shape[-2:] != (images, classes):
+        raise InputError(
+            f"soft labels have the shape {logits.shape}, expected (N, C) or "
+            f"(views, N, C) with N = {images} images and C = {classes}, the outputs "
+            "of the student"
+        )
+    if logits.ndim == 3 and len(logits) < soft_labels.views:
+        raise InputError(
+            f"soft labels are of {len(logits)} views, but views is "
+            f"{soft_labels.views}: expected at most as many"
+        )
+    if not np.isfinite(logits).all():
+        raise InputError("soft labels hold NaN or infinity, expected finite numbers")
