@@ -119,10 +119,13 @@ def _cosine_distance(predictions: jax.Array, targets: jax.Array) -> jax.Array:
     return 1.0 - jnp.sum(unit_predictions * unit_targets, axis=-1)
 
 
-def _vary(rows: jax.Array) -> jax.Array:
-    """(B, 1) bool: whether more than rounding is left of the rows when centred."""
+def _are_equal(rows: jax.Array) -> jax.Array:
+    """(B, 1) bool: whether rounding is all that is left of the rows when centred.
+
+    It is not of NaN, which goes on into the loss.
+    """
     scale = jnp.max(jnp.abs(rows), axis=-1, keepdims=True)
-    return jnp.max(jnp.abs(_centred(rows)), axis=-1, keepdims=True) > 2e-6 * scale
+    return jnp.max(jnp.abs(_centred(rows)), axis=-1, keepdims=True) <= 2e-6 * scale
 
 
 def _centred(rows: jax.Array) -> jax.Array:
@@ -314,7 +317,8 @@ def standardized_gift(
     - centring drops the mean of the logits, which no prediction depends on;
     - the divergence of z-scores tends to 1 - cos(c(s), c(r)) as T grows, so the cosine
       is its limit; a smaller T gives the likely classes more weight than the others,
-      and T times the value tends to the perceptron's loss, max(u(s)) - u(s)[argmax r];
+      and as T falls the term over T sqrt(C) tends to the perceptron's loss,
+      max(c(s)) - c(s)[argmax r];
     - the gradient of every function of a direction falls with one over the length of
       the logits, which grows with sqrt(C) and over the training. The factor takes that
       back: the gradient is free of scale and shift of either's logits, orthogonal to
@@ -344,11 +348,11 @@ def standardized_gift(
             f"{num_classes} classes have no direction to learn: set length_weight, or "
             "choose another loss"
         )
-    teacher = jnp.where(_vary(teacher_logits), _centred(teacher_logits), 0)
+    teacher = jnp.where(_are_equal(teacher_logits), 0, _centred(teacher_logits))
     refined = labels_lib.refine_labels(
         teacher, labels, gamma=gamma, alpha=alpha, mode=mode
     )
-    has_direction = _vary(student_logits) & (num_classes > 2)
+    has_direction = ~_are_equal(student_logits) & (num_classes > 2)
     centred = _centred(student_logits)
     student = labels_lib.unit_length(jnp.where(has_direction, centred, 0))
     target = labels_lib.unit_length(_centred(refined))

@@ -139,7 +139,8 @@ def terminate(process: subprocess.Popen) -> None:
 # Below the ports that the system gives out, and each worker's own: one that is free
 # remains so until a job listens on it.
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_ports = itertools.count(20_000 + 500 * _worker)
+# Another test session on this machine begins elsewhere.
+_ports = itertools.count(20_000 + 500 * _worker + os.getpid() % 400)
 
 
 def free_port() -> int:

@@ -605,6 +605,18 @@ def test_equal_logits_have_no_direction_whatever_their_rounding(classes, constan
     np.testing.assert_allclose(gradients, unit(centred(student)), atol=2e-5)
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_numbers_that_are_none_are_not_taken_for_equal_logits(number):
+    student, teacher, labels = batch()
+    for inputs in (
+        (student.at[0, 1].set(number), teacher),
+        (student, teacher.at[0, 1].set(number)),
+    ):
+        values = losses.get_loss(OURS)(*inputs, labels)
+        assert np.isnan(values[0])
+        assert np.isfinite(values[1:]).all()
+
+
 def test_the_gradient_of_the_first_term_in_closed_form():
     student, teacher, labels = batch()
     _, gradients, _ = first_term(student, teacher, labels, temperature=1.5)

@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments.benchmark import grid, measure, report, workers
 from experiments.benchmark.workloads import WORKLOADS, training_flops
+from gift_jax.runtime.errors import pip_install
 from gift_jax.runtime.progress import ProgressBar
 
 BASELINE = pathlib.Path(__file__).parents[1] / "benchmark_baseline.json"
@@ -23,8 +24,8 @@ def main() -> int:
     arguments = _parse()
     if not measure.has_torch():
         print(
-            "PyTorch is not installed, so its loop is left out: pip install "
-            "'gift_jax[torch]'",
+            "PyTorch is not installed, so its loop is left out: "
+            f"{pip_install('torch')}",
             file=sys.stderr,
         )
     try:

@@ -25,6 +25,7 @@ from experiments.benchmark import extrapolation, measure, report, workers
 from experiments.benchmark.measure import Contender
 from experiments.benchmark.recovery_problem import WORKLOAD
 from experiments.benchmark.rounds import Samples, in_turn
+from gift_jax.runtime.errors import pip_install
 from gift_jax.runtime.progress import ProgressBar
 
 OURS = "gift_jax"
@@ -41,8 +42,8 @@ def main() -> int:
     pytorch = measure.has_torch()
     if not pytorch:
         print(
-            "PyTorch is not installed, so its loop is left out: pip install "
-            "'gift_jax[torch]'",
+            "PyTorch is not installed, so its loop is left out: "
+            f"{pip_install('torch')}",
             file=sys.stderr,
         )
     try:

@@ -23,6 +23,7 @@ _CHUNK = 512
 # Of the train split, for the one number that is fitted on them.
 _CALIBRATION_IMAGES = 5000
 _WORDNET_ID = re.compile(r"n\d{8}")
+_OF_IMAGENET = ("imagenet", "imagewoof", "tiny_imagenet")
 _TEST_SPLITS = {"tfds": "test", "folder": "val", "npz": "test"}
 
 
@@ -231,19 +232,20 @@ def _check_class_folders(
 ) -> None:
     """Refuses names by which classes would have another order than published ones."""
     known = info_lib.CLASS_NAMES.get(info.name)
-    is_imagenet = "imagenet" in info.tfds_name
+    if all(name.isdigit() for name in found) or tuple(found) == known:
+        return
+    expected = "numbers"
     if known is not None:
-        are_right = tuple(found) == known
-        expected = f"{', '.join(known[:3])}, ..."
-    else:
-        are_right = not is_imagenet or all(map(_WORDNET_ID.fullmatch, found))
-        expected = "WordNet ids, as n01440764"
-    if not are_right and not all(name.isdigit() for name in found):
-        raise InputError(
-            f"class folders in {data_dir}/train are named {', '.join(found[:3])}, ..., "
-            f"but those of {info.name} are {expected}, or numbers: the classes would "
-            f"be in another order; rename them, or set dataset.name=folder:{data_dir}"
-        )
+        expected = f"{', '.join(known[:3])}, ..., or numbers"
+    elif info.name.startswith(_OF_IMAGENET):
+        if all(map(_WORDNET_ID.fullmatch, found)):
+            return
+        expected = "WordNet ids, as n01440764, or numbers"
+    raise InputError(
+        f"class folders in {data_dir}/train are named {', '.join(found[:3])}, ..., but "
+        f"those of {info.name} are {expected}: the classes would be in another order; "
+        f"rename them, or set dataset.name=folder:{data_dir}"
+    )
 
 
 def _resized(

@@ -118,11 +118,12 @@ def evaluate(
     >>> evaluate(state, images, labels, Normalization(mean=(0.5,), std=(0.5,)))
     Accuracy(top1=10.0, top5=50.0, count=20)
     """
+    labels = np.asarray(labels)
     size = min(batch_size, len(images))
     scale = _pixel_scale(images)
     variables = state.evaluation_variables
     classes = num_classes(state.model, variables, images.shape[1:])
-    check_labels(np.asarray(labels), len(images), classes)
+    check_labels(labels, len(images), classes)
     network = FlaxTeacher("student", state.model, variables, transform)
 
     def hits_of(start: int) -> np.ndarray:
@@ -141,10 +142,11 @@ def evaluate(
 def _pixel_scale(images: np.ndarray) -> int:
     if images.dtype == np.uint8:
         return 255
-    if images.size and images.max() > _LARGEST_PIXEL:
+    largest = np.abs(images).max(initial=0)
+    if largest > _LARGEST_PIXEL:
         raise InputError(
-            f"pixels are {images.dtype} up to {images.max():g}, expected uint8, or "
-            "floats in [0, 1]: divide by 255, or give uint8"
+            f"pixels are {images.dtype} up to {largest:g}, expected uint8, or floats "
+            "in [0, 1]: divide by 255, or give uint8"
         )
     return 1
 

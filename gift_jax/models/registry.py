@@ -208,6 +208,13 @@ def check_model(
             f"model {name!r} cannot be called with images and train=True or False: "
             f"{error}"
         ) from error
+    try:
+        hash(model)
+    except TypeError as error:
+        raise InputError(
+            f"model {name!r} cannot be hashed ({error}), which JAX needs to compile it "
+            "once: let its fields be numbers, texts and tuples, not arrays or lists"
+        ) from error
     others = set(variables) - {"params", "batch_stats"}
     if others:
         raise InputError(

@@ -183,7 +183,7 @@ def _new_distilled(
 
 def _warn_of_name(spec: DistilledSpec, dataset: DistilledDataset) -> None:
     method = dataset.metadata.method
-    if spec.name == _DEFAULT_NAME != method:
+    if spec.name == _DEFAULT_NAME and method not in (_DEFAULT_NAME, "unknown"):
         _log.warning(
             "the images of %s (method %s) are recorded as %r, the default of "
             "distilled.name: if they are of another method, name it there",

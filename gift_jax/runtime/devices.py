@@ -42,7 +42,7 @@ def mapped(function: Callable, **options: Any) -> Callable:
     """A function over devices, whose programs are freed once nobody has it any more.
 
     Args:
-      function: Mapped by nobody else: it goes from JAX's caches with what is returned.
+      function: What is mapped; JAX keeps its programs as long as what is returned.
       **options: Of `jax.pmap`, but for the name of the axis, which is `AXIS`.
     """
     # An object of its own, also where a method or a function of a module is mapped.
@@ -91,7 +91,7 @@ def fetched(answers: Iterable[Any], devices: Sequence[jax.Device]) -> Iterator[A
 
     Args:
       answers: Trees that are made in the order that they are asked for.
-      devices: Of all hosts, which make them.
+      devices: That may make them.
     """
     ahead = int(run_ahead(devices))
     pending: collections.deque[Any] = collections.deque()

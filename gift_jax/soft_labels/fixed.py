@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels.views import View
 
 
@@ -23,6 +24,12 @@ class FixedSoftLabels:
 
     logits: np.ndarray
     views: int
+
+    def __post_init__(self) -> None:
+        """Raises InputError for NaN and infinity."""
+        # View by view: whole, the mask would be half as large as the labels.
+        if not all(np.isfinite(of_view).all() for of_view in self.logits):
+            raise InputError("soft labels hold NaN or infinity, expected numbers")
 
     def __repr__(self) -> str:
         return f"FixedSoftLabels(logits {self.logits.shape}, {self.views} views)"

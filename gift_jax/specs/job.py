@@ -289,9 +289,11 @@ def _image_size(config: ConfigDict) -> int | None:
 
 
 def _wants_learnt_rate(config: ConfigDict) -> bool:
+    # It is that of SGD; other optimizers have rates of another size.
+    names = map(registry.split_options, registry.names(config.optimizer.name))
+    lacks = any(name == "sgd" and "learning_rate" not in of for name, of in names)
     is_given = config.optimizer.learning_rate is not None or config.tuning.enabled
-    of_name = "-learning_rate=" in config.optimizer.name
-    return config.protocol in protocols.LEARNT_RATE and not (is_given or of_name)
+    return config.protocol in protocols.LEARNT_RATE and lacks and not is_given
 
 
 def _specs_of_steps(config: ConfigDict, variant: _Variant) -> list[JobSpec]:

@@ -28,8 +28,6 @@ OPTIONS = {
 }
 
 _QUOTED = r"""'[^']*'|"[^"]*\""""
-# Up to the next comma that is outside of brackets and quotes.
-_OPTION = re.compile(rf"""(?:[(\[](?:{_QUOTED}|[^()\[\]'"])*[)\]]|{_QUOTED}|[^,])+""")
 
 
 def with_options(
@@ -116,7 +114,7 @@ def parse_options(config: ml_collections.ConfigDict, options: str) -> dict[str, 
       InputError: as `with_options`.
     """
     values = {}
-    for option in _OPTION.findall(options):
+    for option in filter(None, _apart(options)):
         name, equals, text = option.partition("=")
         if not equals:
             raise InputError(
@@ -137,6 +135,29 @@ def parse_options(config: ml_collections.ConfigDict, options: str) -> dict[str, 
             )
         values[field] = parse_value(text, section.get_type(leaf), name)
     return values
+
+
+def _apart(options: str) -> list[str]:
+    """Parts between commas that are outside of brackets, and of quotes, of a value.
+
+    Both count where a value begins, and in brackets: a path may have them.
+    """
+    parts, depth, quote = [""], 0, ""
+    for char in options:
+        may_open = depth or parts[-1].endswith("=")
+        if char == "," and not depth and not quote:
+            parts.append("")
+            continue
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"" and may_open:
+            quote = char
+        elif char in "([" and may_open:
+            depth += 1
+        elif char in ")]" and depth:
+            depth -= 1
+        parts[-1] += char
+    return parts
 
 
 def parse_value(text: str, kind: type, name: str) -> Any:

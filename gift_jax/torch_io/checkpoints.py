@@ -218,10 +218,10 @@ def torchvision_models(name: str) -> Any:
     """The module `torchvision.models`.
 
     Args:
-        name: Of the network whose weights are wanted, for the message.
+      name: Of the network whose weights are wanted, for the message.
 
     Raises:
-        MissingPackageError: PyTorch or torchvision cannot be imported.
+      MissingPackageError: PyTorch or torchvision cannot be imported.
     """
     try:
         return importlib.import_module("torchvision.models")

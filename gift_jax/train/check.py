@@ -33,14 +33,14 @@ def check_fits(state: TrainState, data: Data, soft_labels: SoftLabels | None) ->
     num_images = len(data.images)
     classes = num_classes(state.model, state.variables, data.images.shape[1:])
     check_labels(np.asarray(data.labels), num_images, classes)
+    if isinstance(soft_labels, FixedSoftLabels):
+        _check_logits(soft_labels, num_images, classes)
     labelled = getattr(soft_labels, "num_images", num_images)
     if labelled != num_images:
         raise InputError(
             f"there are {num_images} images, but soft labels of {labelled}: expected "
             "those of the same images, in the same order"
         )
-    if isinstance(soft_labels, FixedSoftLabels):
-        _check_logits(soft_labels, num_images, classes)
 
 
 def num_classes(
@@ -82,7 +82,7 @@ def check_labels(labels: np.ndarray, num_images: int, classes: int) -> None:
 
 
 def _check_logits(soft_labels: FixedSoftLabels, images: int, classes: int) -> None:
-    logits = np.asarray(soft_labels.logits)
+    logits = soft_labels.logits
     if logits.ndim not in (2, 3) or logits.shape[-2:] != (images, classes):
         raise InputError(
             f"soft labels have the shape {logits.shape}, expected (N, C) or "
@@ -94,5 +94,3 @@ def _check_logits(soft_labels: FixedSoftLabels, images: int, classes: int) -> No
             f"soft labels are of {len(logits)} views, but views is "
             f"{soft_labels.views}: expected at most as many"
         )
-    if not np.isfinite(logits).all():
-        raise InputError("soft labels hold NaN or infinity, expected finite numbers")

@@ -50,7 +50,12 @@ def test_a_set_that_tfds_has_is_read_from_class_folders_too(tmp_path, name, clas
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("imagenette", "WordNet ids, as n01440764"), ("cifar10", "airplane, automobile")],
+    [
+        ("imagenette", "WordNet ids, as n01440764"),
+        ("imagewoof", "WordNet ids, as n01440764"),
+        ("cifar10", "airplane, automobile"),
+        ("fashion_mnist", "are numbers"),
+    ],
 )
 def test_class_folders_by_other_names_have_another_order(tmp_path, name, message):
     class_folders(tmp_path, [f"class{letter}" for letter in "abcdefghij"])

@@ -257,6 +257,8 @@ def test_one_host_goes_on_with_what_two_began(tmp_path):
         ("protocol=datm", True),
         ("protocol=datm,lr=0.01", False),
         ("protocol=datm,optimizer=sgd-learning_rate=0.01", False),
+        ("protocol=datm,optimizer=sgd+adamw-learning_rate=0.01", True),
+        ("protocol=datm,optimizer=adamw", False),
         ("protocol=datm,tuning.enabled=True,tuning.validation_images=100", False),
         ("protocol=gift", False),
     ],
@@ -276,11 +278,11 @@ def test_the_learning_rate_learnt_with_the_images_is_asked_for(options, is_refus
 
 @pytest.mark.parametrize(("name", "is_told"), [("rded", True), ("mine", False)])
 def test_published_sets_have_a_name_each(tmp_path, caplog, name, is_told):
-    for value, file in enumerate(("one", "two")):
+    for value, file in enumerate(("dm_one", "dm_two")):
         images = np.full((10, 8, 8, 1), value, np.uint8)
         np.savez(tmp_path / f"{file}.npz", images=images, labels=np.arange(10))
     config = common.get_config("digits")
-    config.distilled.update(name=name, ipc=1, path=str(tmp_path / "one.npz"))
+    config.distilled.update(name=name, ipc=1, path=str(tmp_path / "dm_one.npz"))
     digits = real.load_dataset("digits")
 
     def make():
@@ -292,6 +294,6 @@ def test_published_sets_have_a_name_each(tmp_path, caplog, name, is_told):
     with caplog.at_level("WARNING", logger="gift_jax"):
         make()
     assert ("are recorded as 'rded'" in caplog.text) is is_told
-    config.distilled.path = str(tmp_path / "two.npz")
+    config.distilled.path = str(tmp_path / "dm_two.npz")
     with pytest.raises(WorkdirError, match=r"--config\.distilled\.name=OTHER"):
         make()

@@ -1,7 +1,9 @@
 """Soft labels that are there as arrays."""
 
 import numpy as np
+import pytest
 
+from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels.base import prefetched
 from gift_jax.soft_labels.fixed import FixedSoftLabels
 
@@ -23,3 +25,11 @@ def test_labels_of_every_view_are_those_of_the_view():
     for number, view in zip([2, 0], prefetched(labels, [2, 0]), strict=True):
         assert int(view.number) == number
         np.testing.assert_array_equal(view.logits, logits[number])
+
+
+@pytest.mark.parametrize("number", [np.nan, -np.inf])
+def test_labels_that_are_no_numbers_are_refused(number):
+    logits = np.zeros((3, 10, 6), np.float16)
+    logits[2, 4, 1] = number
+    with pytest.raises(InputError, match="soft labels hold NaN or infinity"):
+        FixedSoftLabels(logits, views=3)

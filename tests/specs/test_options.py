@@ -31,6 +31,8 @@ def test_short_and_whole_names_set_fields():
         ("variants=('ipc=1','train.seeds=(0,1)'),ipc=3", "variants", None),
         ("ipc=3,distilled.path='a,b'", "distilled.path", "a,b"),
         ("distilled.path=it's,ipc=3", "distilled.path", "it's"),
+        ("distilled.path=/o'b(x,ipc=3", "distilled.path", "/o'b(x"),
+        ("variants=(('a','b,c'),(1,2)),ipc=3", "variants", (("a", "b,c"), (1, 2))),
     ],
 )
 def test_commas_in_brackets_and_quotes_are_part_of_a_value(text, field, value):
