@@ -126,6 +126,17 @@ def test_a_recipe_by_the_side_needs_the_side():
     job_of(f"protocol=gift,{own}", "digits")  # is the same for all sides
 
 
+def test_gvbsm_has_another_recipe_for_cifar100():
+    _, epochs, batch, optimizer, rate, loss, *_ = cells("gvbsm", "cifar100")
+    assert (epochs, batch, rate, loss) == (
+        "1000",
+        "64",
+        "0.1",
+        "`mse_ce-ce_weight=0.15`",
+    )
+    assert optimizer == "`sgd-decay_vectors=False-schedule=cosine`"
+
+
 def batch_size_of_rded(dataset, ipc):
     """`argument.py` of RDED, line by line, with its names of datasets."""
     nclass = {"cifar10": 10, "cifar100": 100, "tiny": 200, "imagenet-1k": 1000}[dataset]
