@@ -205,13 +205,13 @@ def _open_known(
     collection: sources.Collection
     if str(data_dir).endswith(".npz"):
         collection = archive.Archive(pathlib.Path(str(data_dir)).expanduser())
+    elif info.name == "digits":
+        collection = sources.Digits()
     elif data_dir and (pathlib.Path(data_dir).expanduser() / "train").is_dir():
         collection = sources.Folders(data_dir)
         _check_class_folders(info, collection.classes, data_dir)
     elif info.tfds_name:
         collection = tfds_source.Tfds(info.tfds_name, data_dir)
-    elif info.name == "digits":
-        collection = sources.Digits()
     elif data_dir is None:
         raise InputError(
             f"{info.name} is read from folders: give the unpacked archive, which "
