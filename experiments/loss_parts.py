@@ -2,8 +2,8 @@
 
     python -m experiments.loss_parts --config=configs/digits.py --workdir=DIR
 
-`parts` is the loss with every part of it exchangeable, by default its first term alone,
-and a loss of one's own as any:
+`parts` is the loss with every part of it exchangeable, by default its first term
+without the correction, and a loss of one's own as any:
 `--config.loss.name=gift_jax.experiments.loss_parts:parts-temperature=8.0`. KL
 multiplied by T^2, which has no unit length and no refinement, stands beside it.
 docs/theory.md has what came of it.
@@ -20,6 +20,7 @@ _PARTS = "gift_jax.experiments.loss_parts:parts"
 VARIANTS = (
     "",
     "-gamma=0.0",
+    "-correct=True",
     "-centre=False",
     *(f"-temperature={t}" for t in (0.5, 1.0, 4.0, 8.0)),
     "-cosine=True",
@@ -31,13 +32,16 @@ VARIANTS = (
     "-length=both-length_weight=1.0-rule=matched",
     *(f"-length=both-length_weight=1.0-rule={r}" for r in ("linear", "late", "early")),
     "-length=both-length_weight=1.0-rule=reached",
+    *(f"-length=both-length_weight=1.0-rule=reached-share={s}" for s in (0.3, 0.5)),
+    "-correct=True-length=both-length_weight=1.0-rule=reached-share=0.5",
     "-length=both-length_weight=1.0-rule=reached-power=1.0",
     "-length=radial",
     "-length=radial-length_weight=1.0",
     "-length=relative-length_weight=1.0",
 )
-# GIFT, and GIFT with the factor alone.
+# GIFT, and GIFT with the correction or the factor alone.
 GIFT = f"{_PARTS}-centre=False-cosine=True-factor=none"
+GIFT_CORRECTED = f"{GIFT}-correct=True"
 GIFT_WITH_FACTOR = f"{_PARTS}-centre=False-cosine=True"
 
 
@@ -47,26 +51,31 @@ def parts(
     labels: jax.Array,
     *,
     gamma: float = 0.1,
+    correct: bool = False,
     centre: bool = True,
     temperature: float = 2.0,
     cosine: bool = False,
     unit: str = "own",
     factor: str = "length",
     length: str = "none",
+    share: float = 1.0,
     length_weight: float = 0.3,
     rule: str = "constant",
     power: float = 2.0,
     progress: jax.Array | float = 1.0,
 ) -> jax.Array:
-    """`standardized_gift`, whose parts can be exchanged; by default its first term.
+    """`standardized_gift`, whose parts can be exchanged.
 
-    With `length="both", length_weight=1.0, rule="reached"` it is all of it.
+    By default it is its first term without the correction; all of it is
+    `correct=True, length="both", length_weight=1.0, rule="reached", share=0.5`.
 
     Args:
       student_logits: (B, C) float32.
       teacher_logits: (B, C) float32.
       labels: (B,) integer classes.
       gamma: Weight of the hard label in the refinement; 0 refines nothing.
+      correct: Whether the teacher's class and the hard label are exchanged where they
+        differ.
       centre: Whether the mean over the classes is taken off first.
       temperature: Of the divergence of z-scores.
       cosine: Whether to take the limit of large temperatures instead, 1 - cosine.
@@ -78,6 +87,7 @@ def parts(
         `standardized_gift`, which pulls along the sphere as well; "radial" across it
         only; "relative" likewise, to the teacher's lengths in units in which they are
         the student's on average over the batch.
+      share: Which part of the teacher's lengths is taught.
       length_weight: Of that term.
       rule: What the weight follows: "constant"; "angle", times the fourth power of the
         cosine to the target; "matched", so that the term's gradient is never longer
@@ -93,6 +103,8 @@ def parts(
     """
     if centre:
         student_logits, teacher_logits = map(_centred, (student_logits, teacher_logits))
+    if correct:
+        teacher_logits = labels_lib.correct_labels(teacher_logits, labels)
     refined = labels_lib.refine_labels(teacher_logits, labels, gamma=gamma)
     if centre:
         refined = _centred(refined)
@@ -118,13 +130,14 @@ def parts(
     direction *= jax.lax.stop_gradient(factors[factor])
     if length == "none":
         return direction
+    wanted = share * theirs
     squared, scale = {
-        "both": _both(student_logits, target, theirs),
-        "radial": _radial(ours, agreement, theirs),
-        "relative": _relative(ours, jnp.maximum(agreement, 0), theirs),
+        "both": _both(student_logits, target, wanted),
+        "radial": _radial(ours, agreement, wanted),
+        "relative": _relative(ours, jnp.maximum(agreement, 0), wanted),
     }[length]
     sine = jnp.sqrt(jnp.maximum(1 - agreement**2, 1e-12))
-    reached = ours / theirs
+    reached = ours / wanted
     rules = {
         "constant": jnp.ones_like(ours),
         "angle": jnp.maximum(agreement, 0) ** 4,
@@ -169,7 +182,8 @@ def _relative(
 def study(config: ml_collections.ConfigDict) -> None:
     """One part at a time, four optimizers, three seeds."""
     config.distilled.name = "rded"
-    names = [*(_PARTS + variant for variant in VARIANTS), GIFT, GIFT_WITH_FACTOR]
+    names = [_PARTS + variant for variant in VARIANTS]
+    names += [GIFT, GIFT_CORRECTED, GIFT_WITH_FACTOR]
     config.loss.name = "+".join([*names, "kl-t_squared=True"])
     config.optimizer.name = "sgd+adamw+lion+muon"
     config.train.seeds = (0, 1, 2)

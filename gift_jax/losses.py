@@ -291,7 +291,7 @@ def soft_ce_ce(
     return soft_ce(student_logits, teacher_logits, labels) + ce_weight * hard
 
 
-@_loss("mode", "length_weight")
+@_loss("mode", "length_weight", "correct")
 def standardized_gift(
     student_logits: jax.Array,
     teacher_logits: jax.Array,
@@ -299,6 +299,8 @@ def standardized_gift(
     *,
     temperature: float = 2.0,
     length_weight: float = 1.0,
+    length_share: float = 0.5,
+    correct: bool = True,
     gamma: float = 0.1,
     alpha: float = 0.1,
     mode: str = "additive",
@@ -306,14 +308,17 @@ def standardized_gift(
     """GIFT on z-scores, with a gradient that does not shrink with C and length.
 
     With c(x) = x minus its mean over the C classes, u(x) = c(x) / |c(x)|, the z-score
-    z(x) = sqrt(C) u(x), r = refine_labels(c(t), y) and sg = stop_gradient,
+    z(x) = sqrt(C) u(x), t' = correct_labels(t, y), r = refine_labels(c(t'), y), the
+    length l = length_share * |c(t)| and sg = stop_gradient,
 
         sg(|c(s)|) * T^2 KL(softmax(z(r) / T) || softmax(z(s) / T))
-        + length_weight * sg(w / m) * |c(s) - |c(t)| u(r)|^2 / 2
-        where m = max(|c(s)|, |c(t)|) and w = (|c(s)| / m)^2
+        + length_weight * sg(w / m) * |c(s) - l u(r)|^2 / 2
+        where m = max(|c(s)|, l) and w = (|c(s)| / m)^2
 
-    The first term is `gift` with three changes, each for a reason:
+    The first term is `gift` with four changes, each for a reason:
 
+    - a teacher that prefers another class than the hard label, which is right by how
+      distilled images are made, has the two exchanged;
     - centring drops the mean of the logits, which no prediction depends on;
     - the divergence of z-scores tends to 1 - cos(c(s), c(r)) as T grows, so the cosine
       is its limit; a smaller T gives the likely classes more weight than the others,
@@ -325,11 +330,11 @@ def standardized_gift(
       c(s), at most T sqrt(2 C) long, and tends to the sine of the angle to the target
       as T grows.
 
-    It leaves the length of the student's logits free. The second term teaches it: it is
-    `kl` times T^2, at large T, in units of the longer one's length, so its gradient is
-    at most 2 long. That helps a long training and harms one that is too short to come
-    near the teacher's length, so its weight is the share of that length that the
-    student has, squared. See docs/theory.md.
+    It leaves the length of the student's logits free. The second term teaches it a part
+    of the teacher's: it is `kl` times T^2, at large T, in units of the longer one's
+    length, so its gradient is at most 2 long. That helps a long training and harms one
+    that is too short to come near that length, so its weight is the share of it that
+    the student has, squared. See docs/theory.md.
 
     The factors are not differentiated: the value is not what the gradient descends. Two
     classes have no direction to learn, and a student whose logits are all equal has
@@ -338,6 +343,9 @@ def standardized_gift(
     Other Parameters:
       temperature: T, in standard deviations of the logits.
       length_weight: Weight of the second term; with 0 two classes are refused.
+      length_share: Which part of the teacher's length is taught.
+      correct: Whether a teacher is corrected. Leave it off where the hard label is but
+        one of a picture's, as of mixed images (unless hard labels are mixed as well).
       gamma: Weight of the hard label in the refinement.
       alpha: Smoothing of the hard label.
       mode: Of the refinement, see `gift_jax.labels.refine_labels`.
@@ -349,6 +357,8 @@ def standardized_gift(
             "choose another loss"
         )
     teacher = jnp.where(_are_equal(teacher_logits), 0, _centred(teacher_logits))
+    if correct:
+        teacher = labels_lib.correct_labels(teacher, labels)
     refined = labels_lib.refine_labels(
         teacher, labels, gamma=gamma, alpha=alpha, mode=mode
     )
@@ -358,12 +368,11 @@ def standardized_gift(
     target = labels_lib.unit_length(_centred(refined))
     # On unit vectors the temperature of z-scores is T / sqrt(C).
     divergence = _softened_kl(student, target, temperature / num_classes**0.5)
-    ours, theirs = (
-        jnp.linalg.norm(jax.lax.stop_gradient(x), axis=-1) for x in (centred, teacher)
-    )
+    ours = jnp.linalg.norm(jax.lax.stop_gradient(centred), axis=-1)
+    wanted = length_share * jnp.linalg.norm(teacher, axis=-1)
     direction = ours * temperature**2 * divergence
-    squared = jnp.sum((centred - theirs[:, None] * target) ** 2, axis=-1)
-    longer = jnp.maximum(ours, theirs)
+    squared = jnp.sum((centred - wanted[:, None] * target) ** 2, axis=-1)
+    longer = jnp.maximum(ours, wanted)
     # Where neither has a length there is none to learn.
     longer = jnp.where(longer > 0, longer, jnp.inf)
     share = jnp.where(has_direction[:, 0], (ours / longer) ** 2, 1)
@@ -833,7 +842,7 @@ def _check_own(hyper: dict[str, Any], defaults: dict[str, Any]) -> None:
     for option, value in hyper.items():
         if option == "smoothing" and not 0 <= value <= 1:
             raise ValueError(f"smoothing is {value}, expected a share in [0, 1]")
-        is_positive = option in ("temperature", "scale", "exponent")
+        is_positive = option in ("temperature", "scale", "exponent", "length_share")
         if not is_positive and not option.endswith(("_weight", "epsilon")):
             continue
         least = 1e-3 if is_positive else 0.0

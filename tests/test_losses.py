@@ -122,6 +122,15 @@ def correlation_distance(left, right):
     return 1 - (left * right).sum(axis=-1) / (lengths + 1e-8)
 
 
+def swapped(logits, labels):
+    """The logits of the label and of the largest, exchanged."""
+    logits = np.array(logits)
+    for row, label in zip(logits, labels, strict=True):
+        top = row.argmax()
+        row[[top, label]] = row[[label, top]]
+    return logits
+
+
 def reference(name, student, teacher, labels, factor=None, **hyper):
     """The losses in float64 NumPy, of another's code with the options that it has.
 
@@ -170,8 +179,9 @@ def reference(name, student, teacher, labels, factor=None, **hyper):
     middle = (probabilities + target) / 2
     if factor is None:
         factor = np.linalg.norm(centred(student), axis=-1)
-    length = np.linalg.norm(centred(teacher), axis=-1)
-    direction = unit(centred(refined(centred(teacher))))
+    length = 0.5 * np.linalg.norm(centred(teacher), axis=-1)
+    corrected = centred(swapped(teacher, labels))
+    direction = unit(centred(refined(corrected)))
     pearson = correlation_distance(probabilities, target)
     columns = correlation_distance(probabilities.T, target.T).mean()
     return {
@@ -180,9 +190,7 @@ def reference(name, student, teacher, labels, factor=None, **hyper):
         "standardized_gift": lambda: (
             factor
             * 4
-            * divergence(
-                z_scores(student, 0), z_scores(refined(centred(teacher)), 0), 2
-            )
+            * divergence(z_scores(student, 0), z_scores(refined(corrected), 0), 2)
             + (1 if num_classes == 2 else np.minimum(factor / length, 1) ** 2)
             * ((centred(student) - length[:, None] * direction) ** 2).sum(axis=-1)
             / (2 * np.maximum(factor, length))
@@ -438,12 +446,17 @@ def centred(rows):
     return rows - rows.mean(axis=-1, keepdims=True)
 
 
+def refined_target(teacher, labels):
+    corrected = labels_lib.correct_labels(centred(jnp.asarray(teacher)), labels)
+    return labels_lib.refine_labels(corrected, labels)
+
+
 def first_term(*inputs, **hyper):
     """Its values and gradients, and the cosine of the directions c(s) and c(r)."""
     student, teacher, labels = inputs
     loss = losses.get_loss(OURS, length_weight=0.0, **hyper)
     values, gradients = value_and_gradient(loss, *inputs)
-    refined = labels_lib.refine_labels(centred(jnp.asarray(teacher)), labels)
+    refined = refined_target(teacher, labels)
     cosine = 1 - correlation_distance(*(np.asarray(x) for x in (student, refined)))
     return np.asarray(values), np.asarray(gradients), cosine
 
@@ -461,7 +474,7 @@ def test_a_high_temperature_gives_the_centred_cosine_times_the_length(classes):
 def test_a_low_temperature_gives_the_perceptron_s_loss():
     student, teacher, labels = batch()
     values, *_ = first_term(student, teacher, labels, temperature=0.01)
-    target = np.argmax(labels_lib.refine_labels(teacher, labels), axis=-1)
+    target = np.argmax(refined_target(teacher, labels), axis=-1)
     behind = student.max(axis=-1) - student[np.arange(ROWS), target]
     np.testing.assert_allclose(values / 0.01 / CLASSES**0.5, behind, atol=0.05)
     assert behind.max() > 1
@@ -531,7 +544,8 @@ def test_with_the_length_a_high_temperature_is_kl_in_units_of_the_teacher():
     # A student as long as its teacher, so that the second term counts in full.
     student, teacher, labels = batch()
     student *= (lengths_of(teacher) / lengths_of(student))[:, None]
-    _, gradients = second_term(student, teacher, labels, gamma=0.0)
+    whole = {"gamma": 0.0, "correct": False, "length_share": 1.0}
+    _, gradients = second_term(student, teacher, labels, **whole)
     lengths = lengths_of(teacher)[:, None]
     expected = (centred(student) - centred(np.asarray(teacher))) / lengths
     np.testing.assert_allclose(gradients, expected, atol=1e-5)
@@ -542,15 +556,13 @@ def test_with_the_length_a_high_temperature_is_kl_in_units_of_the_teacher():
 
 def test_the_second_term_s_weight_is_the_square_of_the_length_reached():
     student, teacher, labels = batch()
-    teacher = teacher * 10  # longer than every student
-    share = (lengths_of(student) / lengths_of(teacher)) ** 2
+    teacher = teacher * 30  # longer than every student
+    wanted = 0.3 * lengths_of(teacher)[:, None]
+    share = (lengths_of(student) / wanted[:, 0]) ** 2
     assert (share < 0.5).all()
-    target = unit(
-        centred(labels_lib.refine_labels(centred(jnp.asarray(teacher)), labels))
-    )
-    wanted = lengths_of(teacher)[:, None]
+    target = unit(centred(refined_target(teacher, labels)))
     away = centred(student) - wanted * target
-    values, gradients = second_term(student, teacher, labels)
+    values, gradients = second_term(student, teacher, labels, length_share=0.3)
     expected = share[:, None] * away / wanted  # the share is not differentiated
     np.testing.assert_allclose(gradients, expected, atol=1e-5)
     squared = (away**2).sum(-1) / (2 * wanted[:, 0])
@@ -559,10 +571,8 @@ def test_the_second_term_s_weight_is_the_square_of_the_length_reached():
 
 def test_the_second_term_of_a_longer_student_is_in_units_of_its_own_length():
     student, teacher, labels = batch()
-    teacher = teacher * (lengths_of(student) / lengths_of(teacher) / 4)[:, None]
-    target = unit(
-        centred(labels_lib.refine_labels(centred(jnp.asarray(teacher)), labels))
-    )
+    teacher = teacher * (lengths_of(student) / lengths_of(teacher) / 2)[:, None]
+    target = unit(centred(refined_target(teacher, labels)))
     _, gradients = second_term(student, teacher, labels)
     expected = unit(centred(student)) - target / 4
     np.testing.assert_allclose(gradients, expected, atol=1e-5)
@@ -594,7 +604,7 @@ def test_equal_logits_have_no_direction_whatever_their_rounding(classes, constan
     _, none, _ = first_term(flat, teacher, labels)
     np.testing.assert_allclose(none, 0, atol=1e-7)
     _, gradients = value_and_gradient(losses.get_loss(OURS), flat, teacher, labels)
-    target = centred(labels_lib.refine_labels(centred(jnp.asarray(teacher)), labels))
+    target = centred(refined_target(teacher, labels))
     np.testing.assert_allclose(gradients, -unit(target), atol=1e-6)
     # A teacher that says nothing leaves the hard label, and no length.
     values, *_ = first_term(student, flat, labels)
@@ -620,12 +630,31 @@ def test_numbers_that_are_none_are_not_taken_for_equal_logits(number):
 def test_the_gradient_of_the_first_term_in_closed_form():
     student, teacher, labels = batch()
     _, gradients, _ = first_term(student, teacher, labels, temperature=1.5)
-    refined = labels_lib.refine_labels(centred(jnp.asarray(teacher)), labels)
+    refined = refined_target(teacher, labels)
     ours_, theirs = unit(centred(student)), unit(centred(np.asarray(refined)))
     p, q = (jax.nn.softmax(CLASSES**0.5 * u / 1.5, axis=-1) for u in (theirs, ours_))
     pull = 1.5 * CLASSES**0.5 * np.asarray(q - p)
     along = (pull * ours_).sum(-1, keepdims=True)
     np.testing.assert_allclose(gradients, pull - along * ours_, atol=1e-5)
+
+
+def test_a_teacher_is_corrected_where_it_prefers_another_class():
+    student, teacher, labels = batch()
+    labels = labels.at[: ROWS // 2].set(teacher.argmax(axis=-1)[: ROWS // 2])
+    is_right = teacher.argmax(axis=-1) == labels
+    assert not is_right.all()
+    corrected, as_it_is, of_swapped = (
+        value_and_gradient(losses.get_loss(OURS, **options), student, logits, labels)
+        for options, logits in (
+            ({}, teacher),
+            ({"correct": False}, teacher),
+            ({"correct": False}, swapped(teacher, labels)),
+        )
+    )
+    for found, without, expected in zip(corrected, as_it_is, of_swapped, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found[is_right], without[is_right], rtol=1e-5)
+        assert np.abs(found - without)[~is_right].max() > 0.1
 
 
 def test_a_low_temperature_gives_the_likely_classes_more_weight():
@@ -666,8 +695,9 @@ def test_there_may_be_the_classes_of_imagenet_21k():
         values, gradients = value_and_gradient(loss, *inputs)
         lengths = np.linalg.norm(gradients, axis=-1)
         assert np.isfinite(values).all()
-        # The hard label is gamma sqrt(C) standard deviations: 14 of them.
-        low, high = (0.3, 3) if options == {"gamma": 0.0} else (5, 40)
+        # The hard label is gamma sqrt(C) standard deviations, 14 of them, on top of the
+        # teacher's four; T sqrt(2 C) is 410.
+        low, high = (0.3, 3) if options == {"gamma": 0.0} else (5, 100)
         assert (lengths > low).all() and (lengths < high).all(), (options, lengths)
 
 
@@ -955,7 +985,13 @@ def test_hyperparameters_have_the_official_defaults():
         "mse": {},
         "mse_ce": {"ce_weight": 0.1},
         "soft_ce_ce": {"ce_weight": 0.1},
-        OURS: {"temperature": 2.0, "length_weight": 1.0, **cosine},
+        OURS: {
+            "temperature": 2.0,
+            "length_weight": 1.0,
+            "length_share": 0.5,
+            "correct": True,
+            **cosine,
+        },
         "lskd": {"temperature": 2.0, "kd_weight": 9.0, "ce_weight": 0.1},
         "normkd": {"scale": 2.0, "kd_weight": 0.9, "ce_weight": 0.1},
         "spherical_kd": {"temperature": 4.0, "kd_weight": 0.9, "ce_weight": 0.1},
@@ -1059,6 +1095,7 @@ def test_float_labels_are_refused(name):
         ("kl", {"gamma": 0.2}, "gamma, alpha, mode belong .* set refine=True"),
         ("kl", {"mode": "convex"}, "set refine=True"),
         ("mse_ce", {"ce_weight": -1.0}, "ce_weight is -1.0"),
+        (OURS, {"length_share": 0.0}, "length_share is 0.0"),
     ],
 )
 def test_nonsense_is_refused_before_the_first_step(name, options, message):

@@ -32,18 +32,28 @@ def lengths(rows):
 @pytest.mark.parametrize(
     ("options", "loss", "of_loss"),
     [
-        ({}, "standardized_gift", {"length_weight": 0.0}),
+        ({}, "standardized_gift", {"length_weight": 0.0, "correct": False}),
         (
-            {"gamma": 0.5, "temperature": 1.0},
+            {"gamma": 0.5, "temperature": 1.0, "correct": True},
             "standardized_gift",
             {"gamma": 0.5, "temperature": 1.0, "length_weight": 0.0},
         ),
         (
-            {"length": "both", "length_weight": 1.0, "rule": "reached"},
+            {
+                "length": "both",
+                "length_weight": 1.0,
+                "rule": "reached",
+                "share": 0.5,
+                "correct": True,
+            },
             "standardized_gift",
             {},
         ),
-        ({"centre": False, "cosine": True, "factor": "none"}, "gift", {}),
+        (
+            {"centre": False, "cosine": True, "factor": "none"},
+            "gift",
+            {},
+        ),
     ],
 )
 def test_they_make_up_the_losses(options, loss, of_loss):
@@ -155,3 +165,10 @@ def test_the_rule_of_the_length_reached_has_a_power():
     for power in (1.0, 2.0):
         found, _ = length_term(length="both", rule="reached", power=power)
         np.testing.assert_allclose(found, share**power * value, rtol=1e-3, atol=1e-5)
+
+
+def test_a_share_of_the_teachers_length_is_that_of_a_shorter_teacher():
+    options = {"length": "both", "rule": "reached", "factor": "none"}
+    whole = with_gradient(parts, **options, share=0.25)
+    refined = parts(STUDENT, 0.25 * TEACHER, LABELS, **options)
+    np.testing.assert_allclose(whole[0], refined, rtol=1e-4, atol=1e-6)
