@@ -74,8 +74,7 @@ def parts(
       teacher_logits: (B, C) float32.
       labels: (B,) integer classes.
       gamma: Weight of the hard label in the refinement; 0 refines nothing.
-      correct: Whether the teacher's class and the hard label are exchanged where they
-        differ.
+      correct: Whether the hard label's logit is raised to the teacher's largest.
       centre: Whether the mean over the classes is taken off first.
       temperature: Of the divergence of z-scores.
       cosine: Whether to take the limit of large temperatures instead, 1 - cosine.
@@ -103,15 +102,16 @@ def parts(
     """
     if centre:
         student_logits, teacher_logits = map(_centred, (student_logits, teacher_logits))
+    theirs = jnp.linalg.norm(teacher_logits, axis=-1)
     if correct:
         teacher_logits = labels_lib.correct_labels(teacher_logits, labels)
+        if centre:
+            teacher_logits = _centred(teacher_logits)
     refined = labels_lib.refine_labels(teacher_logits, labels, gamma=gamma)
     if centre:
         refined = _centred(refined)
     student, target = map(labels_lib.unit_length, (student_logits, refined))
-    ours, theirs = (
-        jnp.linalg.norm(x, axis=-1) for x in (student_logits, teacher_logits)
-    )
+    ours = jnp.linalg.norm(student_logits, axis=-1)
     agreement = jnp.sum(student * target, axis=-1)
     factors = {
         "length": ours,

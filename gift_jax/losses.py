@@ -317,8 +317,8 @@ def standardized_gift(
 
     The first term is `gift` with four changes, each for a reason:
 
-    - a teacher that prefers another class than the hard label, which is right by how
-      distilled images are made, has the two exchanged;
+    - the hard label, which is right by how distilled images are made, is never behind
+      another class in what the teacher says;
     - centring drops the mean of the logits, which no prediction depends on;
     - the divergence of z-scores tends to 1 - cos(c(s), c(r)) as T grows, so the cosine
       is its limit; a smaller T gives the likely classes more weight than the others,
@@ -357,8 +357,9 @@ def standardized_gift(
             "choose another loss"
         )
     teacher = jnp.where(_are_equal(teacher_logits), 0, _centred(teacher_logits))
+    wanted = length_share * jnp.linalg.norm(teacher, axis=-1)
     if correct:
-        teacher = labels_lib.correct_labels(teacher, labels)
+        teacher = _centred(labels_lib.correct_labels(teacher, labels))
     refined = labels_lib.refine_labels(
         teacher, labels, gamma=gamma, alpha=alpha, mode=mode
     )
@@ -369,7 +370,6 @@ def standardized_gift(
     # On unit vectors the temperature of z-scores is T / sqrt(C).
     divergence = _softened_kl(student, target, temperature / num_classes**0.5)
     ours = jnp.linalg.norm(jax.lax.stop_gradient(centred), axis=-1)
-    wanted = length_share * jnp.linalg.norm(teacher, axis=-1)
     direction = ours * temperature**2 * divergence
     squared = jnp.sum((centred - wanted[:, None] * target) ** 2, axis=-1)
     longer = jnp.maximum(ours, wanted)

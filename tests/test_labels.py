@@ -140,12 +140,10 @@ def test_smooth_labels_refuse_a_single_class():
 def test_corrected_logits_are_the_teachers_with_the_label_on_top(logits, classes):
     corrected = np.asarray(labels.correct_labels(jnp.asarray(logits), classes))
     at_label = np.arange(ROWS), np.asarray(classes)
-    np.testing.assert_array_equal(corrected[at_label], logits.max(axis=-1))
-    np.testing.assert_array_equal(np.sort(corrected), np.sort(logits))
-    changed = (corrected != logits).sum(axis=-1)
-    assert set(changed) <= {0, 2}
-    is_right = logits[at_label] == logits.max(axis=-1)
-    np.testing.assert_array_equal(corrected[is_right], logits[is_right])
+    expected = np.array(logits)
+    expected[at_label] = logits.max(axis=-1)
+    # XLA may flush the smallest numbers to zero.
+    np.testing.assert_allclose(corrected, expected, rtol=0, atol=1e-37)
 
 
 def test_a_label_out_of_range_corrects_nothing():
@@ -154,17 +152,12 @@ def test_a_label_out_of_range_corrects_nothing():
     np.testing.assert_array_equal(corrected, logits)
 
 
-def test_of_two_classes_that_the_teacher_prefers_alike_one_is_exchanged():
-    corrected = labels.correct_labels(jnp.array([[5.0, 5.0, 2.0]]), jnp.array([2]))
-    np.testing.assert_array_equal(corrected, [[2.0, 5.0, 5.0]])
-
-
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_corrected_logits_keep_leading_shapes_and_dtype(dtype):
     logits = jnp.arange(24, dtype=dtype).reshape(2, 3, 4)
     corrected = jax.jit(labels.correct_labels)(logits, jnp.zeros((2, 3), jnp.int32))
     assert corrected.dtype == dtype
-    np.testing.assert_array_equal(corrected, logits[..., [3, 1, 2, 0]])
+    np.testing.assert_array_equal(corrected, logits[..., [3, 1, 2, 3]])
 
 
 # --- refine_labels ------------------------------------------------------------------

@@ -122,12 +122,10 @@ def correlation_distance(left, right):
     return 1 - (left * right).sum(axis=-1) / (lengths + 1e-8)
 
 
-def swapped(logits, labels):
-    """The logits of the label and of the largest, exchanged."""
+def raised(logits, labels):
+    """The logits with the label's as large as the largest."""
     logits = np.array(logits)
-    for row, label in zip(logits, labels, strict=True):
-        top = row.argmax()
-        row[[top, label]] = row[[label, top]]
+    logits[np.arange(len(logits)), labels] = logits.max(axis=-1)
     return logits
 
 
@@ -180,7 +178,7 @@ def reference(name, student, teacher, labels, factor=None, **hyper):
     if factor is None:
         factor = np.linalg.norm(centred(student), axis=-1)
     length = 0.5 * np.linalg.norm(centred(teacher), axis=-1)
-    corrected = centred(swapped(teacher, labels))
+    corrected = centred(raised(teacher, labels))
     direction = unit(centred(refined(corrected)))
     pearson = correlation_distance(probabilities, target)
     columns = correlation_distance(probabilities.T, target.T).mean()
@@ -447,8 +445,7 @@ def centred(rows):
 
 
 def refined_target(teacher, labels):
-    corrected = labels_lib.correct_labels(centred(jnp.asarray(teacher)), labels)
-    return labels_lib.refine_labels(corrected, labels)
+    return labels_lib.refine_labels(centred(raised(teacher, labels)), labels)
 
 
 def first_term(*inputs, **hyper):
@@ -643,15 +640,15 @@ def test_a_teacher_is_corrected_where_it_prefers_another_class():
     labels = labels.at[: ROWS // 2].set(teacher.argmax(axis=-1)[: ROWS // 2])
     is_right = teacher.argmax(axis=-1) == labels
     assert not is_right.all()
-    corrected, as_it_is, of_swapped = (
+    corrected, as_it_is, of_raised = (
         value_and_gradient(losses.get_loss(OURS, **options), student, logits, labels)
         for options, logits in (
-            ({}, teacher),
-            ({"correct": False}, teacher),
-            ({"correct": False}, swapped(teacher, labels)),
+            ({"length_weight": 0.0}, teacher),
+            ({"length_weight": 0.0, "correct": False}, teacher),
+            ({"length_weight": 0.0, "correct": False}, raised(teacher, labels)),
         )
     )
-    for found, without, expected in zip(corrected, as_it_is, of_swapped, strict=True):
+    for found, without, expected in zip(corrected, as_it_is, of_raised, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(found[is_right], without[is_right], rtol=1e-5)
         assert np.abs(found - without)[~is_right].max() > 0.1
