@@ -2,8 +2,8 @@
 
     python -m experiments.loss_parts --config=configs/digits.py --workdir=DIR
 
-`parts` is the loss with every part of it exchangeable, by default its first term
-without the correction, and a loss of one's own as any:
+`parts` is the loss with every part of it exchangeable, by default its first term alone,
+and a loss of one's own as any:
 `--config.loss.name=gift_jax.experiments.loss_parts:parts-temperature=8.0`. KL
 multiplied by T^2, which has no unit length and no refinement, stands beside it.
 docs/theory.md has what came of it.
@@ -66,8 +66,8 @@ def parts(
 ) -> jax.Array:
     """`standardized_gift`, whose parts can be exchanged.
 
-    By default it is its first term without the correction; all of it is
-    `correct=True, length="both", length_weight=1.0, rule="reached", share=0.5`.
+    By default it is its first term; all of it is
+    `length="both", length_weight=1.0, rule="reached", share=0.5`.
 
     Args:
       student_logits: (B, C) float32.

@@ -300,7 +300,7 @@ def standardized_gift(
     temperature: float = 2.0,
     length_weight: float = 1.0,
     length_share: float = 0.5,
-    correct: bool = True,
+    correct: bool = False,
     gamma: float = 0.1,
     alpha: float = 0.1,
     mode: str = "additive",
@@ -308,17 +308,15 @@ def standardized_gift(
     """GIFT on z-scores, with a gradient that does not shrink with C and length.
 
     With c(x) = x minus its mean over the C classes, u(x) = c(x) / |c(x)|, the z-score
-    z(x) = sqrt(C) u(x), t' = correct_labels(t, y), r = refine_labels(c(t'), y), the
-    length l = length_share * |c(t)| and sg = stop_gradient,
+    z(x) = sqrt(C) u(x), r = refine_labels(c(t), y), l = length_share * |c(t)| and sg =
+    stop_gradient,
 
         sg(|c(s)|) * T^2 KL(softmax(z(r) / T) || softmax(z(s) / T))
         + length_weight * sg(w / m) * |c(s) - l u(r)|^2 / 2
         where m = max(|c(s)|, l) and w = (|c(s)| / m)^2
 
-    The first term is `gift` with four changes, each for a reason:
+    The first term is `gift` with three changes, each for a reason:
 
-    - the hard label, which is right by how distilled images are made, is never behind
-      another class in what the teacher says;
     - centring drops the mean of the logits, which no prediction depends on;
     - the divergence of z-scores tends to 1 - cos(c(s), c(r)) as T grows, so the cosine
       is its limit; a smaller T gives the likely classes more weight than the others,
@@ -344,8 +342,10 @@ def standardized_gift(
       temperature: T, in standard deviations of the logits.
       length_weight: Weight of the second term; with 0 two classes are refused.
       length_share: Which part of the teacher's length is taught.
-      correct: Whether a teacher is corrected. Leave it off where the hard label is but
-        one of a picture's, as of mixed images (unless hard labels are mixed as well).
+      correct: Whether r is made of correct_labels(t, y). It helps with a teacher of
+        another kind than the student, which is wrong about many of the images, and
+        costs a little with others; not for mixed images, of which a hard label is but a
+        part (unless hard labels are mixed as well).
       gamma: Weight of the hard label in the refinement.
       alpha: Smoothing of the hard label.
       mode: Of the refinement, see `gift_jax.labels.refine_labels`.

@@ -32,11 +32,11 @@ def lengths(rows):
 @pytest.mark.parametrize(
     ("options", "loss", "of_loss"),
     [
-        ({}, "standardized_gift", {"length_weight": 0.0, "correct": False}),
+        ({}, "standardized_gift", {"length_weight": 0.0}),
         (
             {"gamma": 0.5, "temperature": 1.0, "correct": True},
             "standardized_gift",
-            {"gamma": 0.5, "temperature": 1.0, "length_weight": 0.0},
+            {"gamma": 0.5, "temperature": 1.0, "correct": True, "length_weight": 0.0},
         ),
         (
             {
@@ -44,7 +44,6 @@ def lengths(rows):
                 "length_weight": 1.0,
                 "rule": "reached",
                 "share": 0.5,
-                "correct": True,
             },
             "standardized_gift",
             {},
