@@ -100,16 +100,13 @@ def parts(
     Returns:
       (B,) float32.
     """
-    if centre:
-        student_logits, teacher_logits = map(_centred, (student_logits, teacher_logits))
+    centred = _centred if centre else lambda rows: rows
+    student_logits, teacher_logits = map(centred, (student_logits, teacher_logits))
     theirs = jnp.linalg.norm(teacher_logits, axis=-1)
     if correct:
-        teacher_logits = labels_lib.correct_labels(teacher_logits, labels)
-        if centre:
-            teacher_logits = _centred(teacher_logits)
-    refined = labels_lib.refine_labels(teacher_logits, labels, gamma=gamma)
-    if centre:
-        refined = _centred(refined)
+        corrected = labels_lib.correct_labels(teacher_logits, labels)
+        teacher_logits = centred(corrected)
+    refined = centred(labels_lib.refine_labels(teacher_logits, labels, gamma=gamma))
     student, target = map(labels_lib.unit_length, (student_logits, refined))
     ours = jnp.linalg.norm(student_logits, axis=-1)
     agreement = jnp.sum(student * target, axis=-1)
