@@ -1,0 +1,212 @@
+"""The tables of README.md and docs/results.md, written from measured rows.
+
+    python -m experiments.result_tables
+
+A folder of docs/rows holds the results.jsonl of one work directory as it is, so that
+`python -m gift_jax.report docs/rows/NAME...` reports it, too. A table stands in a page
+between a marker and `<!-- end -->`:
+
+    <!-- accuracies: NAME -->           losses by optimizers, of one folder
+    <!-- regrets: LOSS... -->           the largest regret of losses, by folder
+    <!-- leads: LOSS OTHER -->          how far a loss is ahead of another, by folder
+    <!-- optimizers: MUON ADAMW -->     the same of optimizers, by folder and loss
+
+The figure of all regrets is drawn anew, too.
+"""
+
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+
+from gift_jax.pipeline.results import markdown_table
+from gift_jax.report import regret
+from gift_jax.report.formatting import ABSENT
+from gift_jax.report.groups import Group, compare, group_rows
+from gift_jax.report.reading import read_results
+from gift_jax.report.statistics import Summary, pair
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROWS = ROOT / "docs" / "rows"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+FIGURE = ROOT / "docs" / "images" / "regret.png"
+
+# What a folder is called where several are compared, in the order of the tables.
+TITLES = {
+    "cifar10_w32_100": "CIFAR-10, RDED, width 32, 200 steps",
+    "cifar10_w32_300": "CIFAR-10, RDED, width 32, 600 steps",
+    "cifar10_w32_1000": "CIFAR-10, RDED, width 32, 2,000 steps",
+    "cifar10_w128_300": "CIFAR-10, RDED, official width (128), 600 steps",
+    "fashion_mnist": "Fashion-MNIST, RDED, width 32, 200 steps",
+    "cifar100_rded": "CIFAR-100, RDED, ConvNet-3 teacher, width 32, 600 steps",
+    "cifar100_rded_w128": "CIFAR-100, RDED, ConvNet-3 teacher, width 128, 3,000 steps",
+    "cifar100_d4m_conv3": "CIFAR-100, D4M, ConvNet-3 teacher, width 32, 600 steps",
+    "cifar100_d4m_resnet56": "CIFAR-100, D4M, ResNet-56 teacher, width 32, 600 steps",
+}
+_LOSSES = {
+    "kl": "`kl` (official: T = 20, no T^2)",
+    "kl-t_squared=True": "`kl` x T^2",
+}
+_OPTIMIZERS = {
+    "sgd": "SGD",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "rmsprop": "RMSprop",
+    "lamb": "LAMB",
+    "lion": "Lion",
+    "adafactor": "Adafactor",
+    "muon": "Muon",
+    "schedule_free_adamw": "SF-AdamW",
+    "prodigy": "Prodigy",
+}
+# With more optimizers than these cells hold means only.
+_WITH_DEVIATIONS = 4
+_MARKED = re.compile(
+    r"(<!-- (?P<kind>accuracies|regrets|leads|optimizers): (?P<names>[^>]+) -->\n)"
+    r".*?(<!-- end -->)",
+    re.S,
+)
+
+
+def read(folder: str) -> list[Group]:
+    """The runs of a folder of docs/rows, grouped over seeds.
+
+    Raises:
+      FileNotFoundError: it has no results.
+      InputError: they cannot be read.
+    """
+    rows, _, _ = read_results([ROWS / folder])
+    return compare(group_rows(rows), None)
+
+
+def measured() -> dict[str, list[Group]]:
+    """The folders that are there, in the order of `TITLES`."""
+    return {
+        name: read(name) for name in TITLES if (ROWS / name / "results.jsonl").exists()
+    }
+
+
+def accuracies(folder: str) -> str:
+    """Losses by optimizers: top-1 after the last epoch, largest and mean regret."""
+    groups = read(folder)
+    run = {_of(g, "optimizer") for g in groups}
+    optimizers = [name for name in _OPTIMIZERS if name in run]
+    regrets = {one.loss: one for one in regret.regrets(groups)}
+    found = {(g.loss, _of(g, "optimizer")): g.summary("top1_last") for g in groups}
+    usual = max(summary.n for summary in found.values())
+    cell = _mean if len(optimizers) > _WITH_DEVIATIONS else _mean_and_deviation
+    digits = 1 if len(optimizers) > _WITH_DEVIATIONS else 2
+    table = [["loss", *(_OPTIMIZERS[o] for o in optimizers), "largest regret", "mean"]]
+    for loss in dict.fromkeys(g.loss for g in groups):
+        of_loss = regrets[loss]
+        table.append(
+            [
+                _name(loss),
+                *(cell(found.get((loss, o), Summary()), usual) for o in optimizers),
+                f"{of_loss.largest:.{digits}f}",
+                f"{of_loss.mean:.{digits}f}",
+            ]
+        )
+    return markdown_table(table, text_columns=1)
+
+
+def regrets(*losses: str) -> str:
+    """The largest regret of losses in every folder, to the best of all that it has."""
+    table = [["largest regret", *(_name(loss) for loss in losses)]]
+    for name, groups in measured().items():
+        found = {one.loss: one for one in regret.regrets(groups)}
+        largest = (f"{found[n].largest:.1f}" if n in found else ABSENT for n in losses)
+        table.append([TITLES[name], *largest])
+    return markdown_table(table, text_columns=1)
+
+
+def leads(loss: str, other: str) -> str:
+    """How far a loss is ahead of another under an optimizer, paired, by folder."""
+    return _differences("loss", loss, other, by="optimizer")
+
+
+def optimizers(optimizer: str, other: str) -> str:
+    """How far an optimizer is ahead of another with a loss, paired, by folder."""
+    return _differences("optimizer", optimizer, other, by="loss")
+
+
+def _differences(setting: str, one: str, other: str, *, by: str) -> str:
+    """Paired differences of two values of a setting: folders by another setting."""
+    found: dict[tuple[str, str], str] = {}
+    for folder, groups in measured().items():
+        placed = {(_of(g, by), _of(g, setting)): g for g in groups}
+        for column in dict.fromkeys(_of(g, by) for g in groups):
+            both = [placed.get((column, value)) for value in (one, other)]
+            if all(both):
+                paired = pair(*(group.finished for group in both if group))
+                found[folder, column] = _difference(paired)
+    known = list(_OPTIMIZERS) if by == "optimizer" else []
+    columns = dict.fromkeys([*known, *(column for _, column in found)])
+    shown = [c for c in columns if any(c == column for _, column in found)]
+    title = f"{_name(one)} minus {_name(other)}"
+    table = [[title, *map(_name, shown)]]
+    for folder in dict.fromkeys(folder for folder, _ in found):
+        cells = [found.get((folder, column), ABSENT) for column in shown]
+        table.append([TITLES[folder], *cells])
+    return markdown_table(table, text_columns=1)
+
+
+def _of(group: Group, name: str) -> str:
+    return str(group.settings[name])
+
+
+def _name(name: str) -> str:
+    """Of a loss or an optimizer, as it is read."""
+    return _OPTIMIZERS.get(name) or _LOSSES.get(name, f"`{name}`")
+
+
+def _mean(summary: Summary, usual: int) -> str:
+    return ABSENT if summary.mean is None else f"{summary.mean:.1f}"
+
+
+def _mean_and_deviation(summary: Summary, usual: int) -> str:
+    if summary.mean is None:
+        return ABSENT
+    deviation = "" if summary.sd is None else f" ± {summary.sd:.2f}"
+    runs = "" if summary.n == usual else f" (n = {summary.n})"
+    return f"{summary.mean:.2f}{deviation}{runs}"
+
+
+def _difference(summary: Summary) -> str:
+    if summary.mean is None:
+        return ABSENT
+    text = f"{summary.mean:.1f}"
+    if summary.interval:
+        text += " [{:.1f}, {:.1f}]".format(*summary.interval)
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+_TABLES: Mapping[str, Callable[..., str]] = {
+    "accuracies": accuracies,
+    "regrets": regrets,
+    "leads": leads,
+    "optimizers": optimizers,
+}
+
+
+def filled_in(page: str) -> str:
+    """A page with its marked tables as the rows have them."""
+
+    def table(match: re.Match[str]) -> str:
+        text = _TABLES[match["kind"]](*match["names"].split())
+        return f"{match[1]}{text.strip()}\n{match[4]}"
+
+    return _MARKED.sub(table, page)
+
+
+def main() -> None:
+    """Writes the tables and the figure of regrets."""
+    for page in PAGES:
+        page.write_text(filled_in(page.read_text()))
+    groups = [group for of_folder in measured().values() for group in of_folder]
+    drawn = regret.regrets(groups)
+    losses = list(dict.fromkeys(group.loss for group in groups))
+    regret.figure(drawn, losses).savefig(FIGURE, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()
