@@ -1,7 +1,8 @@
 """What a config takes: `python -m gift_jax.plan --config=configs/imagenet1k.py`.
 
-Operations, memory, disk and time, before anything is run. No dataset, checkpoint or
-accelerator is needed. What several jobs of a grid need is counted in the first of them.
+Operations, memory, disk and time, before anything is run. No checkpoint or accelerator
+is needed, and no dataset that is known by its name; one of your own is opened for its
+size. What several jobs of a grid need is counted in the first of them.
 
     python -m gift_jax.plan --config=configs/imagenet1k_resnet18.py --device=v4-8
     python -m gift_jax.plan --config=configs/cifar10.py:ipc=50 \\

@@ -1,9 +1,9 @@
-"""How many images real datasets have, which are not opened for a plan."""
+"""How many images real datasets have; those known by name are not opened for a plan."""
 
 import dataclasses
 
-from gift_jax import registry
 from gift_jax.data import info as info_lib
+from gift_jax.data import preprocess
 from gift_jax.specs import DatasetSpec, base
 
 # Train and test images, by the pages of the datasets; of ImageNet's subsets about
@@ -46,14 +46,14 @@ class RealData:
 
 
 def real_data(spec: DatasetSpec) -> RealData:
-    """A real dataset of known size.
+    """A real dataset of known size, or one of the user's own, which is opened for it.
 
     Raises:
-      InputError: its size is not known before it is opened.
+      FileNotFoundError, InputError: it is neither; see `data.real.load_dataset`.
     """
     name = info_lib.canonical_name(spec.name)
     if name not in _IMAGES:
-        raise registry.unknown_name("dataset of known size", name, _IMAGES)
+        return _opened(spec)
     info = info_lib.DATASETS[name]
     normalization = base.normalization("dataset", spec.mean, spec.std)
     train, test = _IMAGES[name]
@@ -65,4 +65,22 @@ def real_data(spec: DatasetSpec) -> RealData:
             normalization=normalization or info.normalization,
         ),
         {"train": train - held_out, "validation": held_out, "test": test},
+    )
+
+
+def _opened(spec: DatasetSpec) -> RealData:
+    # Measuring channel statistics reads every image, and no plan depends on them.
+    own = base.normalization("dataset", spec.mean, spec.std)
+    some = info_lib.IMAGENET
+    data = dataclasses.replace(spec, mean=some.mean, std=some.std).open()
+    channels = data.info.channels
+    unit = preprocess.Normalization((0.0,) * channels, (1.0,) * channels)
+    held_out = data.validation
+    return RealData(
+        dataclasses.replace(data.info, normalization=own or unit),
+        {
+            "train": len(data.train),
+            "validation": len(held_out) if held_out else 0,
+            "test": len(data.test),
+        },
     )

@@ -39,7 +39,7 @@ def plans(job_specs: Iterable[JobSpec], machine: Machine) -> Iterator[Plan]:
     is in the plan of the first, and students are trained once, as in `pipeline.grid`.
 
     Raises:
-      InputError: a dataset of unknown size, or a batch size that does not divide.
+      InputError: an unknown dataset, or a batch size that does not divide.
     """
     made: set[str] = set()
     for steps in _grouped(_once(job_specs), _without_step):

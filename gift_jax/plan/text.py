@@ -17,7 +17,7 @@ def report(plan: Plan, *, utilization: float, least_step: float = 0.0) -> str:
     """What a job takes on a machine, as text; assumptions as of `Stage.seconds`.
 
     Raises:
-      InputError: a dataset of unknown size, or a batch size that does not divide.
+      InputError: an unknown dataset, or a batch size that does not divide.
     """
     parts = (
         _description(plan),

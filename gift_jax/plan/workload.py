@@ -38,7 +38,7 @@ class Workload:
         """All classes of the real dataset.
 
         Raises:
-          InputError: its size is not known before it is opened.
+          FileNotFoundError, InputError: its size cannot be found out.
         """
         return real_data(self.spec.dataset)
 

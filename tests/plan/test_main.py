@@ -48,7 +48,7 @@ def test_the_command_plans_every_job_of_a_grid(tmp_path):
         ("--device=abacus", "unknown device 'abacus'"),
         slow("--devices=2", "--devices needs --peak_tflops and --memory_gb"),
         slow("--config.teacher.name=conv33", "unknown teacher 'conv33'"),
-        ("--config.dataset.name=folder:x", "unknown dataset of known size 'folder:x'"),
+        ("--config.dataset.name=folder:x", "no class folders in x/train"),
     ],
 )
 def test_the_command_names_mistakes(arguments, message):
