@@ -58,6 +58,11 @@ class ImageSplit:
     def __len__(self) -> int:
         return len(self._source)
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the images as they are used."""
+        return self._info.image_shape
+
     def subset(self, indices: np.ndarray) -> "ImageSplit":
         """The images of those places, in their order."""
         return ImageSplit(sources.Subset(self._source, indices), self._info, self.name)

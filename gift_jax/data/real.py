@@ -8,6 +8,7 @@ import functools
 import os
 import pathlib
 import re
+from collections.abc import Callable
 
 import numpy as np
 
@@ -99,6 +100,7 @@ def load_dataset(
     train_split: str | None = None,
     test_split: str | None = None,
     validation_images: int = 0,
+    measure: Callable[[ImageSplit], preprocess.Normalization] | None = None,
 ) -> RealDataset:
     """Opens a real dataset.
 
@@ -119,6 +121,8 @@ def load_dataset(
       test_split: Split to measure accuracies on.
       validation_images: How many images to hold out of the train split, always the
         same ones.
+      measure: Of a train split whose channel statistics are not known; None stands for
+        `channel_statistics`, which reads every image.
 
     Returns:
       The dataset, of which no image may have been read yet.
@@ -170,7 +174,8 @@ def load_dataset(
         validation_images=validation_images,
     )
     if normalization is None and not known:
-        normalization = channel_statistics(ImageSplit(train, info, train_split))
+        measure = measure or channel_statistics
+        normalization = measure(ImageSplit(train, info, train_split))
     if normalization is not None:
         info = dataclasses.replace(info, normalization=normalization)
     return RealDataset(
@@ -288,10 +293,17 @@ def _measured_info(
     )
 
 
-def channel_statistics(split: ImageSplit) -> preprocess.Normalization:
+def channel_statistics(
+    split: ImageSplit, on_images: Callable[[int], object] = lambda count: None
+) -> preprocess.Normalization:
     """Mean and standard deviation of each channel over all pixels of a split.
 
-    Of pixels in [0, 1] after the validation transform; population deviation.
+    Args:
+      split: Some images, all of which are read.
+      on_images: Called with how many were read since the call before.
+
+    Returns:
+      Of pixels in [0, 1] after the validation transform; population deviation.
     """
     total = np.zeros(split.images([0]).shape[-1])
     total_squares = np.zeros_like(total)
@@ -300,6 +312,7 @@ def channel_statistics(split: ImageSplit) -> preprocess.Normalization:
         pixels = split.images(range(start, stop)) / 255
         total += pixels.mean(axis=(1, 2)).sum(axis=0)
         total_squares += (pixels**2).mean(axis=(1, 2)).sum(axis=0)
+        on_images(stop - start)
     mean = total / len(split)
     std = np.sqrt(total_squares / len(split) - mean**2)
-    return preprocess.Normalization(tuple(mean), tuple(std))
+    return preprocess.Normalization(tuple(mean.tolist()), tuple(std.tolist()))

@@ -20,6 +20,7 @@ from gift_jax.pipeline.distilled import (
     make_distilled_and_teacher,
 )
 from gift_jax.pipeline.labelling import LabelledDataset, check_storage, make_soft_labels
+from gift_jax.pipeline.statistics import channel_statistics
 from gift_jax.pipeline.students import UnfinishedError, run_students
 from gift_jax.pipeline.teacher import JobTeacher, check_importable
 from gift_jax.runtime import devices, hosts, provenance
@@ -232,13 +233,14 @@ def _keep_compiled_functions(directory: pathlib.Path) -> None:
 
 def _jobs(job_specs: list[JobSpec], directory: pathlib.Path) -> list[Job]:
     """A job for every spec; those of one real dataset share it."""
+    measure = functools.partial(channel_statistics, directory)
     opened: dict[DatasetSpec, Job] = {}
     for spec in job_specs:
         if spec.dataset not in opened:
             opened[spec.dataset] = Job(
                 spec=spec,
                 workdir=directory,
-                data=spec.dataset.open(),
+                data=spec.dataset.open(measure),
                 devices=devices.local(),
             )
     return [opened[spec.dataset].with_spec(spec) for spec in job_specs]

@@ -1,10 +1,15 @@
-"""Statistics of a network on the train split, as a product."""
+"""Statistics of the train split, as products: of its channels, and inside a network."""
 
+import dataclasses
 import pathlib
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
+from gift_jax.data import real
+from gift_jax.data.image_split import ImageSplit
+from gift_jax.data.preprocess import Normalization
 from gift_jax.data.real import RealDataset
 from gift_jax.distill.recovery import real_statistics
 from gift_jax.distill.recovery.real_statistics import RealLayer
@@ -15,6 +20,26 @@ from gift_jax.teachers import FlaxTeacher
 from gift_jax.teachers.base import fingerprint
 
 _FILE = "statistics.npz"
+
+
+def channel_statistics(workdir: pathlib.Path, train: ImageSplit) -> Normalization:
+    """Measures the channel statistics of a dataset of one's own, or finds them.
+
+    Raises:
+      PreemptedError: the job was asked to stop.
+      WorkdirError: what is found is damaged.
+    """
+    recipe = {"images": train.fingerprint, "image_shape": list(train.image_shape)}
+    product = Product(workdir / "channel_statistics" / fingerprint(recipe), recipe)
+
+    def make(directory: pathlib.Path) -> dict[str, tuple[float, ...]]:
+        del directory  # the record is all
+        with ProgressBar("channel statistics", total=len(train), unit="img") as bar:
+            return dataclasses.asdict(real.channel_statistics(train, _counting_on(bar)))
+
+    product.make_if_absent(make)
+    record = product.record()
+    return Normalization(tuple(record["mean"]), tuple(record["std"]))
 
 
 def make_statistics(
@@ -49,10 +74,15 @@ def make_statistics(
 def _measured(teacher: FlaxTeacher, data: RealDataset) -> list[RealLayer]:
     name = f"statistics of {teacher.name}"
     with ProgressBar(name, total=len(data.train), unit="img") as bar:
+        return real_statistics.measure(teacher, data, _counting_on(bar))
 
-        def on_progress(images: int) -> None:
-            bar.update(images)
-            if preemption.requested():
-                raise preemption.PreemptedError
 
-        return real_statistics.measure(teacher, data, on_progress)
+def _counting_on(bar: ProgressBar) -> Callable[[int], None]:
+    """Shows how many images were read, and stops where the job is asked to."""
+
+    def on_images(images: int) -> None:
+        bar.update(images)
+        if preemption.requested():
+            raise preemption.PreemptedError
+
+    return on_images

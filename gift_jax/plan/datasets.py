@@ -3,7 +3,8 @@
 import dataclasses
 
 from gift_jax.data import info as info_lib
-from gift_jax.data import preprocess
+from gift_jax.data.image_split import ImageSplit
+from gift_jax.data.preprocess import Normalization
 from gift_jax.specs import DatasetSpec, base
 
 # Train and test images, by the pages of the datasets; of ImageNet's subsets about
@@ -69,18 +70,18 @@ def real_data(spec: DatasetSpec) -> RealData:
 
 
 def _opened(spec: DatasetSpec) -> RealData:
-    # Measuring channel statistics reads every image, and no plan depends on them.
-    own = base.normalization("dataset", spec.mean, spec.std)
-    some = info_lib.IMAGENET
-    data = dataclasses.replace(spec, mean=some.mean, std=some.std).open()
-    channels = data.info.channels
-    unit = preprocess.Normalization((0.0,) * channels, (1.0,) * channels)
-    held_out = data.validation
+    data = spec.open(measure=_any_normalization)
     return RealData(
-        dataclasses.replace(data.info, normalization=own or unit),
+        data.info,
         {
             "train": len(data.train),
-            "validation": len(held_out) if held_out else 0,
+            "validation": len(data.validation) if data.validation else 0,
             "test": len(data.test),
         },
     )
+
+
+def _any_normalization(train: ImageSplit) -> Normalization:
+    """No plan depends on channel statistics, and to measure them takes all images."""
+    channels = train.image_shape[-1]
+    return Normalization((0.0,) * channels, (1.0,) * channels)

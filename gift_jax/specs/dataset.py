@@ -1,8 +1,11 @@
 """The real dataset of a config."""
 
 import dataclasses
+from collections.abc import Callable
 
 from gift_jax.data import real
+from gift_jax.data.image_split import ImageSplit
+from gift_jax.data.preprocess import Normalization
 from gift_jax.specs import base
 
 
@@ -38,8 +41,14 @@ class DatasetSpec:
         base.check_least("dataset", self, image_size=1, workers=0)
         base.normalization("dataset", self.mean, self.std)
 
-    def open(self) -> real.RealDataset:
-        """Opens the dataset; see `data.real.load_dataset` for what is raised."""
+    def open(
+        self, measure: Callable[[ImageSplit], Normalization] | None = None
+    ) -> real.RealDataset:
+        """Opens the dataset; see `data.real.load_dataset` for what is raised.
+
+        Args:
+          measure: As there.
+        """
         return real.load_dataset(
             self.name,
             data_dir=self.data_dir or None,
@@ -48,4 +57,5 @@ class DatasetSpec:
             train_split=self.train_split or None,
             test_split=self.test_split or None,
             validation_images=self.validation_images,
+            measure=measure,
         )

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from gift_jax.data import real
 from gift_jax.distill.recovery import real_statistics
 from gift_jax.pipeline import statistics
 from gift_jax.pipeline.products import Product, WorkdirError
@@ -41,3 +42,31 @@ def test_what_was_stopped_leaves_nothing(case, tmp_path, monkeypatch):
     with pytest.raises(preemption.PreemptedError):
         statistics.make_statistics(product, teacher, data)
     assert not (tmp_path / "conv1").exists()
+
+
+def test_channel_statistics_are_measured_once(tmp_path, monkeypatch):
+    train = networks.data(25).train
+    expected = real.channel_statistics(train)
+    assert statistics.channel_statistics(tmp_path, train) == expected
+    with monkeypatch.context() as patch:
+        patch.setattr(real, "channel_statistics", None)
+        assert statistics.channel_statistics(tmp_path, train) == expected
+    (path,) = tmp_path.glob("channel_statistics/*/done.json")
+    path.write_text(path.read_text().replace("0.", "0.1"))
+    assert statistics.channel_statistics(tmp_path, train) == expected
+
+
+def test_channel_statistics_are_of_these_images(tmp_path, monkeypatch):
+    train = networks.data(25).train
+    statistics.channel_statistics(tmp_path, train)
+    fewer = train.subset(np.arange(20))
+    found = statistics.channel_statistics(tmp_path, fewer)
+    assert found == real.channel_statistics(fewer)
+    assert len(list(tmp_path.glob("channel_statistics/*/done.json"))) == 2
+
+
+def test_measuring_channels_that_was_stopped_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(preemption, "requested", lambda: True)
+    with pytest.raises(preemption.PreemptedError):
+        statistics.channel_statistics(tmp_path, networks.data(25).train)
+    assert not list(tmp_path.glob("channel_statistics/*/done.json"))
