@@ -16,7 +16,7 @@ The figure of all regrets is drawn anew, too.
 
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from gift_jax.pipeline.results import markdown_table
 from gift_jax.report import regret
@@ -41,6 +41,7 @@ TITLES = {
     "cifar100_rded_w128": "CIFAR-100, RDED, ConvNet-3 teacher, width 128, 3,000 steps",
     "cifar100_d4m_conv3": "CIFAR-100, D4M, ConvNet-3 teacher, width 32, 600 steps",
     "cifar100_d4m_resnet56": "CIFAR-100, D4M, ResNet-56 teacher, width 32, 600 steps",
+    "tiny_imagenet_d4m": "Tiny-ImageNet, D4M, IPC 1, MobileNetV2 teacher, 400 steps",
 }
 _LOSSES = {
     "kl": "`kl` (official: T = 20, no T^2)",
@@ -58,6 +59,9 @@ _OPTIMIZERS = {
     "schedule_free_adamw": "SF-AdamW",
     "prodigy": "Prodigy",
 }
+# For one kind of teacher only: shown, and compared, but with no regret of its own, nor
+# the best that others are behind.
+_OPTION = "-correct=True"
 # With more optimizers than these cells hold means only.
 _WITH_DEVIATIONS = 4
 _MARKED = re.compile(
@@ -90,20 +94,20 @@ def accuracies(folder: str) -> str:
     groups = read(folder)
     run = {_of(g, "optimizer") for g in groups}
     optimizers = [name for name in _OPTIMIZERS if name in run]
-    regrets = {one.loss: one for one in regret.regrets(groups)}
+    behind = _regrets(groups)
     found = {(g.loss, _of(g, "optimizer")): g.summary("top1_last") for g in groups}
     usual = max(summary.n for summary in found.values())
     cell = _mean if len(optimizers) > _WITH_DEVIATIONS else _mean_and_deviation
     digits = 1 if len(optimizers) > _WITH_DEVIATIONS else 2
     table = [["loss", *(_OPTIMIZERS[o] for o in optimizers), "largest regret", "mean"]]
     for loss in dict.fromkeys(g.loss for g in groups):
-        of_loss = regrets[loss]
+        one = behind.get(loss)
+        points = (one.largest, one.mean) if one else ()
         table.append(
             [
                 _name(loss),
                 *(cell(found.get((loss, o), Summary()), usual) for o in optimizers),
-                f"{of_loss.largest:.{digits}f}",
-                f"{of_loss.mean:.{digits}f}",
+                *([f"{value:.{digits}f}" for value in points] or [ABSENT] * 2),
             ]
         )
     return markdown_table(table, text_columns=1)
@@ -113,10 +117,16 @@ def regrets(*losses: str) -> str:
     """The largest regret of losses in every folder, to the best of all that it has."""
     table = [["largest regret", *(_name(loss) for loss in losses)]]
     for name, groups in measured().items():
-        found = {one.loss: one for one in regret.regrets(groups)}
+        found = _regrets(groups)
         largest = (f"{found[n].largest:.1f}" if n in found else ABSENT for n in losses)
         table.append([TITLES[name], *largest])
     return markdown_table(table, text_columns=1)
+
+
+def _regrets(groups: Sequence[Group]) -> dict[str, regret.Regrets]:
+    """By loss, to the best of all but `_OPTION`."""
+    compared = [group for group in groups if not group.loss.endswith(_OPTION)]
+    return {one.loss: one for one in regret.regrets(compared)}
 
 
 def leads(loss: str, other: str) -> str:
@@ -203,8 +213,8 @@ def main() -> None:
     for page in PAGES:
         page.write_text(filled_in(page.read_text()))
     groups = [group for of_folder in measured().values() for group in of_folder]
-    drawn = regret.regrets(groups)
     losses = list(dict.fromkeys(group.loss for group in groups))
+    drawn = list(_regrets(groups).values())
     regret.figure(drawn, losses).savefig(FIGURE, metadata={"Software": None})
 
 

@@ -34,6 +34,7 @@ def measured(monkeypatch, tmp_path):
             *rows("gift", (60.0, 61.0), optimizer="sgd", epochs=99),
             *rows("kl", (52.0, 54.0), optimizer="adamw", epochs=99),
             *rows("kl", (59.0, 60.5), optimizer="sgd", epochs=99),
+            *rows("gift-correct=True", (60.0, 62.0), optimizer="adamw", epochs=99),
         ],
     )
     return tmp_path
@@ -53,6 +54,17 @@ def test_accuracies_have_deviations_and_the_regret_to_the_best(measured):
             *("`kl` (official: T = 20, no T^2)", "10.00 (n = 1)", "20.50 (n = 1)"),
             *("22.50", "21.50"),
         ],
+    ]
+
+
+def test_an_option_is_shown_but_others_are_not_behind_it(measured):
+    assert cells(result_tables.accuracies("long"))[1:] == [
+        ["`gift`", "60.50 ± 0.71", "51.00 ± 1.41", "2.00", "1.00"],
+        [
+            *("`kl` (official: T = 20, no T^2)", "59.75 ± 1.06", "53.00 ± 1.41"),
+            *("0.75", "0.38"),
+        ],
+        ["`gift-correct=True`", "\N{EN DASH}", "61.00 ± 1.41", *["\N{EN DASH}"] * 2],
     ]
 
 
