@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/results.md, written from measured rows.
+"""Tables of README.md, docs/results.md and docs/theory.md, written from measured rows.
 
     python -m experiments.result_tables
 
@@ -7,6 +7,7 @@ A folder of docs/rows holds the results.jsonl of one work directory as it is, so
 between a marker and `<!-- end -->`:
 
     <!-- accuracies: NAME -->           losses by optimizers, of one folder
+    <!-- calibration: NAME -->          of the three optimizers that most folders have
     <!-- regrets: LOSS... -->           the largest regret of losses, by folder
     <!-- leads: LOSS OTHER -->          how far a loss is ahead of another, by folder
     <!-- optimizers: MUON ADAMW -->     the same of optimizers, by folder and loss
@@ -14,6 +15,7 @@ between a marker and `<!-- end -->`:
 The figure of all regrets is drawn anew, too.
 """
 
+import functools
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +29,7 @@ from gift_jax.report.statistics import Summary, pair
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 ROWS = ROOT / "docs" / "rows"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+PAGES = [ROOT / name for name in ("README.md", "docs/results.md", "docs/theory.md")]
 FIGURE = ROOT / "docs" / "images" / "regret.png"
 
 # What a folder is called where several are compared, in the order of the tables.
@@ -38,7 +40,7 @@ TITLES = {
     "cifar10_w128_300": "CIFAR-10, RDED, official width (128), 600 steps",
     "fashion_mnist": "Fashion-MNIST, RDED, width 32, 200 steps",
     "cifar100_rded": "CIFAR-100, RDED, ConvNet-3 teacher, width 32, 600 steps",
-    "cifar100_rded_w128": "CIFAR-100, RDED, ConvNet-3 teacher, width 128, 3,000 steps",
+    "cifar100_rded_300": "CIFAR-100, RDED, ConvNet-3 teacher, width 32, 3,000 steps",
     "cifar100_d4m_conv3": "CIFAR-100, D4M, ConvNet-3 teacher, width 32, 600 steps",
     "cifar100_d4m_resnet56": "CIFAR-100, D4M, ResNet-56 teacher, width 32, 600 steps",
     "tiny_imagenet_d4m": "Tiny-ImageNet, D4M, IPC 1, MobileNetV2 teacher, 400 steps",
@@ -62,13 +64,9 @@ _OPTIMIZERS = {
 # For one kind of teacher only: shown, and compared, but with no regret of its own, nor
 # the best that others are behind.
 _OPTION = "-correct=True"
+_IN_MOST_FOLDERS = ("sgd", "adamw", "muon")
 # With more optimizers than these cells hold means only.
 _WITH_DEVIATIONS = 4
-_MARKED = re.compile(
-    r"(<!-- (?P<kind>accuracies|regrets|leads|optimizers): (?P<names>[^>]+) -->\n)"
-    r".*?(<!-- end -->)",
-    re.S,
-)
 
 
 def read(folder: str) -> list[Group]:
@@ -113,6 +111,22 @@ def accuracies(folder: str) -> str:
     return markdown_table(table, text_columns=1)
 
 
+def calibration(folder: str) -> str:
+    """ECE and NLL, as they are and after temperature scaling, and that temperature."""
+    groups = {(g.loss, _of(g, "optimizer")): g for g in read(folder)}
+    names = [_OPTIMIZERS[optimizer] for optimizer in _IN_MOST_FOLDERS]
+    table = [["loss", *(text for o in names for text in (f"{o}: ECE", "NLL", "T"))]]
+    for loss in dict.fromkeys(loss for loss, _ in groups):
+        row = [_name(loss)]
+        for optimizer in _IN_MOST_FOLDERS:
+            of = functools.partial(_last, groups[loss, optimizer])
+            row.append(f"{of('ece')} / {of('scaled_ece')}")
+            row.append(f"{of('nll')} / {of('scaled_nll')}")
+            row.append(of("calibration_temperature"))
+        table.append(row)
+    return markdown_table(table, text_columns=1)
+
+
 def regrets(*losses: str) -> str:
     """The largest regret of losses in every folder, to the best of all that it has."""
     table = [["largest regret", *(_name(loss) for loss in losses)]]
@@ -130,33 +144,29 @@ def _regrets(groups: Sequence[Group]) -> dict[str, regret.Regrets]:
 
 
 def leads(loss: str, other: str) -> str:
-    """How far a loss is ahead of another under an optimizer, paired, by folder."""
-    return _differences("loss", loss, other, by="optimizer")
+    """How far a loss is ahead of another, paired, by folder and optimizer."""
+    return _differences("loss", (loss, other), by="optimizer", of=_IN_MOST_FOLDERS)
 
 
 def optimizers(optimizer: str, other: str) -> str:
-    """How far an optimizer is ahead of another with a loss, paired, by folder."""
-    return _differences("optimizer", optimizer, other, by="loss")
+    """How far an optimizer is ahead of another, paired, by folder and loss."""
+    losses = dict.fromkeys(g.loss for groups in measured().values() for g in groups)
+    return _differences("optimizer", (optimizer, other), by="loss", of=tuple(losses))
 
 
-def _differences(setting: str, one: str, other: str, *, by: str) -> str:
-    """Paired differences of two values of a setting: folders by another setting."""
-    found: dict[tuple[str, str], str] = {}
+def _differences(
+    setting: str, values: tuple[str, str], *, by: str, of: Sequence[str]
+) -> str:
+    """Two values of a setting, paired over seeds: folders by values of another one."""
+    table = [[" minus ".join(map(_name, values)), *map(_name, of)]]
     for folder, groups in measured().items():
-        placed = {(_of(g, by), _of(g, setting)): g for g in groups}
-        for column in dict.fromkeys(_of(g, by) for g in groups):
-            both = [placed.get((column, value)) for value in (one, other)]
-            if all(both):
-                paired = pair(*(group.finished for group in both if group))
-                found[folder, column] = _difference(paired)
-    known = list(_OPTIMIZERS) if by == "optimizer" else []
-    columns = dict.fromkeys([*known, *(column for _, column in found)])
-    shown = [c for c in columns if any(c == column for _, column in found)]
-    title = f"{_name(one)} minus {_name(other)}"
-    table = [[title, *map(_name, shown)]]
-    for folder in dict.fromkeys(folder for folder, _ in found):
-        cells = [found.get((folder, column), ABSENT) for column in shown]
-        table.append([TITLES[folder], *cells])
+        finished = {(_of(g, by), _of(g, setting)): g.finished for g in groups}
+        cells = [
+            _difference(pair(*(finished.get((column, value), {}) for value in values)))
+            for column in of
+        ]
+        if any(cell != ABSENT for cell in cells):
+            table.append([TITLES[folder], *cells])
     return markdown_table(table, text_columns=1)
 
 
@@ -181,6 +191,12 @@ def _mean_and_deviation(summary: Summary, usual: int) -> str:
     return f"{summary.mean:.2f}{deviation}{runs}"
 
 
+def _last(group: Group, name: str) -> str:
+    """Mean over seeds of what was measured after the last epoch."""
+    mean = group.summary(f"{name}_last").mean
+    return ABSENT if mean is None else f"{mean:.2f}"
+
+
 def _difference(summary: Summary) -> str:
     if summary.mean is None:
         return ABSENT
@@ -192,10 +208,17 @@ def _difference(summary: Summary) -> str:
 
 _TABLES: Mapping[str, Callable[..., str]] = {
     "accuracies": accuracies,
+    "calibration": calibration,
     "regrets": regrets,
     "leads": leads,
     "optimizers": optimizers,
 }
+
+
+_MARKED = re.compile(
+    rf"(<!-- (?P<kind>{'|'.join(_TABLES)}): (?P<names>[^>]+) -->\n).*?(<!-- end -->)",
+    re.S,
+)
 
 
 def filled_in(page: str) -> str:

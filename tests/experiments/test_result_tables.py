@@ -68,6 +68,35 @@ def test_an_option_is_shown_but_others_are_not_behind_it(measured):
     ]
 
 
+def test_calibration_is_that_of_the_last_epoch(measured):
+    names = ("ece", "scaled_ece", "nll", "scaled_nll", "calibration_temperature")
+
+    def under(optimizer, *values):
+        found = dict(zip((f"{name}_last" for name in names), values, strict=True))
+        return rows("gift", (1.0,), optimizer=optimizer, **found)
+
+    write_rows(
+        measured / "calibrated",
+        [
+            *under("sgd", 0.25, 0.015, 2.0, 1.5, 0.5),
+            *under("adamw", 0.2, 0.016, 2.1, 1.4, 1.5),
+            *under("muon", 0.1, None, 1.0, 0.5, 1.0),
+            *under("lion", 0.3, 0.3, 3.0, 3.0, 3.0),
+        ],
+    )
+    assert cells(result_tables.calibration("calibrated")) == [
+        [
+            *("loss", "SGD: ECE", "NLL", "T", "AdamW: ECE", "NLL", "T"),
+            *("Muon: ECE", "NLL", "T"),
+        ],
+        [
+            *("`gift`", "0.25 / 0.01", "2.00 / 1.50", "0.50"),
+            *("0.20 / 0.02", "2.10 / 1.40", "1.50"),
+            *("0.10 / \N{EN DASH}", "1.00 / 0.50", "1.00"),
+        ],
+    ]
+
+
 def test_the_largest_regrets_stand_by_folder_in_the_order_of_the_titles(measured):
     assert cells(result_tables.regrets("gift", "kl-t_squared=True")) == [
         ["largest regret", "`gift`", "`kl` x T^2"],
@@ -91,15 +120,17 @@ def test_leads_are_paired_over_seeds(measured):
         ["Long", interval([1.0, 0.5]), "\N{MINUS SIGN}2.0", "\N{EN DASH}"],
         ["Short", "\N{EN DASH}", "20.0", "19.5"],
     ]
+    # A folder without both is left out.
+    assert len(cells(result_tables.leads("gift", "kl-t_squared=True"))) == 2
 
 
 def test_optimizers_are_compared_loss_by_loss(measured):
     assert cells(result_tables.optimizers("muon", "adamw")) == [
         [
-            *("Muon minus AdamW", "`gift`", "`kl` x T^2"),
-            "`kl` (official: T = 20, no T^2)",
+            *("Muon minus AdamW", "`gift`", "`kl` (official: T = 20, no T^2)"),
+            *("`gift-correct=True`", "`kl` x T^2"),
         ],
-        ["Short", "10.0", interval([13.0, 15.0]), "10.5"],
+        ["Short", "10.0", "10.5", "\N{EN DASH}", interval([13.0, 15.0])],
     ]
 
 
