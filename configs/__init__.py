@@ -9,6 +9,19 @@ import sys
 from collections.abc import Sequence
 
 from absl import app, flags
+from ml_collections import config_flags
+from ml_collections.config_dict import ConfigDict
+
+
+def define_flag() -> "flags.FlagHolder[ConfigDict]":
+    """The flag --config of a command, which exits where a --flagfile is not there."""
+    try:
+        return config_flags.DEFINE_config_file(
+            "config", None, "A file, or gift_jax:NAME, with its options behind a colon."
+        )
+    except flags.Error as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -38,7 +38,7 @@ def unit_length(vectors: jax.Array) -> jax.Array:
     """
     vectors = vectors.astype(jnp.float32)
     squared = jnp.sum(vectors**2, axis=-1, keepdims=True)
-    has_direction = squared > _SHORTEST**2
+    has_direction = ~(squared <= _SHORTEST**2)  # NaN goes on into the result
     # The inner `where` keeps the gradient of the branch not taken finite.
     return jnp.where(
         has_direction, vectors * jax.lax.rsqrt(jnp.where(has_direction, squared, 1)), 0

@@ -83,7 +83,11 @@ def _in_float32(
     _check_shapes(student_logits, teacher_logits, labels)
     if teacher_logits is not None:
         teacher_logits = teacher_logits.astype(jnp.float32)
-    return function(student_logits.astype(jnp.float32), teacher_logits, labels, **hyper)
+    values = function(
+        student_logits.astype(jnp.float32), teacher_logits, labels, **hyper
+    )
+    is_float = jnp.issubdtype(getattr(values, "dtype", object), jnp.floating)
+    return values.astype(jnp.float32) if is_float else values
 
 
 def _check_shapes(
@@ -811,7 +815,8 @@ def get_loss(loss: str | Callable[..., jax.Array], **hyper: Any) -> Loss:
             *(logits, logits, jax.ShapeDtypeStruct((3,), jnp.int32)),
         )
     except Exception as error:
-        raise ValueError(f"loss {name!r}: {error}") from error
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"loss {name!r}: {kind}{error}") from error
     shape, dtype = getattr(result, "shape", None), getattr(result, "dtype", object)
     if shape != (3,) or not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(

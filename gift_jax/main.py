@@ -29,9 +29,7 @@ from ml_collections.config_dict import ConfigDict
 
 from gift_jax import configs
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A file, or gift_jax:NAME, with its options behind a colon."
-)
+_CONFIG = configs.define_flag()
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of all products; created if absent."
 )

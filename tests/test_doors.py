@@ -79,6 +79,25 @@ class First:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Three:
+    """Whose `make` makes no images."""
+
+    needs: ClassVar[frozenset] = frozenset()
+    ipc: int
+
+    def make(self, data, *, teacher, seed, on_progress=None):
+        return 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Deaf(Three):
+    """Whose `make` cannot be told where to report progress."""
+
+    def make(self, data, *, teacher, seed):
+        return 3
+
+
 class Plain:
     """As one forgets to decorate it."""
 
@@ -107,6 +126,14 @@ def length(split, transform, *, devices, batch_size, workers):
         return {"length": float(sum(jnp.sum(leaf**2) for leaf in leaves))}
 
     return measure
+
+
+def same_name(split, transform, *, devices, batch_size, workers):
+    return lambda model, state: {"top1": 3.0}
+
+
+def read_two(request, other):
+    raise NotImplementedError
 '''
 
 
@@ -198,6 +225,8 @@ def small(field, value):
         ("distilled.name", "mine:Frist", "did you mean 'First'"),
         ("distilled.name", "mine:margin", "distiller mine:margin cannot be called"),
         ("distilled.name", "mine:Plain", "distiller mine:Plain is no dataclass"),
+        ("distilled.name", "mine:Three", "mine:Three made a int, expected a Distilled"),
+        ("distilled.name", "mine:Deaf", "mine:Deaf cannot be called.*on_progress"),
         ("train.evaluators", "accuracy+mine:lenght", "did you mean 'length'"),
         ("train.evaluators", "accuracy+mine:margin", "mine:margin cannot be called"),
     ],
@@ -207,6 +236,21 @@ def test_wrong_ones_are_one_clear_error(mine, one_device, field, value, message)
         job.run_job(small(field, value), mine / "w")
     assert "\n" not in str(caught.value)
     assert not (mine / "w" / "runs").exists()
+
+
+def test_a_reader_of_another_signature(mine, one_device):
+    (mine / "images.npy").write_bytes(b"")
+    config = small("distilled.path", "images.npy")
+    config.distilled.source = "mine:read_two"
+    with pytest.raises(InputError, match="reader mine:read_two cannot be called"):
+        job.run_job(config, mine / "w")
+
+
+def test_two_evaluators_that_measure_one_name(mine, one_device):
+    config = small("train.evaluators", "accuracy+mine:same_name")
+    with pytest.raises(InputError, match="two evaluators measure top1: give"):
+        job.run_job(config, str(mine / "w"))
+    assert not (mine / "w" / "results.jsonl").exists()
 
 
 @pytest.mark.slow

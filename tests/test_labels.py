@@ -68,6 +68,11 @@ def test_a_vector_without_direction_gives_zero_and_no_gradient(vector):
     )
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_what_is_no_number_is_not_taken_for_zero(number):
+    assert np.isnan(labels.unit_length(jnp.array([number, 1.0]))).any()
+
+
 def test_unit_length_has_the_jacobian_of_a_projection():
     vector = np.array([1.0, -2.0, 2.0])
     unit = vector / 3

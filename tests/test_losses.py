@@ -1211,6 +1211,14 @@ def test_a_loss_of_ones_own_has_hyperparameters_of_its_own():
             )
 
 
+def test_a_loss_of_ones_own_may_compute_in_bfloat16():
+    def half(student_logits, teacher_logits, labels):
+        return jnp.mean(student_logits - teacher_logits, -1).astype(jnp.bfloat16)
+
+    value = losses.get_loss(half)(*batch())
+    assert value.dtype == jnp.float32
+
+
 def test_a_loss_of_ones_own_may_read_hard_labels_only():
     def margin(student_logits, teacher_logits, labels):
         own = jnp.take_along_axis(student_logits, labels[:, None], axis=-1)
@@ -1244,6 +1252,7 @@ def fails(student_logits, teacher_logits, labels):
         (lambda s, t: s[:, 0], {}, "takes 2 positional arguments"),
         (no_default, {}, "'weight' of loss 'no_default' has no default"),
         (fails, {}, "loss 'fails': .*dot_general"),
+        (lambda s, t, y: {}["key"], {}, "loss '<lambda>': KeyError: 'key'"),
         (scaled_mse, {"temperature": np.nan}, "temperature .* is nan"),
         (scaled_mse, {"temperature": "2"}, "temperature .* is '2'"),
         (

@@ -115,6 +115,13 @@ def test_wrong_configs_are_one_message(tmp_path, config, message):
     assert "Traceback" not in done.stderr
 
 
+def test_a_missing_flagfile_is_one_message(tmp_path):
+    done = run_main("--flagfile=absent.flags", f"--workdir={tmp_path}")
+    assert done.returncode == 2
+    assert "absent.flags" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_dataset_that_is_not_prepared_is_one_message(tmp_path):
     done = run_main(
         "--config=configs/cifar10.py",

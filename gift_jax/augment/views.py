@@ -350,8 +350,14 @@ def augment_batch(
       (B, H, W, C) float32.
 
     Raises:
-      TypeError, ValueError: As `augment_image`, or there are no partners for a mix.
+      TypeError, ValueError: As `augment_image`; floats are to be normalised, or there
+        are no partners for a mix.
     """
+    if normalization is not None and jnp.issubdtype(images.dtype, jnp.floating):
+        raise TypeError(
+            f"images are {images.dtype}, but what is normalised here are pixels in "
+            "[0, 255]: give uint8, or normalised images and no normalization"
+        )
     view_key = jax.random.fold_in(key, view)
 
     def augmented(index: jax.Array, image: jax.Array) -> jax.Array:
@@ -401,7 +407,7 @@ def make_views(
       (B, H, W, C) float32.
 
     Raises:
-      TypeError, ValueError: As `augment_image`.
+      TypeError, ValueError: As `augment_batch`.
 
     >>> images = jnp.arange(2 * 4 * 4, dtype=jnp.float32).reshape(2, 4, 4, 1)
     >>> spec = AugmentSpec(flip=True, pad_crop=1)

@@ -119,6 +119,10 @@ def evaluate(
     Accuracy(top1=10.0, top5=50.0, count=20)
     """
     labels = np.asarray(labels)
+    if np.ndim(images) != 4 or not len(images):
+        raise InputError(
+            f"images are of shape {np.shape(images)}, expected (N, H, W, C) with N > 0"
+        )
     size = min(batch_size, len(images))
     scale = _pixel_scale(images)
     variables = state.evaluation_variables
@@ -143,7 +147,7 @@ def _pixel_scale(images: np.ndarray) -> int:
     if images.dtype == np.uint8:
         return 255
     largest = np.abs(images).max(initial=0)
-    if largest > _LARGEST_PIXEL:
+    if not largest <= _LARGEST_PIXEL:  # or NaN
         raise InputError(
             f"pixels are {images.dtype} up to {largest:g}, expected uint8, or floats "
             "in [0, 1]: divide by 255, or give uint8"

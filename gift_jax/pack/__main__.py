@@ -20,15 +20,12 @@ import sys
 from collections.abc import Sequence
 
 from absl import app, flags
-from ml_collections import config_flags
 
 from gift_jax import configs
 from gift_jax.pack.write import FLAGS_FILE, pack
 from gift_jax.runtime import errors, logs
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A file, or gift_jax:NAME, with its options behind a colon."
-)
+_CONFIG = configs.define_flag()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of all products.")
 _OUT = flags.DEFINE_string("out", None, "Folder to write; must not be there yet.")
 flags.mark_flags_as_required(["config", "workdir", "out"])
@@ -46,7 +43,11 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {errors.message(error)}", file=sys.stderr)
         return 1
     total = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    print(f"{out}: {total / 1e6:.1f} MB; use it with --flagfile={out / FLAGS_FILE}")
+    out = out.resolve()
+    print(
+        f"{out}: {total / 1e6:.1f} MB; use it in the folder that holds it with "
+        f"--flagfile={out.name}/{FLAGS_FILE}"
+    )
     return 0
 
 

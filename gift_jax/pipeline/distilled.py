@@ -178,7 +178,16 @@ def _new_distilled(
             if preemption.requested() and done < total:
                 raise preemption.PreemptedError
 
-        return spec.distiller.make(job.data, on_progress=on_progress, **options)
+        options = {**options, "on_progress": on_progress}
+        call = f"make is given the real dataset and {', '.join(options)}"
+        what = f"the distiller {spec.name}"
+        registry.check_call(what, spec.distiller.make, call, job.data, **options)
+        made = spec.distiller.make(job.data, **options)
+    if not isinstance(made, DistilledDataset):
+        raise InputError(
+            f"{what} made a {type(made).__name__}, expected a DistilledDataset"
+        )
+    return made
 
 
 def _warn_of_name(spec: DistilledSpec, dataset: DistilledDataset) -> None:

@@ -20,7 +20,7 @@ _LEAST_UNITS = 2
 
 
 def run_job(
-    config: ConfigDict, directory: pathlib.Path, *, shard: Shard | None = None
+    config: ConfigDict, directory: str | pathlib.Path, *, shard: Shard | None = None
 ) -> list[dict]:
     """Runs every stage that the work directory lacks, and trains every student.
 
@@ -38,9 +38,10 @@ def run_job(
 
     >>> from gift_jax.configs import digits
     >>> config = digits.get_config("distill=rded,loss=kl+gift,optimizer=sgd+adamw")
-    >>> rows = run_job(config, pathlib.Path("workdir"))  # doctest: +SKIP
+    >>> rows = run_job(config, "workdir")  # doctest: +SKIP
     >>> {row["loss"]: row["top1_last"] for row in rows}  # doctest: +SKIP
     """
+    directory = pathlib.Path(directory)
     grid = Grid(config, directory, shard or Shard())
     results.read_results(directory)  # says once what of them is passed over
     grid.read_published()

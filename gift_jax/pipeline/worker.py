@@ -7,12 +7,16 @@ import queue
 import signal
 import sys
 import threading
+import time
 from typing import IO, Any
 
 import jax
 
 from gift_jax.pipeline.grid import Grid
 from gift_jax.runtime import allocator, errors, logs, preemption
+
+# Seconds that a step has to end in when nobody waits for it any more.
+_GRACE = 5.0
 
 
 def main() -> int:
@@ -65,8 +69,13 @@ def _standard_output() -> IO[str]:
 
 
 def _read_in_background(lines: IO[bytes]) -> "queue.SimpleQueue[int | None]":
-    """The numbers on the lines; their end before null is that of who wrote them."""
+    """The numbers on the lines; their end before null is that of who wrote them.
+
+    A writer that was killed is started again at once, and must not find this process
+    in its way.
+    """
     numbers: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    writer = os.getppid()
 
     def read() -> None:
         for line in lines:
@@ -75,6 +84,10 @@ def _read_in_background(lines: IO[bytes]) -> "queue.SimpleQueue[int | None]":
                 return
         os.kill(os.getpid(), signal.SIGTERM)
         numbers.put(None)
+        while os.getppid() == writer:
+            time.sleep(0.1)
+        time.sleep(_GRACE)
+        os._exit(preemption.EXIT_CODE)  # a program that compiles hears no signal
 
     threading.Thread(target=read, daemon=True).start()
     return numbers

@@ -23,7 +23,6 @@ from collections.abc import Sequence
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import config_flags
 
 from gift_jax import configs, specs
 from gift_jax.plan import cost_model, grid
@@ -31,9 +30,7 @@ from gift_jax.plan.grid import Plan
 from gift_jax.plan.text import report, total
 from gift_jax.runtime import errors
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A file, or gift_jax:NAME, with its options behind a colon."
-)
+_CONFIG = configs.define_flag()
 _DEVICE = flags.DEFINE_string("device", "v4-8", "Such as v4-8, v5e-64 or 8xh100.")
 _DEVICES = flags.DEFINE_integer(
     "devices", None, "Number of devices of another kind, instead of --device."

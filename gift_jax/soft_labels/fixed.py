@@ -26,7 +26,11 @@ class FixedSoftLabels:
     views: int
 
     def __post_init__(self) -> None:
-        """Raises InputError for NaN and infinity."""
+        """Raises InputError for what no labels are, and for NaN and infinity."""
+        if self.logits is None:
+            raise InputError("soft labels are None, expected an array of logits")
+        if self.views < 1:
+            raise InputError(f"views is {self.views}, expected at least 1")
         # View by view: whole, the mask would be half as large as the labels.
         if not all(np.isfinite(of_view).all() for of_view in self.logits):
             raise InputError("soft labels hold NaN or infinity, expected numbers")

@@ -5,6 +5,7 @@ from typing import Any
 
 from gift_jax import models, registry
 from gift_jax.data.preprocess import Preprocess
+from gift_jax.runtime.errors import InputError
 from gift_jax.teachers.flax_teacher import FlaxTeacher
 from gift_jax.torch_io import recognition, torch_import
 
@@ -31,7 +32,8 @@ def load_teacher(
 
     Raises:
       FileNotFoundError: there is no such file.
-      InputError: it is no checkpoint, or of another network.
+      InputError: it is no checkpoint, or of another network, or there are options of a
+        network that is not named.
 
     >>> from gift_jax.data.info import CIFAR
     >>> teacher = load_teacher(  # doctest: +SKIP
@@ -42,6 +44,11 @@ def load_teacher(
     """
     tensors = torch_import.open_checkpoint(checkpoint)
     if model == recognition.AUTO:
+        if options:
+            raise InputError(
+                f"{', '.join(options)} given without a network: name it by model, or "
+                "leave them out, as the tensors tell them"
+            )
         model, options = recognition.recognise(
             tensors, tensors.origin, image_size=image_size
         )

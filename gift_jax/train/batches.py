@@ -148,8 +148,8 @@ def steps_per_epoch(num_images: int, batch_size: int) -> int:
     Raises:
       InputError: there are no images in a batch.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}, expected at least 1")
+    if batch_size < 1 or int(batch_size) != batch_size:
+        raise InputError(f"batch_size is {batch_size}, expected an integer from 1 on")
     return -(-num_images // batch_size)
 
 

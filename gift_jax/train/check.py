@@ -31,6 +31,8 @@ def check_fits(state: TrainState, data: Data, soft_labels: SoftLabels | None) ->
     if isinstance(data, StreamedData):  # of a split, which has checked its labels
         return
     num_images = len(data.images)
+    if not num_images:
+        raise InputError("there are no images to train on")
     classes = num_classes(state.model, state.variables, data.images.shape[1:])
     check_labels(np.asarray(data.labels), num_images, classes)
     if isinstance(soft_labels, FixedSoftLabels):

@@ -434,7 +434,13 @@ class _Training:
     def _evaluated(self, record: Record, state: TrainState) -> Record:
         last: dict[str, float] = {}
         for evaluator in self.evaluators:
-            last |= evaluator(state.model, state)
+            found = evaluator(state.model, state)
+            if taken := last.keys() & found.keys():
+                raise InputError(
+                    f"two evaluators measure {', '.join(sorted(taken))}: give what "
+                    "yours measures another name"
+                )
+            last |= found
         return dataclasses.replace(
             record,
             last=last,

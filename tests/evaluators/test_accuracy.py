@@ -431,6 +431,9 @@ def test_arrays_with_nan_logits_are_no_hits(num_classes):
     [
         (np.full((3, 2, 2, 1), 200.0), np.zeros(3, int), "up to 200.*divide by 255"),
         (np.full((3, 2, 2, 1), 200), np.zeros(3, int), "divide by 255, or give uint8"),
+        (np.full((3, 2, 2, 1), np.nan), np.zeros(3, int), "up to nan, expected uint8"),
+        (np.zeros((0, 2, 2, 1)), np.zeros(0, int), r"shape \(0, 2, 2, 1\), expected"),
+        (np.zeros((3, 2, 2)), np.zeros(3, int), r"expected \(N, H, W, C\) with N > 0"),
         (np.zeros((3, 2, 2, 1)), np.full(3, 10), r"expected classes in \[0, 9\]"),
         (
             np.zeros((3, 2, 2, 1)),

@@ -1,9 +1,11 @@
 """What a worker answers to whoever tells it what to do."""
 
 import os
+import pathlib
 import pickle
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -39,6 +41,33 @@ def test_without_work_it_ends(tmp_path, end):
     worker = start(small_config(), tmp_path)
     answer, _ = worker.communicate(end)
     assert (answer, worker.returncode) == (b"", 0)
+
+
+@pytest.mark.slow
+def test_it_does_not_outlive_a_writer_that_was_killed(tmp_path):
+    """Also where it is deep in a program that hears no signal."""
+    pid = tmp_path / "pid"
+    worker = (
+        "import os, pathlib, signal; from gift_jax.pipeline import worker; "
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        f"pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); "
+        "worker._read_in_background(worker._standard_input()); signal.pause()"
+    )
+    writer = (
+        "import subprocess, sys, time; "
+        f"subprocess.Popen([sys.executable, '-c', {worker!r}], stdin=subprocess.PIPE); "
+        "time.sleep(600)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", writer], cwd=launch.ROOT)
+    while not (pid.exists() and pid.read_text()):
+        time.sleep(0.1)
+    time.sleep(5)  # until it reads
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while pathlib.Path(f"/proc/{pid.read_text()}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_it_can_end_while_it_waits_for_orders():

@@ -27,6 +27,13 @@ def test_labels_of_every_view_are_those_of_the_view():
         np.testing.assert_array_equal(view.logits, logits[number])
 
 
+def test_what_are_no_labels_is_refused():
+    with pytest.raises(InputError, match="soft labels are None"):
+        FixedSoftLabels(None, views=3)
+    with pytest.raises(InputError, match="views is 0, expected at least 1"):
+        FixedSoftLabels(np.zeros((10, 6), np.float32), views=0)
+
+
 @pytest.mark.parametrize("number", [np.nan, -np.inf])
 def test_labels_that_are_no_numbers_are_refused(number):
     logits = np.zeros((3, 10, 6), np.float16)

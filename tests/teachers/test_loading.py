@@ -31,6 +31,14 @@ def test_a_network_is_recognised_and_classifies(checkpoint):
     np.testing.assert_allclose(logits, golden["logits"], atol=2e-4)
 
 
+def test_options_need_the_name_of_their_network(checkpoint):
+    with pytest.raises(InputError, match="width, modle given without a network"):
+        gift_jax.load_teacher(
+            checkpoint, num_classes=10, image_size=32, preprocess=STATISTICS,
+            width=64, modle="resnet20",
+        )  # fmt: skip
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path):
     path = tmp_path / "weights.pth"
     path.write_bytes(b"no checkpoint")

@@ -47,6 +47,12 @@ def test_labels_that_are_not_one_class_an_image(labels, message):
         check_fits(STATE, DATA.replace(labels=labels), None)
 
 
+def test_no_images_are_refused():
+    empty = DATA.replace(images=DATA.images[:0], labels=DATA.labels[:0])
+    with pytest.raises(InputError, match="there are no images to train on"):
+        check_fits(STATE, empty, None)
+
+
 @pytest.mark.parametrize(
     ("soft_labels", "message"),
     [

@@ -139,6 +139,8 @@ def read_distilled(
     request = Request(
         path, dataset, ipc, train_images, max_bytes, tuple(class_names), options
     )
+    call = "it is given a Request"
+    registry.check_call(f"the reader {source}", read, call, request)
     try:
         result = read(request)
         if not isinstance(result, DistilledDataset):
