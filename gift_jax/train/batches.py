@@ -149,7 +149,7 @@ def steps_per_epoch(num_images: int, batch_size: int) -> int:
       InputError: there are no images in a batch.
     """
     if batch_size < 1 or int(batch_size) != batch_size:
-        raise InputError(f"batch_size is {batch_size}, expected an integer from 1 on")
+        raise InputError(f"batch_size is {batch_size}, expected at least 1, an integer")
     return -(-num_images // batch_size)
 
 

@@ -221,6 +221,11 @@ def test_states_of_equal_networks_have_one_structure():
     [
         ("adam", 10, "optimizer is 'adam', expected an OptimizerSpec"),
         (OptimizerSpec("adam"), 0, "batch_size is 0, expected at least 1"),
+        (
+            OptimizerSpec("adam"),
+            2.5,
+            "batch_size is 2.5, expected at least 1, an integer",
+        ),
     ],
 )
 def test_what_no_student_is_made_with(optimizer, batch_size, message):
