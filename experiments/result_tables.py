@@ -20,10 +20,10 @@ import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from gift_jax.pipeline.results import markdown_table
+from gift_jax.pipeline.results import RESULTS_FILE, markdown_table
 from gift_jax.report import regret
-from gift_jax.report.formatting import ABSENT
-from gift_jax.report.groups import Group, compare, group_rows
+from gift_jax.report.formatting import ABSENT, summary_text
+from gift_jax.report.groups import Group, group_rows
 from gift_jax.report.reading import read_results
 from gift_jax.report.statistics import Summary, pair
 
@@ -77,26 +77,26 @@ def read(folder: str) -> list[Group]:
       InputError: they cannot be read.
     """
     rows, _, _ = read_results([ROWS / folder])
-    return compare(group_rows(rows), None)
+    return group_rows(rows)
 
 
 def measured() -> dict[str, list[Group]]:
     """The folders that are there, in the order of `TITLES`."""
     return {
-        name: read(name) for name in TITLES if (ROWS / name / "results.jsonl").exists()
+        name: read(name) for name in TITLES if (ROWS / name / RESULTS_FILE).exists()
     }
 
 
 def accuracies(folder: str) -> str:
     """Losses by optimizers: top-1 after the last epoch, largest and mean regret."""
     groups = read(folder)
-    run = {_of(g, "optimizer") for g in groups}
+    run = {g.setting("optimizer") for g in groups}
     optimizers = [name for name in _OPTIMIZERS if name in run]
     behind = _regrets(groups)
-    found = {(g.loss, _of(g, "optimizer")): g.summary("top1_last") for g in groups}
+    found = {(g.loss, g.setting("optimizer")): g.summary("top1_last") for g in groups}
     usual = max(summary.n for summary in found.values())
-    cell = _mean if len(optimizers) > _WITH_DEVIATIONS else _mean_and_deviation
-    digits = 1 if len(optimizers) > _WITH_DEVIATIONS else 2
+    is_wide = len(optimizers) > _WITH_DEVIATIONS
+    cell, digits = (_mean, 1) if is_wide else (_mean_and_deviation, 2)
     table = [["loss", *(_OPTIMIZERS[o] for o in optimizers), "largest regret", "mean"]]
     for loss in dict.fromkeys(g.loss for g in groups):
         one = behind.get(loss)
@@ -113,7 +113,7 @@ def accuracies(folder: str) -> str:
 
 def calibration(folder: str) -> str:
     """ECE and NLL, as they are and after temperature scaling, and that temperature."""
-    groups = {(g.loss, _of(g, "optimizer")): g for g in read(folder)}
+    groups = {(g.loss, g.setting("optimizer")): g for g in read(folder)}
     names = [_OPTIMIZERS[optimizer] for optimizer in _IN_MOST_FOLDERS]
     table = [["loss", *(text for o in names for text in (f"{o}: ECE", "NLL", "T"))]]
     for loss in dict.fromkeys(loss for loss, _ in groups):
@@ -160,7 +160,7 @@ def _differences(
     """Two values of a setting, paired over seeds: folders by values of another one."""
     table = [[" minus ".join(map(_name, values)), *map(_name, of)]]
     for folder, groups in measured().items():
-        finished = {(_of(g, by), _of(g, setting)): g.finished for g in groups}
+        finished = {(g.setting(by), g.setting(setting)): g.finished for g in groups}
         cells = [
             _difference(pair(*(finished.get((column, value), {}) for value in values)))
             for column in of
@@ -168,10 +168,6 @@ def _differences(
         if any(cell != ABSENT for cell in cells):
             table.append([TITLES[folder], *cells])
     return markdown_table(table, text_columns=1)
-
-
-def _of(group: Group, name: str) -> str:
-    return str(group.settings[name])
 
 
 def _name(name: str) -> str:
@@ -184,11 +180,8 @@ def _mean(summary: Summary, usual: int) -> str:
 
 
 def _mean_and_deviation(summary: Summary, usual: int) -> str:
-    if summary.mean is None:
-        return ABSENT
-    deviation = "" if summary.sd is None else f" ± {summary.sd:.2f}"
-    runs = "" if summary.n == usual else f" (n = {summary.n})"
-    return f"{summary.mean:.2f}{deviation}{runs}"
+    is_usual = summary.n in (0, usual)
+    return summary_text(summary) + ("" if is_usual else f" (n = {summary.n})")
 
 
 def _last(group: Group, name: str) -> str:
@@ -226,7 +219,7 @@ def filled_in(page: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         text = _TABLES[match["kind"]](*match["names"].split())
-        return f"{match[1]}{text.strip()}\n{match[4]}"
+        return f"{match[1]}{text}\n{match[4]}"
 
     return _MARKED.sub(table, page)
 
