@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from gift_jax.pipeline.results import RESULTS_FILE, markdown_table
-from gift_jax.report import regret
+from gift_jax.report import regret, style
 from gift_jax.report.formatting import ABSENT, summary_text
 from gift_jax.report.groups import Group, group_rows
 from gift_jax.report.reading import read_results
@@ -231,7 +231,7 @@ def main() -> None:
     groups = [group for of_folder in measured().values() for group in of_folder]
     losses = list(dict.fromkeys(group.loss for group in groups))
     drawn = list(_regrets(groups).values())
-    regret.figure(drawn, losses).savefig(FIGURE, metadata={"Software": None})
+    FIGURE.write_bytes(style.png(regret.figure(drawn, losses)))
 
 
 if __name__ == "__main__":

@@ -47,19 +47,32 @@ class Normalization:
             raise InputError(f"channel std must be positive, got {self.std}")
 
     def apply(self, pixels: Array) -> Array:
-        """Pixels in [0, 1] (..., C) -> float32 network inputs (..., C)."""
+        """Pixels in [0, 1] (..., C) -> float32 network inputs (..., C).
+
+        Raises:
+          InputError: `mean` is of another number of channels.
+        """
         return (pixels.astype(np.float32) - _channels(self.mean, pixels)) / _channels(
             self.std, pixels
         )
 
     def invert(self, inputs: Array) -> Array:
-        """Network inputs (..., C) -> float32 pixels (..., C)."""
+        """Network inputs (..., C) -> float32 pixels (..., C).
+
+        Raises:
+          InputError: `mean` is of another number of channels.
+        """
         return inputs.astype(np.float32) * _channels(self.std, inputs) + _channels(
             self.mean, inputs
         )
 
 
 def _channels(values: Sequence[float], images: Array) -> np.ndarray:
+    if images.shape[-1] != len(values):  # which broadcasting would hide
+        raise InputError(
+            f"images of shape {images.shape} have {images.shape[-1]} channels, but are "
+            f"normalised by {len(values)}: {tuple(values)}"
+        )
     return np.asarray(values, np.float32).reshape((1,) * (images.ndim - 1) + (-1,))
 
 

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gift_jax import registry
-from gift_jax.distill.base import NEEDS, Distiller
+from gift_jax.distill.base import NEEDS, Distiller, make_options
 from gift_jax.distill.matching.datm import Datm
 from gift_jax.distill.matching.dc import Dc
 from gift_jax.distill.matching.dm import Dm
@@ -59,7 +59,7 @@ def make_distiller(name: str, *, ipc: int, **options: Any) -> Distiller:
 
     Raises:
       InputError: there is none of that name, it has no such option, an option cannot
-        be used, or it is no distiller.
+        be used, or it is no distiller: no dataclass, or of another `make`.
 
     >>> from gift_jax.data.real import load_dataset
     >>> make_distiller("random", ipc=5).make(
@@ -85,4 +85,8 @@ def make_distiller(name: str, *, ipc: int, **options: Any) -> Distiller:
             f"the distiller {name} is no dataclass: what is made is known by its "
             "fields; put @dataclasses.dataclass(frozen=True) before its class"
         )
+    given = make_options(distiller)
+    call = f"it is given the real dataset and {', '.join(given)}"
+    what = f"`make` of the distiller {name}"
+    registry.check_call(what, distiller.make, call, None, **dict.fromkeys(given))
     return distiller

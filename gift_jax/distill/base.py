@@ -76,6 +76,22 @@ class Distiller(Protocol):
         """
 
 
+def make_options(distiller: Any) -> list[str]:
+    """The keyword arguments that a job gives to a distiller's `make`.
+
+    >>> from gift_jax import distill
+    >>> make_options(distill.Random(ipc=1))
+    ['teacher', 'seed', 'on_progress']
+    """
+    asked_for = {
+        "real": "teacher_statistics" in distiller.needs,
+        "experts": "experts" in distiller.needs,
+        "directory": getattr(distiller, "resumable", False),
+    }
+    always = ["teacher", "seed", "on_progress"]
+    return always + [name for name, asked in asked_for.items() if asked]
+
+
 def check_options(distiller: Any, *, positive: Sequence[str]) -> None:
     """Raises InputError for numbers that are none, negative, or of another type.
 

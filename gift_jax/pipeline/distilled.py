@@ -179,13 +179,11 @@ def _new_distilled(
                 raise preemption.PreemptedError
 
         options = {**options, "on_progress": on_progress}
-        call = f"make is given the real dataset and {', '.join(options)}"
-        what = f"the distiller {spec.name}"
-        registry.check_call(what, spec.distiller.make, call, job.data, **options)
         made = spec.distiller.make(job.data, **options)
     if not isinstance(made, DistilledDataset):
         raise InputError(
-            f"{what} made a {type(made).__name__}, expected a DistilledDataset"
+            f"the distiller {spec.name} made a {type(made).__name__}, expected a "
+            "DistilledDataset"
         )
     return made
 

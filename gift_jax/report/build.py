@@ -68,11 +68,18 @@ def write_report(
 
     Raises:
       FileNotFoundError: there is no results file.
-      InputError: as `make_report`, or the directory of the report is a link.
+      InputError: as `make_report`, the directory of the report is a link, or it
+        cannot be written.
     """
     if out.is_symlink():
         raise InputError(f"{out} is a link: give --out={out.resolve()} to write there")
-    return _write(out, _files(make_report(workdirs, baseline, against, scored)))
+    files = _files(make_report(workdirs, baseline, against, scored))
+    try:
+        return _write(out, files)
+    except OSError as error:
+        raise InputError(
+            f"the report cannot be written ({error}): give --out=DIR to write elsewhere"
+        ) from error
 
 
 def make_report(

@@ -1,7 +1,6 @@
 """All figures of a report, with their headings and captions."""
 
 import collections
-import io
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -49,10 +48,7 @@ def _figure(
     drawing: matplotlib.figure.Figure,
     data: figure_data.Data,
 ) -> Figure:
-    stream = io.BytesIO()
-    # Without the version of matplotlib the same results give the same bytes.
-    drawing.savefig(stream, format="png", dpi=style.DPI, metadata={"Software": None})
-    return Figure(name, heading, caption, stream.getvalue(), data)
+    return Figure(name, heading, caption, style.png(drawing), data)
 
 
 def over_steps(curves: Sequence[continual.Curve]) -> Figure:

@@ -54,6 +54,16 @@ class ShownFigure(Figure):
         return stream.getvalue()
 
 
+def png(figure: Figure) -> bytes:
+    """A figure as a file, the same bytes for the same drawing.
+
+    Without the version of matplotlib, so that a newer one changes no file.
+    """
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+    return stream.getvalue()
+
+
 def in_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Draws with this module's style and leaves matplotlib's as it was."""
 

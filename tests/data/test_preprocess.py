@@ -74,6 +74,14 @@ def test_statistics_without_a_meaning(mean, std, message):
         Normalization(mean, std)
 
 
+@pytest.mark.parametrize("array", [np, jnp])
+def test_images_of_other_channels_are_not_broadcast(array):
+    images = array.zeros((2, 4, 4, 1))
+    for function in (STATISTICS.apply, STATISTICS.invert):
+        with pytest.raises(InputError, match=r"4, 1\) have 1 channels.*by 3: \("):
+            function(images)
+
+
 def test_matrices_of_other_sizes():
     good = whitening()
     with pytest.raises(InputError, match=r"ZCA inverse has shape \(2, 2\), expected"):

@@ -41,6 +41,19 @@ class NeedsMuch(Means):
 
 class WithoutIpc:
     pass
+
+@dataclasses.dataclass(frozen=True)
+class WithoutSeed(Means):
+    def make(self, data, *, teacher, on_progress=None):
+        pass
+
+@dataclasses.dataclass(frozen=True)
+class WithoutDirectory(Means):
+    resumable = True
+
+@dataclasses.dataclass(frozen=True)
+class WithoutReal(Means):
+    needs = frozenset({"teacher_gradients", "teacher_statistics"})
 """
 
 
@@ -108,6 +121,14 @@ def test_labels_that_take_long_to_read_are_read_by_who_needs_them(data, monkeypa
         ("my_distillers:WithoutIpc", {}, "WithoutIpc cannot be called"),
         ("my_distillers:WithoutMake", {}, "WithoutMake has no method `make`"),
         ("my_distillers:NeedsMuch", {}, "`needs` is .*luck"),
+        (
+            "my_distillers:WithoutSeed",
+            {},
+            "`make` of the distiller my_distillers:WithoutSeed cannot be called .*"
+            "'seed'.*: it is given the real dataset and teacher, seed, on_progress$",
+        ),
+        ("my_distillers:WithoutDirectory", {}, "'directory'.*progress, directory$"),
+        ("my_distillers:WithoutReal", {}, "'real'.*on_progress, real$"),
     ],
 )
 def test_what_is_no_distiller_is_said(name, options, message):

@@ -47,6 +47,15 @@ def test_a_link_in_the_work_directory_is_an_error(tmp_path, capsys):
     assert "report is a link" in capsys.readouterr().err
 
 
+def test_a_place_that_cannot_be_written(tmp_path, capsys):
+    write_rows(tmp_path, rows("kl", KL))
+    (tmp_path / "report").write_text("a file of the user's")
+    assert main([str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "report cannot be written" in said and "give --out=DIR" in said
+    assert (tmp_path / "report").read_text() == "a file of the user's"
+
+
 def test_several_work_directories_need_a_place(tmp_path, capsys):
     named = {"distilled_dir": "rded_ipc10", "soft_labels_dir": "rded_ipc10"}
     for dataset in ("digits", "fashion_mnist"):
