@@ -2,11 +2,13 @@
 
     python -m experiments.result_tables
 
-A folder of docs/rows holds the results.jsonl of one work directory as it is, so that
-`python -m gift_jax.report docs/rows/NAME...` reports it, too. A table stands in a page
+A folder of docs/rows holds the results.jsonl of one work directory as it is, and its
+tuning.jsonl where it has one, so that `python -m gift_jax.report docs/rows/NAME...`
+reports it, too. A table stands in a page
 between a marker and `<!-- end -->`:
 
     <!-- accuracies: NAME -->           losses by optimizers, of one folder
+    <!-- tuned: NAME -->                the same, each at its default and its own rate
     <!-- calibration: NAME -->          of the three optimizers that most folders have
     <!-- regrets: LOSS... -->           the largest regret of losses, by folder
     <!-- leads: LOSS OTHER -->          how far a loss is ahead of another, by folder
@@ -18,12 +20,12 @@ The figure of all regrets is drawn anew, too.
 import functools
 import pathlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from gift_jax.pipeline.results import RESULTS_FILE, markdown_table
 from gift_jax.report import regret, style
 from gift_jax.report.formatting import ABSENT, summary_text
-from gift_jax.report.groups import Group, group_rows
+from gift_jax.report.groups import DEFAULT, TUNED, Group, compare, group_rows
 from gift_jax.report.reading import read_results
 from gift_jax.report.statistics import Summary, pair
 
@@ -35,6 +37,7 @@ FIGURE = ROOT / "docs" / "images" / "regret.png"
 # What a folder is called where several are compared, in the order of the tables.
 TITLES = {
     "cifar10_w32_100": "CIFAR-10, RDED, width 32, 200 steps",
+    "cifar10_w32_100_tuned": "CIFAR-10, RDED, width 32, 200 steps, tuned rates",
     "cifar10_w32_300": "CIFAR-10, RDED, width 32, 600 steps",
     "cifar10_w32_1000": "CIFAR-10, RDED, width 32, 2,000 steps",
     "cifar10_w128_300": "CIFAR-10, RDED, official width (128), 600 steps",
@@ -76,22 +79,23 @@ def read(folder: str) -> list[Group]:
       FileNotFoundError: it has no results.
       InputError: they cannot be read.
     """
-    rows, _, _ = read_results([ROWS / folder])
-    return group_rows(rows)
+    rows, choices, _ = read_results([ROWS / folder])
+    return compare(group_rows(rows), None, choices)
 
 
 def measured() -> dict[str, list[Group]]:
-    """The folders that are there, in the order of `TITLES`."""
+    """The folders that are there, in the order of `TITLES`; tuned ones at that rate."""
     return {
-        name: read(name) for name in TITLES if (ROWS / name / RESULTS_FILE).exists()
+        name: [group for group in read(name) if group.rate != DEFAULT]
+        for name in TITLES
+        if (ROWS / name / RESULTS_FILE).exists()
     }
 
 
 def accuracies(folder: str) -> str:
     """Losses by optimizers: top-1 after the last epoch, largest and mean regret."""
     groups = read(folder)
-    run = {g.setting("optimizer") for g in groups}
-    optimizers = [name for name in _OPTIMIZERS if name in run]
+    optimizers = _in_order({g.setting("optimizer") for g in groups})
     behind = _regrets(groups)
     found = {(g.loss, g.setting("optimizer")): g.summary("top1_last") for g in groups}
     usual = max(summary.n for summary in found.values())
@@ -108,6 +112,30 @@ def accuracies(folder: str) -> str:
                 *([f"{value:.{digits}f}" for value in points] or [ABSENT] * 2),
             ]
         )
+    return markdown_table(table, text_columns=1)
+
+
+def tuned(folder: str) -> str:
+    """Losses by optimizers, each at its default rate and at the rate chosen for it.
+
+    Regrets are to the best loss under an optimizer at any of these rates.
+    """
+    groups = {(g.loss, g.setting("optimizer"), g.rate): g for g in read(folder)}
+    behind = {
+        (one.loss, one.rate): one.largest for one in regret.regrets([*groups.values()])
+    }
+    run = _in_order({optimizer for _, optimizer, _ in groups})
+    header = [text for name in run for text in (_OPTIMIZERS[name], "tuned")]
+    table = [["loss", *header, "largest regret", "tuned"]]
+    for loss in dict.fromkeys(loss for loss, _, _ in groups):
+        row = [_name(loss)]
+        for optimizer in run:
+            default, own = (groups[loss, optimizer, r] for r in (DEFAULT, TUNED))
+            rate = own.settings["learning_rate"]
+            row.append(summary_text(default.summary("top1_last")))
+            row.append(f"{rate:g}: {summary_text(own.summary('top1_last'))}")
+        row += [f"{behind[loss, rate]:.1f}" for rate in (DEFAULT, TUNED)]
+        table.append(row)
     return markdown_table(table, text_columns=1)
 
 
@@ -170,6 +198,11 @@ def _differences(
     return markdown_table(table, text_columns=1)
 
 
+def _in_order(run: Collection[str]) -> list[str]:
+    """Optimizers as they stand in all tables."""
+    return [name for name in _OPTIMIZERS if name in run]
+
+
 def _name(name: str) -> str:
     """Of a loss or an optimizer, as it is read."""
     return _OPTIMIZERS.get(name) or _LOSSES.get(name, f"`{name}`")
@@ -201,6 +234,7 @@ def _difference(summary: Summary) -> str:
 
 _TABLES: Mapping[str, Callable[..., str]] = {
     "accuracies": accuracies,
+    "tuned": tuned,
     "calibration": calibration,
     "regrets": regrets,
     "leads": leads,

@@ -6,7 +6,7 @@ from scipy import stats
 
 from experiments import result_tables
 from gift_jax.report import reading
-from tests.report.rows import rows, write_rows
+from tests.report.rows import DEFAULT_RATE, choice, rows, write_rows
 
 FOLDERS = sorted(path.parent.name for path in result_tables.ROWS.glob("*/*.jsonl"))
 
@@ -65,6 +65,43 @@ def test_an_option_is_shown_but_others_are_not_behind_it(measured):
             *("0.75", "0.38"),
         ],
         ["`gift-correct=True`", "\N{EN DASH}", "61.00 ± 1.41", *["\N{EN DASH}"] * 2],
+    ]
+
+
+def test_tuned_losses_stand_beside_their_defaults(measured, monkeypatch):
+    monkeypatch.setattr(result_tables, "TITLES", {"tuned": "Tuned"})
+    own = 0.01
+    write_rows(
+        measured / "tuned",
+        [
+            *rows("gift", (30.0, 31.0)),
+            *rows("gift", (33.0, 34.0), learning_rate=own),
+            *rows("kl", (35.0, 36.0)),
+            *rows("gift", (50.0, 51.0), optimizer="muon"),
+            *rows("kl", (48.0, 49.5), optimizer="muon"),
+        ],
+        [
+            *(choice("gift", own), choice("kl", DEFAULT_RATE)),
+            *(choice(loss, DEFAULT_RATE, optimizer="muon") for loss in ("gift", "kl")),
+        ],
+    )
+    assert cells(result_tables.tuned("tuned")) == [
+        [
+            *("loss", "AdamW", "tuned", "Muon", "tuned"),
+            *("largest regret", "tuned"),
+        ],
+        [
+            *("`gift`", "30.50 ± 0.71", "0.01: 33.50 ± 0.71"),
+            *("50.50 ± 0.71", "0.001: 50.50 ± 0.71", "5.0", "2.0"),
+        ],
+        [
+            *("`kl` (official: T = 20, no T^2)", "35.50 ± 0.71", "0.001: 35.50 ± 0.71"),
+            *("48.75 ± 1.06", "0.001: 48.75 ± 1.06", "1.8", "1.8"),
+        ],
+    ]
+    assert cells(result_tables.regrets("gift"))[1] == ["Tuned", "2.0"]
+    assert cells(result_tables.leads("gift", "kl"))[1] == [
+        *("Tuned", "\N{EN DASH}", "\N{MINUS SIGN}2.0", interval([2.0, 1.5])),
     ]
 
 
