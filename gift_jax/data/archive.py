@@ -4,26 +4,51 @@ MedMNIST publishes such files, and `write` makes them of any real dataset, to ca
 to a machine without TFDS.
 """
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from gift_jax.data import sources
+from gift_jax.data import fingerprint, sources
 from gift_jax.data.image_split import ImageSplit
 from gift_jax.runtime import atomic
 from gift_jax.runtime.errors import InputError
-from gift_jax.runtime.npz import read_npz
+from gift_jax.runtime.npz import read_npz, write_npz
+from gift_jax.runtime.unpacking import TooLargeError
 
-_IMAGES, _LABELS, _CLASSES = "_images", "_labels", "classes"
+_IMAGES, _ENDS, _LABELS, _CLASSES = "_images", "_ends", "_labels", "classes"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _EncodedList(sources.RecordList):
+    """Encoded images one after the other, of which number i ends at `ends[i]`."""
+
+    images: np.ndarray
+    ends: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def records(self, indices: Sequence[int]) -> Sequence[sources.Record]:
+        """See `sources.Source`."""
+        starts = np.concatenate([[0], self.ends])
+        return [self.images[starts[i] : self.ends[i]].tobytes() for i in indices]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """See `sources.Source`."""
+        return fingerprint.of(self.images, self.ends, self.classes)
 
 
 class Archive:
     """Splits in an npz, each of two arrays; all are held in memory.
 
         SPLIT_images  (N, h, w) or (N, h, w, C) uint8 pixels of one or three channels,
-                      or (N,) bytes, encoded images as files hold them
+                      or (bytes,) uint8, encoded images one after the other
+        SPLIT_ends    (N,) integers, where each encoded image ends among these bytes
         SPLIT_labels  (N,) or (N, 1) integer classes
         classes       names of the classes in order; optional
 
@@ -37,7 +62,13 @@ class Archive:
 
     def __init__(self, path: pathlib.Path) -> None:
         self._path = path
-        self._arrays = read_npz(path)
+        try:
+            self._arrays = read_npz(path)
+        except TooLargeError as error:
+            raise InputError(
+                f"{path} unpacks to more than 50 times its size, as what would fill "
+                "the memory does: write it again with numpy.savez, uncompressed"
+            ) from error
         if not self._splits:
             raise InputError(
                 f"{path} holds {', '.join(self._arrays) or 'nothing'}, expected "
@@ -74,22 +105,41 @@ class Archive:
                 f"{self._path} has no split {name!r}; splits: {', '.join(self._splits)}"
             )
         images, labels = self._arrays[name + _IMAGES], self._labels(name)
-        is_encoded = images.dtype.kind == "S" and images.ndim == 1
+        ends = self._arrays.get(name + _ENDS)
+        found: sources.RecordList
+        if ends is not None:
+            self._check_ends(name, images, ends)
+            found = _EncodedList(images, labels, ends)
+        else:
+            found = sources.RecordList(self._pixels(name, images), labels)
+        if len(found) != len(labels):
+            raise InputError(
+                f"{self._path} has {len(found)} images and {len(labels)} labels in "
+                f"the split {name!r}"
+            )
+        return found
+
+    def _pixels(self, split: str, images: np.ndarray) -> np.ndarray:
         if images.dtype == np.uint8 and images.ndim == 3:
             images = images[..., None]
         is_pixels = images.dtype == np.uint8 and images.ndim == 4
-        if not (is_encoded or (is_pixels and images.shape[-1] in (1, 3))):
+        if not (is_pixels and images.shape[-1] in (1, 3)):
             raise InputError(
-                f"{name}{_IMAGES} of {self._path} has shape {images.shape} and dtype "
+                f"{split}{_IMAGES} of {self._path} has shape {images.shape} and dtype "
                 f"{images.dtype}, expected (N, h, w), (N, h, w, 1) or (N, h, w, 3) "
-                "uint8, or (N,) bytes"
+                f"uint8, or (bytes,) uint8 beside {split}{_ENDS}"
             )
-        if len(images) != len(labels):
+        return images
+
+    def _check_ends(self, split: str, images: np.ndarray, ends: np.ndarray) -> None:
+        is_bytes = images.dtype == np.uint8 and images.ndim == 1
+        are_ends = ends.dtype.kind in "iu" and ends.ndim == 1
+        if not (is_bytes and are_ends and _divide(ends, len(images))):
             raise InputError(
-                f"{self._path} has {len(images)} images and {len(labels)} labels in "
-                f"the split {name!r}"
+                f"{split}{_ENDS} of {self._path}, {ends.dtype} of shape {ends.shape}, "
+                f"does not divide {split}{_IMAGES}, {images.dtype} of shape "
+                f"{images.shape}, into encoded images: make the file anew"
             )
-        return sources.RecordList(images, labels)
 
     def _labels(self, split: str) -> np.ndarray:
         labels = self._arrays[split + _LABELS]
@@ -114,28 +164,33 @@ def write(
       classes: Names of the classes.
 
     Raises:
-      InputError: the pixels of a split have more than one size, or its encoded images
-        cannot be kept in an array.
+      InputError: the pixels of a split have more than one size.
       OSError: an image cannot be read, or the file not written.
     """
     arrays: dict[str, np.ndarray] = {}
     for name, split in splits.items():
-        arrays[name + _IMAGES] = _stacked(split.encoded(), name)
+        arrays |= _images(name, split.encoded())
         arrays[name + _LABELS] = split.labels
     if classes:
         arrays[_CLASSES] = np.array(classes)
-    with atomic.replacing(path) as unfinished, unfinished.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    with atomic.replacing(path) as unfinished:
+        write_npz(unfinished, arrays)
 
 
-def _stacked(records: Sequence[sources.Record], split: str) -> np.ndarray:
+def _images(split: str, records: Sequence[Any]) -> dict[str, np.ndarray]:
+    if isinstance(records[0], np.ndarray):
+        shapes = {record.shape for record in records}
+        if len(shapes) > 1:
+            raise InputError(f"images of the split {split!r} have shapes {shapes}")
+        return {split + _IMAGES: np.stack(records)}
     encoded = [r.read_bytes() if isinstance(r, pathlib.Path) else r for r in records]
-    shapes = {getattr(record, "shape", None) for record in encoded}
-    if len(shapes) > 1:
-        raise InputError(f"images of the split {split!r} have shapes {shapes}")
-    stacked = np.array(encoded)
-    # Bytes are filled up with zeros, and lose those that they end with.
-    lengths = [len(record) for record in encoded]
-    if stacked.dtype.kind == "S" and np.char.str_len(stacked).tolist() != lengths:
-        raise InputError(f"an encoded image of the split {split!r} ends with zeros")
-    return stacked
+    return {
+        split + _IMAGES: np.frombuffer(b"".join(encoded), np.uint8),
+        split + _ENDS: np.cumsum([len(one) for one in encoded]),
+    }
+
+
+def _divide(ends: np.ndarray, size: int) -> bool:
+    """Whether they cut so many bytes into pieces, none of them empty."""
+    lengths = np.diff(ends.astype(np.int64), prepend=0)
+    return bool(lengths.sum() == size and np.all(lengths > 0))

@@ -17,7 +17,7 @@ from gift_jax.data import fingerprint, preprocess
 from gift_jax.distilled import preview
 from gift_jax.distilled import value_space as value_space_lib
 from gift_jax.runtime.errors import InputError
-from gift_jax.runtime.npz import read_npz
+from gift_jax.runtime.npz import read_npz, write_npz
 
 ARRAYS_FILE = "distilled.npz"
 METADATA_FILE = "distilled.json"
@@ -311,7 +311,7 @@ def save_distilled(dataset: DistilledDataset, directory: pathlib.Path) -> None:
         if normalization.length is not None:
             arrays["zca_length"] = np.array(normalization.length)
         normalization = normalization.normalization
-    np.savez_compressed(directory / ARRAYS_FILE, **arrays)
+    write_npz(directory / ARRAYS_FILE, arrays)
     record = {
         **dataclasses.asdict(dataset.metadata),
         "mean": normalization.mean,

@@ -1,8 +1,9 @@
-"""NumPy's archives of arrays, read as what others made: nothing is unpickled."""
+"""NumPy's archives of arrays; read as what others made: nothing is unpickled."""
 
 import io
 import pathlib
 import sys
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -42,6 +43,23 @@ def read_npz(
             f"{path} is not a readable npz file ({error}); it may be truncated or hold "
             "pickled objects: copy or download it again"
         ) from error
+
+
+def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays so that `read_npz` reads them: compressed, unless too much so."""
+    _save(np.savez_compressed, path, arrays)
+    try:
+        with path.open("rb") as file:
+            unpacking.open_zip(file).close()
+    except unpacking.TooLargeError:
+        _save(np.savez, path, arrays)
+
+
+def _save(
+    save: Callable[..., None], path: pathlib.Path, arrays: Mapping[str, np.ndarray]
+) -> None:
+    with path.open("wb") as file:  # of any name: given one, NumPy would add a suffix
+        save(file, **arrays)
 
 
 def _array(data: bytes) -> np.ndarray:

@@ -109,14 +109,40 @@ class Fake:
         return self._records
 
 
-@pytest.mark.parametrize(
-    ("records", "message"),
-    [
-        ((b"abc\0", b"defg"), "ends with zeros"),
-        ((PIXELS[0], PIXELS[1, :4]), "have shapes"),
-    ],
-)
-def test_what_an_array_cannot_hold_is_refused(path, records, message):
-    with pytest.raises(InputError, match=message):
-        archive.write(path, {"test": Fake(*records)})
+def test_pixels_of_several_sizes_are_refused(path):
+    with pytest.raises(InputError, match="have shapes"):
+        archive.write(path, {"test": Fake(PIXELS[0], PIXELS[1, :4])})
     assert not list(path.parent.iterdir())
+
+
+def test_encoded_images_keep_their_bytes_and_take_no_more(path):
+    """Of very different lengths; an array of bytes would fill all up to the longest."""
+    encoded = [b"\0short\0", bytes(range(256)) * 2**17, *[b"\0"] * 30]
+    fake = Fake(*encoded)
+    fake.labels = np.arange(32)
+    archive.write(path, {"test": fake})
+    split = archive.Archive(path).split("test")
+    assert split.records(range(32)) == encoded
+    assert split.records([2, 0]) == [encoded[2], encoded[0]]
+    with np.load(path) as stored:
+        assert stored["test_images"].nbytes == sum(map(len, encoded))
+    shuffled = Fake(*encoded[::-1])
+    shuffled.labels = fake.labels
+    archive.write(path.with_name("other.npz"), {"test": shuffled})
+    other = archive.Archive(path.with_name("other.npz")).split("test")
+    assert other.fingerprint != split.fingerprint
+
+
+@pytest.mark.parametrize("ends", [[2, 5], [2, 2, 6], [4, 2, 6], [-1, 6], [], [2.5, 6]])
+def test_ends_that_do_not_divide_the_bytes(path, ends):
+    images = np.frombuffer(b"abcdef", np.uint8)
+    labels = np.arange(len(ends))
+    np.savez(path, test_images=images, test_ends=np.array(ends), test_labels=labels)
+    with pytest.raises(InputError, match=r"test_ends of .* does not divide"):
+        archive.Archive(path).split("test")
+
+
+def test_files_that_unpack_to_very_much(path):
+    np.savez_compressed(path, test_images=np.zeros((2**11, 2**14), np.uint8))
+    with pytest.raises(InputError, match=r"made\.npz unpacks to .* with numpy\.savez,"):
+        archive.Archive(path)

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from gift_jax.runtime import unpacking
+from gift_jax.runtime import npz, unpacking
 from gift_jax.runtime.errors import InputError
 from gift_jax.runtime.npz import read_npz
 
@@ -52,6 +52,15 @@ def test_arrays_of_any_kind_are_read(tmp_path):
     for name, read in read_npz(path).items():
         np.testing.assert_array_equal(read, arrays[name])
         assert read.dtype == arrays[name].dtype
+
+
+@pytest.mark.parametrize("size", [2**20, 2**25 - 128, 2**25 - 127, 2**25])
+def test_what_is_written_is_read_however_well_it_compresses(tmp_path, size):
+    path = tmp_path / "x.any"
+    npz.write_npz(path, {"flat": np.zeros(size, np.uint8)})
+    assert read_npz(path)["flat"].shape == (size,)
+    is_allowed = size + 128 <= 2**25  # with the header
+    assert (path.stat().st_size < size / 50) == is_allowed
 
 
 def test_text_is_of_characters(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 
 from gift_jax.distilled.dataset import DistilledDataset, as_uint8
 from gift_jax.distilled.writers import images
+from gift_jax.runtime.npz import write_npz
 
 
 def write(dataset: DistilledDataset, path: pathlib.Path) -> None:
@@ -31,5 +32,4 @@ def write(dataset: DistilledDataset, path: pathlib.Path) -> None:
     }
     if dataset.soft_labels is not None:
         arrays["soft_labels"] = dataset.soft_labels
-    with path.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)
+    write_npz(path, arrays)
