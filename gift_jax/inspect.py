@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         facts = inspect(
             options.path.expanduser(),
             options.dataset,
-            options.preview,
+            options.preview and options.preview.expanduser(),
             source=options.source,
             max_bytes=options.max_bytes,
         )

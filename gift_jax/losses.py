@@ -502,8 +502,12 @@ def spherical_kd(
       kd_weight: Weight of the divergence.
       ce_weight: Weight of the cross-entropy of s' with the hard labels.
     """
-    spread = _standard_deviation(teacher_logits)
-    rescaled = student_logits * spread / _standard_deviation(student_logits)
+    own = _standard_deviation(student_logits)
+    # A constant row has no spread to rescale.
+    ratio = jnp.where(
+        _are_equal(student_logits), 1.0, _standard_deviation(teacher_logits) / own
+    )
+    rescaled = student_logits * ratio
     divergence = _softened_kl(rescaled, teacher_logits, temperature)
     hard = ce(rescaled, teacher_logits, labels)
     return kd_weight * temperature**2 * divergence + ce_weight * hard

@@ -12,6 +12,8 @@ import inspect
 import pathlib
 import re
 import sys
+import types
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -100,7 +102,7 @@ def _imported(what: str, name: str) -> Any:
     if "" not in sys.path and str(pathlib.Path.cwd()) not in sys.path:
         sys.path.insert(0, str(pathlib.Path.cwd()))
     try:
-        found: Any = importlib.import_module(module_name)
+        found: Any = _module(module_name)
     except ImportError as error:
         raise InputError(
             f"the {what} {name!r} cannot be imported: {error}. Run the command where "
@@ -122,19 +124,50 @@ def _imported(what: str, name: str) -> Any:
     return found
 
 
+# Of the source file of every module that was named, when it was loaded.
+_digests: "weakref.WeakKeyDictionary[types.ModuleType, str]"
+_digests = weakref.WeakKeyDictionary()
+
+
+def _module(name: str) -> types.ModuleType:
+    module = importlib.import_module(name)
+    if module not in _digests and getattr(module, "__file__", None):
+        _digests[module] = _file_digest(module)
+    return module
+
+
+def _file_digest(module: types.ModuleType) -> str:
+    return _digest(pathlib.Path(str(module.__file__)).read_bytes())
+
+
+def _digest(source: bytes) -> str:
+    return hashlib.sha256(source).hexdigest()[:16]
+
+
+def reload_edited() -> None:
+    """Loads modules of the user's own anew whose files were edited since.
+
+    In a notebook a job would otherwise run the code that was there when the first one
+    was. Called before a job, so that none changes its code while it runs.
+    """
+    for module in list(_digests):
+        is_loaded = sys.modules.get(module.__name__) is module
+        if is_loaded and _file_digest(module) != _digests[module]:
+            importlib.reload(module)
+            _digests[module] = _file_digest(module)
+
+
 def code_fingerprint(name: str) -> str | None:
     """16 hexadecimal digits that stand for the user's own code behind a name.
 
     Results depend on it, so it is part of recipes. It is that of the whole source
-    file, or in a notebook of what is named alone. None stands for what is part of the
-    project.
+    file as it was loaded, or in a notebook of what is named alone. None stands for
+    what is part of the project.
     """
     if not is_outside(name):
         return None
-    module = importlib.import_module(name.partition(":")[0])
-    file = getattr(module, "__file__", None)
-    source = pathlib.Path(file).read_bytes() if file else _source(name).encode()
-    return hashlib.sha256(source).hexdigest()[:16]
+    module = _module(name.partition(":")[0])
+    return _digests.get(module) or _digest(_source(name).encode())
 
 
 def _source(name: str) -> str:
@@ -171,14 +204,18 @@ def split_options(text: str) -> tuple[str, dict[str, str]]:
     return name, dict(option.split("=", 1) for option in given)
 
 
-def label(name: str, fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
-    """A name with those of its options that are not the default.
+def label(
+    name: str, fields: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> str:
+    """A name with its options, or with those that are not the default.
 
     >>> label("kl", {"t_squared": True}, {"t_squared": False, "temperature": 20.0})
     'kl-t_squared=True'
+    >>> label("kl", {"t_squared": False})
+    'kl-t_squared=False'
     """
-    changed = [f"-{k}={v}" for k, v in fields.items() if v != defaults[k]]
-    return name + "".join(changed)
+    told = [k for k, v in fields.items() if defaults is None or v != defaults[k]]
+    return name + "".join(f"-{k}={fields[k]}" for k in told)
 
 
 def keyword_defaults(function: Any, *, without: Iterable[str] = ()) -> dict[str, Any]:

@@ -265,3 +265,28 @@ def test_results_depend_on_the_code_behind_a_name(mine, one_device, field, value
     del sys.modules["mine"]
     (after,) = job.run_job(config, mine / "b")
     assert before["config_hash"] != after["config_hash"]
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "old", "new"),
+    [
+        ("loss.name", "mine:margin", "temperature=2.0", "temperature=20.0"),
+        pytest.param(
+            *("student.name", "mine:Net", "width: int = 4", "width: int = 16"),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_code_that_was_edited_is_what_the_next_job_runs(
+    mine, one_device, field, name, old, new
+):
+    """As in a notebook, which writes a file, runs a job, and does both again."""
+    config = small(field, name)
+    (before,) = job.run_job(config, mine / "a")
+    (mine / "mine.py").write_text(MINE.replace(old, new))
+    (after,) = job.run_job(config, mine / "b")
+    assert before["trained_on"] == after["trained_on"]
+    assert before["gradient_norm_first"] != after["gradient_norm_first"]
+    del sys.modules["mine"]
+    (anew,) = job.run_job(config, mine / "c")
+    assert anew["gradient_norm_first"] == after["gradient_norm_first"]

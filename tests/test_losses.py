@@ -717,6 +717,7 @@ EDGES = {
     "zero teacher": (PLAIN, ZEROS),
     "both zero": (ZEROS, ZEROS),
     "constant student": (CONSTANT, PLAIN),
+    "constant student, huge teacher": (CONSTANT, HUGE),
     "constant teacher": (PLAIN, CONSTANT),
     "both constant": (CONSTANT, CONSTANT),
     "huge student": (HUGE, PLAIN),
@@ -739,6 +740,21 @@ def test_values_and_gradients_are_finite_on_the_edge(name):
         )[name]
         assert np.isfinite(values).all(), edge
         assert np.isfinite(gradients).all(), edge
+
+
+def test_a_constant_student_has_no_spread_to_rescale():
+    student = jnp.full((ROWS, CLASSES), 3.0)
+    _, teacher, labels = batch()
+    loss = losses.get_loss("spherical_kd")
+    weight, temperature = 0.9, 4.0
+    uniform, soft = 1 / CLASSES, jax.nn.softmax(teacher / temperature)
+    expected = weight * temperature**2 * (soft * jnp.log(soft / uniform)).sum(-1)
+    expected += (1 - weight) * np.log(CLASSES)
+    values, gradients = value_and_gradient(loss, student, teacher, labels)
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+    hard = jax.nn.one_hot(labels, CLASSES)
+    slope = weight * temperature * (uniform - soft) + (1 - weight) * (uniform - hard)
+    np.testing.assert_allclose(gradients, slope, atol=1e-5)
 
 
 @every_loss

@@ -118,9 +118,13 @@ def test_the_fingerprint_of_code_is_that_of_its_file(mine):
     assert len(before) == 16
     assert int(before, 16) >= 0
     assert registry.code_fingerprint("my_code:Family.member") == before
-    mine.write_text(MINE.replace("2.0", "2.5"))
+    mine.write_text(MINE.replace("2.0", "2.25"))
+    # The file that was loaded, until it is loaded anew.
+    assert registry.code_fingerprint("my_code:margin") == before
+    registry.reload_edited()
     assert registry.code_fingerprint("my_code:margin") != before
     mine.write_text(MINE)
+    registry.reload_edited()
     assert registry.code_fingerprint("my_code:margin") == before
     assert registry.code_fingerprint("gift") is None
 

@@ -212,7 +212,8 @@ class ImageSplit:
         elif image.size != (side, side):
             raise InputError(
                 f"image {index} of {self._title} has {image.height}x{image.width} "
-                f"pixels, expected {side}x{side}"
+                f"pixels, expected {side}x{side}, as others of them have: bring all "
+                "to one size"
             )
         return _to_array(image)
 

@@ -116,7 +116,8 @@ def load_dataset(
       image_size: Side to bring images to. Needed where images come in many
         sizes, without effect where they have it already, and an error for a
         named dataset of another fixed size.
-      normalization: Channel statistics in place of those known or measured.
+      normalization: Channel statistics in place of those known or measured. Of one
+        channel, or of three, for images of one's own, they say what these become.
       train_split: Split to use for training; for folders, a folder.
       test_split: Split to measure accuracies on.
       validation_images: How many images to hold out of the train split, always the
@@ -175,9 +176,14 @@ def load_dataset(
     )
     if normalization is None and not known:
         measure = measure or channel_statistics
-        normalization = measure(ImageSplit(train, info, train_split))
+        coloured = dataclasses.replace(info, channels=3)
+        normalization = measure(ImageSplit(train, coloured, train_split))
+        if info.channels == 1:
+            normalization = _of_one_channel(normalization)
     if normalization is not None:
         info = dataclasses.replace(info, normalization=normalization)
+    if not known:
+        info = dataclasses.replace(info, channels=len(info.normalization.mean))
     return RealDataset(
         info=info,
         train=ImageSplit(train, info, train_split),
@@ -291,6 +297,12 @@ def _measured_info(
         normalization=info_lib.IMAGENET,  # until it is measured or given
         resize=not is_fixed or image_size not in (None, width),
     )
+
+
+def _of_one_channel(found: preprocess.Normalization) -> preprocess.Normalization:
+    """Statistics of images of which some were grey, if all of them are."""
+    is_grey = len(set(found.mean)) == len(set(found.std)) == 1
+    return preprocess.Normalization(found.mean[:1], found.std[:1]) if is_grey else found
 
 
 def channel_statistics(

@@ -240,8 +240,8 @@ def _described(output: Any) -> str:
 
 
 def _compute_dtype(model: str, name: str) -> Any:
-    if name not in _DTYPES:
-        raise registry.unknown_name(f"dtype of {model}", name, _DTYPES)
+    if not isinstance(name, str) or name not in _DTYPES:
+        raise registry.unknown_name(f"dtype of {model}", str(name), _DTYPES)
     return _DTYPES[name]
 
 

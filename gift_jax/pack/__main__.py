@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     """The command. Returns its exit code."""
     del argv
     logs.show()
-    out = pathlib.Path(str(_OUT.value))
+    out = pathlib.Path(str(_OUT.value)).expanduser()
     workdir = pathlib.Path(str(_WORKDIR.value)).expanduser().resolve()
     try:
         pack(_CONFIG.value, workdir, out)

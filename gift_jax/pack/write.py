@@ -5,6 +5,7 @@ import pathlib
 
 from ml_collections.config_dict import ConfigDict
 
+from gift_jax import registry
 from gift_jax.data import archive, info
 from gift_jax.data.preprocess import Normalization, Preprocess
 from gift_jax.distilled import DistilledDataset, save_distilled
@@ -120,7 +121,9 @@ def _write_teacher(teacher: Teacher, job: Job, path: pathlib.Path) -> dict[str, 
     save_torch(path, {"model": state})
     transform = {name: getattr(spec, name) for name in ("resize", "crop")}
     return {
-        "teacher.name": network.label,
+        # All options, as the config that the flags follow may have others.
+        "teacher.name": registry.label(network.name, dict(network.options)),
+        "teacher.dtype": network.dtype,
         "teacher.label_noise": 0.0,
         **_statistics("teacher", teacher.preprocess),
         **{f"teacher.{name}": side for name, side in transform.items() if side},

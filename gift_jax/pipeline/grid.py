@@ -110,6 +110,7 @@ class Grid:
     ) -> None:
         devices.local()  # raises before anything is made
         provenance.code_version()  # now: the checkout may change while students train
+        registry.reload_edited()
         job_specs = specs.expand(config)
         for spec in job_specs:
             spec.check_paths()

@@ -4,6 +4,8 @@ A file holds one JSON object a line. Rows are checked here, once, when they are 
 and when they are read; a line that is no row is passed over, counted and named.
 """
 
+import contextlib
+import fcntl
 import functools
 import json
 import logging
@@ -106,21 +108,21 @@ def _finite(row: Row) -> dict[str, Any]:
 
 
 def _append_line(path: pathlib.Path, row: Row) -> None:
-    """Appends a line in one system call.
+    """Appends a line in one system call, and while nobody else does.
 
-    Processes that share a work directory therefore do not mix their lines.
+    Processes that share a work directory therefore do not mix their lines; by NFS they
+    would without a lock (open(2), O_APPEND).
     """
     if not hosts.is_primary():
         return
     line = json.dumps(checksums.with_checksum(row)) + "\n"
-    # The last line of a writer that was killed may be half there.
-    if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-        line = "\n" + line
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        written = os.write(descriptor, line.encode())
-    finally:
-        os.close(descriptor)
+    with path.open("ab", buffering=0) as file:
+        with contextlib.suppress(OSError):  # of file systems that have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        # The last line of a writer that was killed may be half there.
+        if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+            line = "\n" + line
+        written = os.write(file.fileno(), line.encode())
     if written < len(line):
         raise OSError(f"cannot write all of a line to {path}: is the disk full?")
 

@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 # Where runs lie that are measured on a split.
 _DIRECTORIES = {"test": "runs", "validation": "tuning"}
 _CHECKPOINTS = "checkpoints"
+# Characters; file systems take 255, and a lock has some more.
+_LONGEST_NAME = 200
 
 
 class UnfinishedError(Exception):
@@ -69,7 +71,10 @@ class Run:
             f"from{self.init_from}" if self.init_from else "",
             f"s{student.seed}",
         ]
-        return self.job.spec.tagged("_".join(filter(None, parts)), "run")
+        name = self.job.spec.tagged("_".join(filter(None, parts)), "run")
+        if len(name) <= _LONGEST_NAME:
+            return name
+        return f"{name[: _LONGEST_NAME - 17]}-{fingerprint({'name': name})}"
 
     @property
     def num_images(self) -> int:

@@ -30,16 +30,19 @@ from gift_jax.plan.grid import Plan
 from gift_jax.plan.text import report, total
 from gift_jax.runtime import errors
 
+_LEAST = 1e-6  # of what is divided by
 _CONFIG = configs.define_flag()
 _DEVICE = flags.DEFINE_string("device", "v4-8", "Such as v4-8, v5e-64 or 8xh100.")
 _DEVICES = flags.DEFINE_integer(
     "devices", None, "Number of devices of another kind, instead of --device."
 )
 _HOSTS = flags.DEFINE_integer("hosts", 1, "Number of hosts that these are in.")
-_PEAK = flags.DEFINE_float("peak_tflops", None, "Peak of one of these in TFLOP/s.")
-_MEMORY = flags.DEFINE_float("memory_gb", None, "Memory of one of these in GB.")
+_PEAK = flags.DEFINE_float(
+    "peak_tflops", None, "Peak of one of these in TFLOP/s.", _LEAST
+)
+_MEMORY = flags.DEFINE_float("memory_gb", None, "Memory of one of these in GB.", _LEAST)
 _UTILIZATION = flags.DEFINE_float(
-    "utilization", 0.3, "Share of the peak that is reached; an assumption.", 0.0, 1.0
+    "utilization", 0.3, "Share of the peak that is reached; an assumption.", _LEAST, 1.0
 )
 _LEAST_STEP = flags.DEFINE_float(
     "least_step_ms", 1.0, "Shortest time of a step in ms; an assumption.", 0.0

@@ -27,7 +27,11 @@ from gift_jax.report.statistics import Row, Summary, summarize
 
 # What may differ between the steps of one curve.
 _BY_STEP = ("trained_on", "dataset_fingerprint", "batch_size")
-_SETTINGS = (*(n for n in results.SETTINGS if n not in _BY_STEP), "data_seed")
+_SETTINGS = (
+    *(n for n in results.SETTINGS if n not in _BY_STEP),
+    # Whose fingerprint is that of the classes of a step.
+    *("distilled_dir", "data_seed"),
+)
 
 
 class Curve(NamedTuple):
@@ -72,7 +76,7 @@ def curves(rows: Sequence[Row]) -> list[Curve]:
     for row in filter(is_continual, rows):
         # A teacher that is trained anew has its step in its name.
         teacher = row["teacher"] and row["teacher"].partition("_continual=")[0]
-        settings = {**row, "teacher": teacher}
+        settings = {"distilled_dir": None, **row, "teacher": teacher}
         key = (*(settings[name] for name in names), row["continual_teacher"])
         students = found.setdefault(key, collections.defaultdict(dict))
         student = students[row["continual_order"], row["seed"]]

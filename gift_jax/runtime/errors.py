@@ -43,7 +43,7 @@ def message(error: BaseException) -> str:
         return f"not enough memory ({text or 'none is left'})"
     if not isinstance(error, jax.errors.JaxRuntimeError):
         return text
-    text = text.strip().splitlines()[0]
+    text = text.strip().partition("\n")[0] or type(error).__name__
     if not jax.distributed.is_initialized():
         return text
     return (

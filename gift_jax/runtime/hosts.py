@@ -346,11 +346,11 @@ def require_equal(
         return
     ours = json.loads(json.dumps(found))
     different = [
-        f"  {name}: {ours.get(name)!r} on process 0, {theirs.get(name)!r} on {host}"
+        f"  {one}: {ours.get(one)!r} on process 0, {theirs.get(one)!r} on {host}"
         for host in range(1, count())
         for theirs in [json.loads(_wait_for(f"{key}/{host}"))]
-        for name in sorted(ours.keys() | theirs.keys())
-        if ours.get(name) != theirs.get(name)
+        for one in sorted(ours.keys() | theirs.keys())
+        if ours.get(one) != theirs.get(one)
     ]
     if different:
         raise InputError(
@@ -367,14 +367,14 @@ def compiled_together(function: Callable) -> Callable:
     """
     if count() == 1:
         return function
-    seen = set()
+    compiled = set()
 
     def call(*arguments: Any) -> Any:
         leaves, structure = jax.tree.flatten(arguments)
         program = (structure, *((np.shape(leaf), leaf.dtype) for leaf in leaves))
-        if program not in seen:
+        if program not in compiled:
             function.lower(*arguments).compile()  # type: ignore[attr-defined]
-            seen.add(program)
+            compiled.add(program)
             barrier("compiled")
         return function(*arguments)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import flax.linen as nn
 from ml_collections.config_dict import ConfigDict
@@ -11,8 +12,12 @@ from gift_jax.data.info import DatasetInfo
 from gift_jax.runtime.devices import AXIS
 from gift_jax.specs import base
 
-# One object for equal arguments, so that students share compiled functions.
-_create_model = functools.lru_cache(maxsize=None)(models.create_model)
+
+@functools.cache
+def _create_model(code: str | None, name: str, **options: Any) -> nn.Module:
+    """One object for equal arguments, so that students share compiled functions."""
+    del code  # tells one of the user's own from what it was before it was edited
+    return models.create_model(name, **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,17 +38,21 @@ class NetworkSpec:
 
     @classmethod
     def from_section(cls, section: ConfigDict, text: str) -> "NetworkSpec":
-        """The network of that name, with options of its own or of the section.
+        """The network of that name, with its options.
+
+        Those that its name does not give are the section's; of one of the user's own,
+        to which a `width` of the section may mean something else, they are its own.
 
         Raises:
           InputError: an unknown name or option.
         """
         name, given = registry.split_options(text)
         defaults = models.model_options(name)
+        in_section = {} if registry.is_outside(name) else section
         return cls(
             name=name,
             dtype=section.dtype,
-            options=base.chosen_options(name, given, defaults, section),
+            options=base.chosen_options(name, given, defaults, in_section),
             code=registry.code_fingerprint(name),
         )
 
@@ -66,8 +75,9 @@ class NetworkSpec:
             the user's own that is not called as the others.
         """
         size = {"num_classes": dataset.num_classes, "image_size": dataset.image_size}
+        options = {**size, **dict(self.options)}
         model = _create_model(
-            self.name, axis_name=AXIS, dtype=self.dtype, **size, **dict(self.options)
+            self.code, self.name, axis_name=AXIS, dtype=self.dtype, **options
         )
         if registry.is_outside(self.name):
             models.check_model(self.name, model, channels=dataset.channels, **size)

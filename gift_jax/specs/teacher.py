@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import os
 
 import flax.linen as nn
 from ml_collections.config_dict import ConfigDict
@@ -189,7 +190,7 @@ def _another(
 
 
 def _recognised(section: ConfigDict, image_size: int | None) -> NetworkSpec:
-    path = section.checkpoint
+    path = os.path.expanduser(section.checkpoint)
     if path in ("", TORCHVISION):
         raise InputError(
             f"teacher.name is 'auto', but teacher.checkpoint is {path!r}: give the "

@@ -12,6 +12,7 @@ import numpy as np
 from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels.base import SoftLabels
 from gift_jax.soft_labels.fixed import FixedSoftLabels
+from gift_jax.soft_labels.hard import SoftHardSoft
 from gift_jax.train.epochs import Data
 from gift_jax.train.step import TrainState
 from gift_jax.train.streaming import StreamedData
@@ -35,6 +36,8 @@ def check_fits(state: TrainState, data: Data, soft_labels: SoftLabels | None) ->
         raise InputError("there are no images to train on")
     classes = num_classes(state.model, state.variables, data.images.shape[1:])
     check_labels(np.asarray(data.labels), num_images, classes)
+    if isinstance(soft_labels, SoftHardSoft):
+        soft_labels = soft_labels.soft
     if isinstance(soft_labels, FixedSoftLabels):
         _check_logits(soft_labels, num_images, classes)
     labelled = getattr(soft_labels, "num_images", num_images)

@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 # Several hosts agree on whether to stop once in so many steps, or in every scan.
 _STEPS_BETWEEN_AGREEMENTS = 16
 
-# Named numbers of a network and the state of its training, such as accuracies. The
+# Named scalars of a network and the state of its training, such as accuracies. The
 # state lies on the devices, and is consumed by the next step.
 Evaluator = Callable[[nn.Module, TrainState], Mapping[str, float]]
 
@@ -440,10 +440,11 @@ class _Training:
                     f"two evaluators measure {', '.join(sorted(taken))}: give what "
                     "yours measures another name"
                 )
-            last |= found
+            last |= {name: float(value) for name, value in found.items()}
         return dataclasses.replace(
             record,
             last=last,
-            best={n: max(v, record.best.get(n, v)) for n, v in last.items()},
+            # NaN is the highest of nothing.
+            best={n: float(np.fmax(v, record.best.get(n, v))) for n, v in last.items()},
             evaluated_epochs=record.finished_epochs,
         )

@@ -21,6 +21,26 @@ def test_class_folders(folders):
     np.testing.assert_allclose(dataset.info.normalization.std, values.std())
 
 
+def test_one_coloured_image_colours_a_set_also_where_it_is_not_sampled(tmp_path):
+    generator = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for number in range(40):
+            pixels = generator.integers(0, 256, (7, 7))
+            write_image(tmp_path / split / "a" / f"{number:02}.png", pixels)
+    grey = real.load_dataset(f"folder:{tmp_path}")
+    assert grey.info.image_shape == (7, 7, 1)
+    assert len(grey.info.normalization.mean) == 1
+    colour = generator.integers(0, 256, (7, 7, 3))
+    write_image(tmp_path / "train" / "a" / "04.png", colour)  # 32 are looked at
+    coloured = real.load_dataset(f"folder:{tmp_path}")
+    assert coloured.info.image_shape == (7, 7, 3)
+    np.testing.assert_array_equal(coloured.train.images([4])[0], colour)
+    # Statistics that are given say how many channels are wanted.
+    for norm in (preprocess.Normalization((0.5,), (1.0,)), info.IMAGENET):
+        given = real.load_dataset(f"folder:{tmp_path}", normalization=norm)
+        assert given.info.channels == len(norm.mean)
+
+
 IMAGENETTE = [f"n{number:08}" for number in range(10)]
 CIFAR10 = info.CLASS_NAMES["cifar10"]
 

@@ -347,6 +347,7 @@ def test_the_project_s_networks_pass_the_check(name):
         ("Tiny", {"depth": 2}, "'my_nets:Tiny' has no option 'depth'; it takes width"),
         ("Tiny", {"dtype": "bfloat16"}, "has no option 'dtype'"),
         ("Sized", {"dtype": "float16"}, "dtype of .* 'float16'"),
+        ("Sized", {"dtype": jnp.bfloat16}, "dtype of .*expected one of float32, bf"),
     ],
 )
 def test_what_gives_no_network_is_refused(name, options, message):

@@ -106,6 +106,26 @@ def flags_of(folder):
     return dict(line.removeprefix("--config.").split("=", 1) for line in lines)
 
 
+def test_a_teacher_is_built_anew_in_a_config_with_other_options(packed, tmp_path):
+    """`conv1` is of width 8 there, which is what its name leaves out here."""
+    config = small(
+        **{
+            "teacher.name": "conv1-width=128",
+            "teacher.dtype": "bfloat16",
+            "teacher.epochs": 1,
+            "distilled.name": "random",
+        }
+    )
+    write.pack(config, tmp_path / "made", tmp_path / "out")
+    flags, section = flags_of(tmp_path / "out"), small().teacher
+    section.update(name=flags["teacher.name"], dtype=flags["teacher.dtype"])
+    network = specs.network.NetworkSpec.from_section(section, section.name)
+    assert dict(network.options)["width"] == 128
+    assert network.dtype == "bfloat16"
+    state = load_torch(tmp_path / "out" / "teacher.pth")["model"]
+    assert state["classifier.weight"].shape == (10, 128 * 16)
+
+
 def test_rates_are_tuned_on_images_that_were_held_out(packed, tmp_path):
     held_out = {"tuning.enabled": True, "tuning.validation_images": 40}
     write.pack(small(**held_out), tmp_path / "made", tmp_path / "out")

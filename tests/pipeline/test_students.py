@@ -29,6 +29,26 @@ def test_a_batch_size_that_is_not_the_official_one_is_in_the_name(finished):
     assert other["batch_size"] == 10
 
 
+def test_a_name_that_no_file_can_have_is_cut_and_stays_its_own(finished):
+    directory, _ = finished
+    long = "standardized_gift-correct=True-gamma=0.2-length_share=0.25-temperature=1.5"
+    optimizer = "adamw-decay_vectors=False-schedule=smoothed_cosine-warmup_epochs=2"
+    rows = [
+        job.run_job(
+            small_config(
+                loss__name=f"{long}-length_weight={weight}",
+                optimizer__name=f"{optimizer}-ema=0.99-weight_decay=0.05",
+            ),
+            directory,
+        )[0]
+        for weight in (0.25, 0.75)
+    ]
+    names = [row["run_id"] for row in rows]
+    assert names[0] != names[1]
+    assert all(len(name) <= 200 for name in names)
+    assert all((directory / "runs" / name / "metrics.jsonl").exists() for name in names)
+
+
 def test_metrics_hold_every_epoch_and_what_was_evaluated(finished):
     directory, row = finished
     text = (directory / "runs" / RUN / "metrics.jsonl").read_text()

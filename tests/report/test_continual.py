@@ -92,6 +92,21 @@ def test_other_teachers_and_other_images_are_other_curves():
         continual.curves([*found, *student([51.0, 41.0])])
 
 
+def test_steps_of_other_images_are_other_curves():
+    """Whose fingerprint is of the classes of a step."""
+    curves = continual.curves(
+        [
+            {**one, "trained_on": name, "distilled_dir": name}
+            for name in ("rded_ipc10", "rded_ipc10_crops_per_image=1")
+            for one in student([90.0, 80.0])
+        ]
+    )
+    assert [curve.settings["distilled_dir"] for curve in curves] == [
+        *("rded_ipc10", "rded_ipc10_crops_per_image=1")
+    ]
+    assert "distilled dir" in continual.tables(curves)[0].header
+
+
 def test_teachers_are_compared_with_that_of_the_future_order_by_order():
     found = [
         *student([50.0, 40.0], order=0),

@@ -42,5 +42,6 @@ def test_errors_of_arguments_are_value_errors_too():
 def test_of_an_error_of_the_devices_the_first_line_is_shown():
     error = jax.errors.JaxRuntimeError("INTERNAL: out of memory\nstack\nstack")
     assert errors.message(error) == "INTERNAL: out of memory"
+    assert errors.message(type(error)("")) == "JaxRuntimeError"
     assert errors.message(errors.InputError("a\nb")) == "a\nb"
     assert errors.message(MemoryError()) == "not enough memory (none is left)"

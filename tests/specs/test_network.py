@@ -26,6 +26,15 @@ def test_options_are_for_the_networks_that_have_them():
     assert network("resnet18").options == ()
 
 
+def test_one_of_the_users_own_has_its_own_options(tmp_path, monkeypatch):
+    (tmp_path / "own_nets.py").write_text(
+        "def net(*, num_classes, image_size, width=16, norm='layer'): pass"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert dict(network("own_nets:net").options) == {"norm": "layer", "width": 16}
+    assert network("own_nets:net-width=8").label == "own_nets:net-width=8"
+
+
 def test_equal_networks_are_one_object():
     digits_info = info.dataset_info("digits")
     built = network("conv2").build(digits_info)

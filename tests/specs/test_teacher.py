@@ -54,7 +54,7 @@ def test_one_of_the_user_s_own_is_no_network():
     assert spec.label == "my_teacher:build"
 
 
-def test_one_whose_network_is_recognised(tmp_path):
+def test_one_whose_network_is_recognised(tmp_path, monkeypatch):
     path = tmp_path / "observer.pth"
     size = {"num_classes": 10, "image_size": 8, "width": 6, "norm": "none"}
     model = models.create_model("conv2", **size)
@@ -68,6 +68,8 @@ def test_one_whose_network_is_recognised(tmp_path):
         name="conv2-norm=none-width=6", checkpoint=str(path), dtype="bfloat16"
     )
     assert spec.network == named.network
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert teacher(name="auto", checkpoint="~/observer.pth").network.name == "conv2"
 
 
 def test_several():

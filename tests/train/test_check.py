@@ -6,7 +6,7 @@ import pytest
 
 from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels.fixed import FixedSoftLabels
-from gift_jax.soft_labels.hard import HardLabels
+from gift_jax.soft_labels.hard import HardLabels, SoftHardSoft
 from gift_jax.soft_labels.online import OnlineSoftLabels
 from gift_jax.train.check import check_fits
 from gift_jax.train.fit import fit
@@ -60,6 +60,10 @@ def test_no_images_are_refused():
         (FixedSoftLabels(zeros(40, 5), views=3), r"shape \(40, 5\), expected"),
         (FixedSoftLabels(zeros(2, 40, 4), views=3), "of 2 views, but views is 3"),
         (OnlineSoftLabels(None, 41, 3, 10), "40 images, but soft labels of 41"),
+        (
+            SoftHardSoft(FixedSoftLabels(zeros(5, 4), views=3), 3, 1),
+            r"shape \(5, 4\), expected .* N = 40",
+        ),
     ],
 )
 def test_soft_labels_of_other_images(soft_labels, message):

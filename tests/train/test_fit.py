@@ -6,6 +6,7 @@ import functools
 import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -141,6 +142,17 @@ def test_the_best_is_the_highest(tmp_path):
     assert record.last == {"top1": 25.0} and record.best == {"top1": 30.0}
     # Its checkpoint is kept, and the last.
     assert saved(tmp_path) == [6, 12]
+
+
+def test_evaluations_are_numbers_of_any_kind_and_nan_is_no_best(tmp_path):
+    scores = iter([np.float32(50), jnp.float32(np.nan), np.float64(40), 45])
+    with open_checkpoints(tmp_path) as checkpoints:
+        _, record = fit_small(
+            evaluators=[lambda model, state: {"score": next(scores)}],
+            evaluate_every=1,
+            checkpoints=checkpoints,
+        )
+    assert record.last == {"score": 45.0} and record.best == {"score": 50.0}
 
 
 def test_checkpoints_are_where_they_are_due(tmp_path):

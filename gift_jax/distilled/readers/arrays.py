@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from gift_jax.data import info, preprocess
-from gift_jax.distilled import zca
+from gift_jax.distilled import standardised, zca
 from gift_jax.distilled.dataset import (
     DistilledDataset,
     Metadata,
@@ -24,13 +24,7 @@ from gift_jax.runtime.errors import InputError
 # pixels again; those of RFAD have percentiles of -0.7 and 1.8. In a wrong convention
 # they miss [0, 1] by far: plain pixels end near 4.
 _UNWHITENED_RANGE = (-2.0, 3.0)
-# `get_dataset` of DC, DSA and DM, where it has others than GIFT, and so `info`.
-_STATISTICS = {
-    "cifar100": preprocess.Normalization(
-        (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
-    )
-}
-# Whose own has GIFT's.
+# Whose images have GIFT's statistics; those of others DC's.
 _OF_GIFT = ("mtt", "datm")
 # What files begin with: of torch.save before its zip format, and of parquet.
 _MAGIC = {
@@ -180,14 +174,9 @@ def learnt_dataset(
         return _dataset(request, info, images, hard, whitening, soft, metadata)
     if space == STANDARDISED:
         method = metadata.get("method", request.method())
-        images = (statistics or _statistics(info, method)).invert(images)
+        known = standardised.of_gift if method in _OF_GIFT else standardised.of_dc
+        images = (statistics or known(info)).invert(images)
     return pixel_dataset(request, info, images, hard, soft, **metadata)
-
-
-def _statistics(dataset: info.DatasetInfo, method: str) -> preprocess.Normalization:
-    """Those that published images were standardised with, whatever a config says."""
-    known = info.DATASETS.get(dataset.name, dataset).normalization
-    return known if method in _OF_GIFT else _STATISTICS.get(dataset.name, known)
 
 
 def pixel_dataset(

@@ -45,7 +45,7 @@ STATISTICS = {
 
 def matches(path: pathlib.Path) -> bool:
     """Whether the path is FRePo's npz, its checkpoint or a directory with one."""
-    if path.suffix == ".npz":
+    if arrays.kind_of(path) == "npz":
         return {"image", "label"} <= arrays.array_names(path)
     state = load_checkpoint(path)
     return state is not None and not is_rcig(state)
@@ -53,7 +53,7 @@ def matches(path: pathlib.Path) -> bool:
 
 def read(request: Request) -> DistilledDataset:
     """Reads the learnt arrays; see `read_distilled`."""
-    if request.path.suffix == ".npz":
+    if arrays.kind_of(request.path) == "npz":
         stored = read_npz(request.path, max_bytes=request.max_bytes)
         arrays.require(stored, "image", "label")
         return learnt_dataset(request, stored["image"], stored["label"], "frepo")

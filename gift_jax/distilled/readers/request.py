@@ -90,6 +90,12 @@ class Request:
         if isinstance(self.dataset, info_lib.DatasetInfo):
             return self.dataset
         name = self.dataset or stored_name
+        if name and ":" in name:
+            raise InputError(
+                f"{name} is a real dataset of your own, known by its images only: give "
+                f"dataset=real.load_dataset({name!r}).info in Python, or read the set "
+                "in a job, by distilled.path"
+            )
         return info_lib.dataset_info(name) if name else _named_by(self.path)
 
     def require_same_dataset(self, stored_name: str) -> None:

@@ -27,6 +27,7 @@ import jax
 import numpy as np
 
 from gift_jax.data import info as info_lib
+from gift_jax.distilled import standardised
 from gift_jax.distilled.dataset import DistilledDataset
 from gift_jax.distilled.readers import arrays
 from gift_jax.distilled.readers.request import Request
@@ -103,16 +104,25 @@ def read(request: Request) -> DistilledDataset:
         hard, _, _ = arrays.class_labels(labels)
         soft = arrays.as_floats(stored.soft_labels)
         return arrays.pixel_dataset(request, info, images, hard, soft)
-    rate, parts = None, 1
+    rate, parts, statistics = None, 1, None
     if stored.layout == "pair":
         rate = _learning_rate(request, _beside(path, "lr"))
+        if rate is not None:  # of MTT or DATM, whatever the path names
+            statistics = standardised.of_gift(info)
     if stored.layout == "idc":
         factor = _factor(request, path)
         images, parts = split_mosaics(images, factor), factor**2
         labels = labels.repeat(parts, axis=0)
     method = request.method("unknown" if rate is None else "datm")
     return arrays.learnt_dataset(
-        request, info, images, labels, method=method, learning_rate=rate, parts=parts
+        request,
+        info,
+        images,
+        labels,
+        statistics=statistics,
+        method=method,
+        learning_rate=rate,
+        parts=parts,
     )
 
 
@@ -231,7 +241,7 @@ def _factor(request: Request, path: pathlib.Path) -> int:
     """How many images lie side by side in a mosaic: said, or written beside it."""
     factor = request.option("factor")
     arguments = path.with_name("args.txt")
-    named = re.search(r"factor([1-9])(?![0-9])", str(path.absolute()))
+    named = re.search(r"(?<![a-zA-Z])factor([1-9])(?![0-9])", str(path.absolute()))
     if factor is None and arguments.is_file():
         try:
             stated = json.loads(arguments.read_text(errors="replace"))

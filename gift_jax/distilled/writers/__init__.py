@@ -58,7 +58,7 @@ def write_distilled(
     """
     if format not in WRITERS:
         raise registry.unknown_name("format", format, WRITERS)
-    path = pathlib.Path(path)
+    path = pathlib.Path(path).expanduser()
     if path.exists():
         raise FileExistsError(f"{path} exists already; delete it or choose another")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,8 @@ import pathlib
 
 import numpy as np
 
+from gift_jax.data import info
+from gift_jax.distilled import standardised
 from gift_jax.distilled.dataset import DistilledDataset
 from gift_jax.runtime.errors import InputError
 from gift_jax.torch_io import torch_files
@@ -13,7 +15,8 @@ def write(dataset: DistilledDataset, path: pathlib.Path) -> None:
     """Writes images_best.pt, labels_best.pt and, if one was learnt, lr_best.pt.
 
     Images are NCHW network inputs, whitened or standardised; labels are logits. "best"
-    is what its readers look for.
+    is what its readers look for. Pairs without a learning rate are read as those of
+    DC's family, and are standardised so.
 
     Args:
       dataset: What to write.
@@ -26,10 +29,19 @@ def write(dataset: DistilledDataset, path: pathlib.Path) -> None:
         raise InputError("the format 'datm' holds soft labels, and there are none")
     path.mkdir()
     arrays = {
-        "images": np.ascontiguousarray(np.moveaxis(dataset.inputs(), -1, 1)),
+        "images": np.ascontiguousarray(np.moveaxis(_inputs(dataset), -1, 1)),
         "labels": dataset.soft_labels,
     }
     if dataset.metadata.learning_rate is not None:
         arrays["lr"] = np.array(dataset.metadata.learning_rate, np.float32)
     for name, array in arrays.items():
         torch_files.save_torch(path / f"{name}_best.pt", array)
+
+
+def _inputs(dataset: DistilledDataset) -> np.ndarray:
+    known = info.DATASETS.get(dataset.metadata.dataset)
+    if dataset.is_whitened or known is None:
+        return dataset.inputs()
+    has_rate = dataset.metadata.learning_rate is not None
+    convention = standardised.of_gift if has_rate else standardised.of_dc
+    return convention(known).apply(dataset.images)

@@ -34,6 +34,8 @@ class TestFrepo:
     def test_npz(self, tmp_path):
         np.savez(tmp_path / "step.npz", image=frepo_images(), label=CENTRED)
         self.check(tmp_path / "step.npz", "frepo")
+        (tmp_path / "step.npz").rename(tmp_path / "best")
+        self.check(tmp_path / "best", "frepo")
 
     def test_greyscale_is_only_standardised(self, tmp_path):
         images = info.FASHION_MNIST.apply(FLOATS[..., :1])

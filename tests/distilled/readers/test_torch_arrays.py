@@ -470,7 +470,8 @@ class TestMosaics:
             assert (len(read), read.ipc) == (80, 2)
 
     def test_without_a_factor(self, tmp_path, caplog):
-        read = read_distilled(self.write(tmp_path / "idc_x"), dataset="cifar10")
+        path = self.write(tmp_path / "refactor2" / "idc_x")  # is the name of no factor
+        read = read_distilled(path, dataset="cifar10")
         np.testing.assert_array_equal(read.images, FLOATS)
         assert "taken for whole images" in caplog.text
         assert read.metadata.method == "idc"

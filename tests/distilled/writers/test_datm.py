@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
-from gift_jax import distilled
+from gift_jax import data, distilled
 from gift_jax.distilled import read_distilled
 from gift_jax.runtime.errors import InputError
+from tests.distilled.readers.samples import SMOOTH
 from tests.distilled.writers.samples import (
     TINY_CIFAR,
     TRAIN_IMAGES,
@@ -27,6 +29,25 @@ def test_what_is_written_is_read_as_their_files_are(tmp_path, rate):
     assert read.fingerprint == dataset.fingerprint
     assert read.metadata.learning_rate == rate
     assert (read.metadata.method == "datm") == (rate is not None)
+
+
+@pytest.mark.parametrize("rate", [None, 0.015625])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "cifar100_random"])
+def test_pixels_come_back_whatever_they_are_standardised_with(tmp_path, name, rate):
+    info = data.DATASETS[name.partition("_")[0]]
+    dataset = distilled.DistilledDataset(
+        images=np.resize(SMOOTH, (100, 4, 4, 3)),
+        labels=np.arange(100) % info.num_classes,
+        soft_labels=np.resize(np.eye(info.num_classes), (100, info.num_classes)),
+        preprocess=data.DATASETS["imagenet10"].normalization,
+        metadata=distilled.Metadata(
+            info.name, info.num_classes, "unknown", "", learning_rate=rate
+        ),
+        are_pixels=True,
+    )
+    distilled.write_distilled(dataset, tmp_path / name, "datm")
+    read = read_distilled(tmp_path / name, dataset=info.name)
+    np.testing.assert_allclose(read.pixels(), dataset.images, atol=1e-6)
 
 
 def test_soft_labels_are_needed(tmp_path):
