@@ -17,6 +17,7 @@ between a marker and `<!-- end -->`:
 The figure of all regrets is drawn anew, too.
 """
 
+import argparse
 import functools
 import pathlib
 import re
@@ -269,4 +270,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="result_tables", description=main.__doc__).parse_args()
     main()

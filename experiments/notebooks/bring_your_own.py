@@ -9,8 +9,6 @@
 # %% [markdown]
 # # Bring your own
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/)
-#
 # A distilled set from a file of yours, your teacher, your loss: trained here on arrays,
 # stopped and gone on with, and then by the command's job, whose report opens in the
 # notebook. Whatever is yours below is a few lines; put your own in their place.

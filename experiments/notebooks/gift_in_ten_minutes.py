@@ -9,8 +9,6 @@
 # %% [markdown]
 # # GIFT in ten minutes
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/)
-#
 # Students are trained on a few images per class against a teacher's soft labels. Which
 # loss they are trained with decides the outcome, most of all when the optimizer changes
 # (Shang, Sun and Lin, ICLR 2025, [arXiv 2405.14736](https://arxiv.org/abs/2405.14736)).

@@ -9,8 +9,6 @@
 # %% [markdown]
 # # Make a distilled set
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/)
-#
 # Two ways to make ten images per class of scikit-learn's digits: RDED chooses crops of
 # real images ([Sun et al. 2024](https://arxiv.org/abs/2312.03526)), SRe2L recovers
 # images from the teacher by gradient descent
