@@ -391,27 +391,15 @@ class _Training:
         """
         if place is not None:
             metrics = metrics.of_student(place)
-        in_epoch = steps_per_epoch(len(self.data.labels), self.batch_size)
         if found := metrics.divergence():
-            step = epoch * in_epoch + found[0]
+            step = epoch * self._steps_in_epoch + found[0]
             _log.warning("%s in step %d, epoch %d", found[1], step, epoch)
             student.record = dataclasses.replace(
                 student.record, diverged_epoch=epoch, diverged_step=step
             )
             return
-        record, values = student.record, metrics.values
-        is_finished = len(metrics.sizes) == in_epoch
-        first_norm = record.gradient_norm_first
-        if not record.steps:
-            first_norm = float(values["gradient_norm"][0])
-        record = dataclasses.replace(
-            record,
-            finished_epochs=epoch + is_finished,
-            steps=epoch * in_epoch + len(metrics.sizes),
-            partial={} if is_finished else {n: v.tolist() for n, v in values.items()},
-            gradient_norm_first=first_norm,
-            train_seconds=record.train_seconds + seconds,
-        )
+        record = self._advanced(student.record, epoch, metrics, seconds)
+        is_finished = not record.partial
         is_evaluated = is_finished and self._is_due(epoch + 1, self.evaluate_every)
         is_saved = is_evaluated or self._is_due(epoch + 1, self.save_every)
         is_saved = is_saved or self.is_preempted
@@ -424,6 +412,28 @@ class _Training:
             self.on_epoch(student.index, student.record, metrics.means())
         if is_saved:
             student.save(state)
+
+    @property
+    def _steps_in_epoch(self) -> int:
+        return steps_per_epoch(len(self.data.labels), self.batch_size)
+
+    def _advanced(
+        self, record: Record, epoch: int, metrics: EpochMetrics, seconds: float
+    ) -> Record:
+        """The record after an epoch, or after its steps before it was stopped."""
+        values, steps = metrics.values, len(metrics.sizes)
+        is_finished = steps == self._steps_in_epoch
+        first_norm = record.gradient_norm_first
+        if not record.steps:
+            first_norm = float(values["gradient_norm"][0])
+        return dataclasses.replace(
+            record,
+            finished_epochs=epoch + is_finished,
+            steps=epoch * self._steps_in_epoch + steps,
+            partial={} if is_finished else {n: v.tolist() for n, v in values.items()},
+            gradient_norm_first=first_norm,
+            train_seconds=record.train_seconds + seconds,
+        )
 
     def _is_due(self, finished_epochs: int, every: int | None) -> bool:
         """Whether something that happens every so many epochs, and last, is due."""
