@@ -65,9 +65,9 @@ _OPTIMIZERS = {
     "schedule_free_adamw": "SF-AdamW",
     "prodigy": "Prodigy",
 }
-# For one kind of teacher only: shown, and compared, but with no regret of its own, nor
-# the best that others are behind.
-_OPTION = "-correct=True"
+# Forms of it that are no default: shown, and compared, but with no regret of their own,
+# nor the best that others are behind.
+_VARIANT = "standardized_gift-"
 _IN_MOST_FOLDERS = ("sgd", "adamw", "muon")
 # With more optimizers than these cells hold means only.
 _WITH_DEVIATIONS = 4
@@ -167,8 +167,8 @@ def regrets(*losses: str) -> str:
 
 
 def _regrets(groups: Sequence[Group]) -> dict[str, regret.Regrets]:
-    """By loss, to the best of all but `_OPTION`."""
-    compared = [group for group in groups if not group.loss.endswith(_OPTION)]
+    """By loss, to the best of all but variants."""
+    compared = [group for group in groups if not group.loss.startswith(_VARIANT)]
     return {one.loss: one for one in regret.regrets(compared)}
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -71,7 +71,30 @@ class EpochMetrics(NamedTuple):
         return min(found, key=lambda first: first[0], default=None)
 
 
-RunEpoch = Callable[..., tuple[TrainState, EpochMetrics]]
+class RunEpoch(Protocol):
+    """Trains an epoch, or what of it is left."""
+
+    def __call__(
+        self,
+        state: TrainState,
+        data: Data,
+        view: Any,
+        batches: EpochBatches,
+        *,
+        earlier: Mapping[str, np.ndarray] | None = None,
+        stop: Stop | None = None,
+    ) -> tuple[TrainState, EpochMetrics]:
+        """Returns the new state and the metrics of all steps of the epoch.
+
+        Args:
+          state: Is donated.
+          data: This host's copy, and so is the view.
+          view: Of all images.
+          batches: Those of all devices.
+          earlier: Metrics of the steps that were trained before, (steps, students)
+            each.
+          stop: Asked after every dispatch whether to end there.
+        """
 
 
 @functools.lru_cache(maxsize=16)
@@ -101,11 +124,7 @@ def make_run_epoch(
         last. Images that are streamed are always trained on step by step.
 
     Returns:
-      `run_epoch(state, data, view, batches, *, earlier={}, stop=None)`, which returns
-      the new state and the metrics of the steps. The state that is passed in is
-      donated. Batches are those of all devices, everything else is this host's copy.
-      `earlier` are metrics of the steps that were trained before, (steps, students)
-      each; `stop` is asked after every dispatch whether to end there, see `Stop`.
+      See `RunEpoch`.
     """
     on_cpu = devices[0].platform == "cpu"
     streamed = isinstance(view_images, StreamedViews)

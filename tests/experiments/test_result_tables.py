@@ -34,7 +34,12 @@ def measured(monkeypatch, tmp_path):
             *rows("gift", (60.0, 61.0), optimizer="sgd", epochs=99),
             *rows("kl", (52.0, 54.0), optimizer="adamw", epochs=99),
             *rows("kl", (59.0, 60.5), optimizer="sgd", epochs=99),
-            *rows("gift-correct=True", (60.0, 62.0), optimizer="adamw", epochs=99),
+            *rows(
+                "standardized_gift-correct=True",
+                (60.0, 62.0),
+                optimizer="adamw",
+                epochs=99,
+            ),
         ],
     )
     return tmp_path
@@ -57,14 +62,19 @@ def test_accuracies_have_deviations_and_the_regret_to_the_best(measured):
     ]
 
 
-def test_an_option_is_shown_but_others_are_not_behind_it(measured):
+def test_a_variant_is_shown_but_others_are_not_behind_it(measured):
     assert cells(result_tables.accuracies("long"))[1:] == [
         ["`gift`", "60.50 ± 0.71", "51.00 ± 1.41", "2.00", "1.00"],
         [
             *("`kl` (official: T = 20, no T^2)", "59.75 ± 1.06", "53.00 ± 1.41"),
             *("0.75", "0.38"),
         ],
-        ["`gift-correct=True`", "\N{EN DASH}", "61.00 ± 1.41", *["\N{EN DASH}"] * 2],
+        [
+            "`standardized_gift-correct=True`",
+            "\N{EN DASH}",
+            "61.00 ± 1.41",
+            *["\N{EN DASH}"] * 2,
+        ],
     ]
 
 
@@ -165,7 +175,7 @@ def test_optimizers_are_compared_loss_by_loss(measured):
     assert cells(result_tables.optimizers("muon", "adamw")) == [
         [
             *("Muon minus AdamW", "`gift`", "`kl` (official: T = 20, no T^2)"),
-            *("`gift-correct=True`", "`kl` x T^2"),
+            *("`standardized_gift-correct=True`", "`kl` x T^2"),
         ],
         ["Short", "10.0", "10.5", "\N{EN DASH}", interval([13.0, 15.0])],
     ]
