@@ -21,6 +21,7 @@ from PIL import Image
 
 from gift_jax import losses
 from gift_jax.data.image_split import ImageSplit
+from gift_jax.data.preprocess import Normalization
 from gift_jax.data.real import RealDataset
 from gift_jax.distill import base
 from gift_jax.distilled import DistilledDataset
@@ -128,7 +129,7 @@ class Rded:
         self.check(data)
         info = data.info
         score = make_score(teacher)
-        padding = np.asarray(info.normalization.mean, np.float32)
+        padding = padding_of(teacher, info.normalization)
         images = []
         for label, members in enumerate(base.class_members(data, *self._needed)):
             rng = np.random.default_rng([seed, _SHUFFLE, label])
@@ -145,6 +146,18 @@ class Rded:
             if on_progress is not None:
                 on_progress(label + 1, info.num_classes)
         return base.distilled_dataset(self, data, images, seed=seed)
+
+
+def padding_of(teacher: Teacher, normalization: Normalization) -> np.ndarray:
+    """(C,) float32 pixel that is zero where a teacher has normalised it.
+
+    Args:
+      teacher: Whose own channel means count, if it is seen to have some.
+      normalization: The real dataset's.
+    """
+    own = getattr(teacher, "preprocess", None)
+    used = own if isinstance(own, Normalization) else normalization
+    return np.asarray(used.mean, np.float32)
 
 
 def make_score(teacher: Teacher) -> Score:

@@ -159,6 +159,16 @@ def test_padding_is_zero_in_normalised_space():
     assert np.count_nonzero(inputs) == crop.size
 
 
+def test_padding_is_what_the_teacher_normalises_to_zero():
+    own = preprocess.Normalization((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+    teacher = FlaxTeacher("own", None, None, own)
+    padding = rded.padding_of(teacher, NORMALIZATION)
+    np.testing.assert_array_equal(own.apply(padding), 0)
+    elsewhere = CallableTeacher("other", lambda images: None, (4, 4, 3), 5)
+    padding = rded.padding_of(elsewhere, NORMALIZATION)
+    np.testing.assert_array_equal(NORMALIZATION.apply(padding), 0)
+
+
 def test_teacher_sees_batches_of_one_shape():
     shapes = set()
 
