@@ -167,9 +167,12 @@ def regrets(*losses: str) -> str:
 
 
 def _regrets(groups: Sequence[Group]) -> dict[str, regret.Regrets]:
-    """By loss, to the best of all but variants."""
-    compared = [group for group in groups if not group.loss.startswith(_VARIANT)]
-    return {one.loss: one for one in regret.regrets(compared)}
+    """By loss, of groups at one kind of learning rates."""
+    return {one.loss: one for one in regret.regrets(_compared(groups))}
+
+
+def _compared(groups: Sequence[Group]) -> list[Group]:
+    return [group for group in groups if not group.loss.startswith(_VARIANT)]
 
 
 def leads(loss: str, other: str) -> str:
@@ -265,7 +268,7 @@ def main() -> None:
         page.write_text(filled_in(page.read_text()))
     groups = [group for of_folder in measured().values() for group in of_folder]
     losses = list(dict.fromkeys(group.loss for group in groups))
-    drawn = list(_regrets(groups).values())
+    drawn = regret.regrets(_compared(groups))
     FIGURE.write_bytes(style.png(regret.figure(drawn, losses)))
 
 
