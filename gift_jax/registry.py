@@ -151,7 +151,9 @@ def reload_edited() -> None:
     was. Called before a job, so that none changes its code while it runs.
     """
     for module in list(_digests):
-        is_loaded = sys.modules.get(module.__name__) is module
+        name = module.__name__
+        # A script that is run, `__main__`, is never loaded anew.
+        is_loaded = name != "__main__" and sys.modules.get(name) is module
         if is_loaded and _file_digest(module) != _digests[module]:
             importlib.reload(module)
             _digests[module] = _file_digest(module)

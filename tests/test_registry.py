@@ -186,6 +186,23 @@ def run_cell(number, monkeypatch):
     exec(compile(source, f"<{number}>", "exec"), vars(notebook))
 
 
+def test_the_script_that_runs_keeps_the_code_that_it_began_with(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pathlib\n"
+        "from gift_jax import registry\n"
+        "def margin(): pass\n"
+        "before = registry.code_fingerprint('__main__:margin')\n"
+        "pathlib.Path(__file__).write_text('edited')\n"
+        "registry.reload_edited()\n"
+        "print(before == registry.code_fingerprint('__main__:margin'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
 @pytest.mark.parametrize("name", ["notebook:margin", "notebook:Net"])
 def test_the_fingerprint_of_a_notebook_s_code_is_that_of_what_is_named(
     monkeypatch, name
