@@ -803,6 +803,11 @@ def get_loss(loss: str | Callable[..., jax.Array], **hyper: Any) -> Loss:
             f"loss {name!r} has no hyperparameter {unknown[0]!r}; "
             f"it has {', '.join(known) or 'none'}"
         )
+    # Scalars of NumPy and JAX are numbers, too.
+    hyper = {
+        option: value.item() if getattr(value, "ndim", None) == 0 else value
+        for option, value in hyper.items()
+    }
     for option, value in hyper.items():
         _check_value(f"{option} of loss {name!r}", value, known[option])
     own = LOSSES.get(name) is function

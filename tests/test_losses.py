@@ -1055,6 +1055,16 @@ def test_an_unknown_loss_is_refused_with_the_nearest_name(call):
         call("zzz")
 
 
+@pytest.mark.parametrize("scalar", [np.float32, np.float64, jnp.float32, np.int64])
+def test_scalars_of_arrays_are_numbers(scalar):
+    inputs = batch()
+    expected = losses.get_loss("gift", gamma=2.0)(*inputs)
+    found = losses.get_loss("gift", gamma=scalar(2))(*inputs)
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ValueError, match="gamma of loss 'gift' is array"):
+        losses.get_loss("gift", gamma=np.array([1.0, 2.0]))
+
+
 def test_an_unknown_hyperparameter_is_refused():
     with pytest.raises(
         ValueError, match=r"'gift' has no .* 'temperature'; it has gamma"
