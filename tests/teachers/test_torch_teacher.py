@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gift_jax import registry
 from gift_jax.augment import AugmentSpec
 from gift_jax.data import info, preprocess
 from gift_jax.distilled import DistilledDataset
@@ -144,6 +145,7 @@ def test_the_fingerprint_is_that_of_weights_code_and_statistics(
     other = preprocess.Normalization((0.5,) * 3, (0.3,) * 3)
     assert load(preprocess=other).fingerprint != first
     (tmp_path / "my_torch_models.py").write_text(MODULE + "# changed\n")
+    registry.reload_edited()
     assert load().fingerprint != first
 
 
