@@ -65,8 +65,8 @@ _OPTIMIZERS = {
     "schedule_free_adamw": "SF-AdamW",
     "prodigy": "Prodigy",
 }
-# Forms of it that are no default: shown, and compared, but with no regret of their own,
-# nor the best that others are behind.
+# Forms of it that are no default: shown beside it, but with no regret of their own, nor
+# the best that others are behind.
 _VARIANT = "standardized_gift-"
 _IN_MOST_FOLDERS = ("sgd", "adamw", "muon")
 # With more optimizers than these cells hold means only.
@@ -182,7 +182,8 @@ def leads(loss: str, other: str) -> str:
 
 def optimizers(optimizer: str, other: str) -> str:
     """How far an optimizer is ahead of another, paired, by folder and loss."""
-    losses = dict.fromkeys(g.loss for groups in measured().values() for g in groups)
+    groups = [group for of_folder in measured().values() for group in of_folder]
+    losses = dict.fromkeys(group.loss for group in _compared(groups))
     return _differences("optimizer", (optimizer, other), by="loss", of=tuple(losses))
 
 
