@@ -2,7 +2,7 @@
 
 Muon (https://github.com/KellerJordan/Muon) at its default rate is ahead of AdamW with
 every loss that was tried, mostly by 4 to 17 points, and `standardized_gift` is within
-0.6 points of the best loss under it, or level with it. Measured with soft labels on
+a point of the best loss under it. Measured with soft labels on
 CIFAR-10 and CIFAR-100 (docs/results.md); a guess elsewhere.
 """
 
