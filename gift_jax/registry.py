@@ -125,8 +125,7 @@ def _imported(what: str, name: str) -> Any:
 
 
 # Of the source file of every module that was named, when it was loaded.
-_digests: "weakref.WeakKeyDictionary[types.ModuleType, str]"
-_digests = weakref.WeakKeyDictionary()
+_digests: weakref.WeakKeyDictionary[types.ModuleType, str] = weakref.WeakKeyDictionary()
 
 
 def _module(name: str) -> types.ModuleType:
