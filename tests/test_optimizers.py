@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from gift_jax import optimizers
+from gift_jax import optimizers, registry
 from gift_jax.configs import common
 from gift_jax.optimizers import OptimizerSpec
 from gift_jax.runtime.errors import InputError
@@ -615,6 +615,7 @@ def test_one_s_own_code_is_part_of_the_spec(mine):
     before = OptimizerSpec("my_optimizers:slow")
     assert OptimizerSpec("sgd").code is None
     mine.write_text(MINE + "#")
+    registry.reload_edited()
     assert OptimizerSpec("my_optimizers:slow") != before
 
 

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from gift_jax import registry
 from gift_jax.teachers import base
 
 
@@ -53,6 +54,7 @@ def test_code_is_that_of_the_users_own_modules(tmp_path, monkeypatch):
     assert len(first) == 1
     assert base.code_fingerprints(["gift_jax.losses", "not imported"]) == []
     file.write_text("one = 2")
+    registry.reload_edited()
     assert base.code_fingerprints(["code_of_mine"]) != first
 
 
