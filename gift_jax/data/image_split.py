@@ -212,7 +212,7 @@ class ImageSplit:
         elif image.size != (side, side):
             raise InputError(
                 f"image {index} of {self._title} has {image.height}x{image.width} "
-                f"pixels, expected {side}x{side}, as others of them have: bring all "
+                f"pixels, expected {side}x{side}: bring all images of the dataset "
                 "to one size"
             )
         return _to_array(image)
