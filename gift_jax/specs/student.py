@@ -71,7 +71,10 @@ class LossSpec:
 
     def build(self) -> losses.Loss:
         """The loss; one object for equal specs, which then share what is compiled."""
-        return _bound(self.name, self.options, self.code)
+        try:
+            return _bound(_function(self.name), self.options)
+        except ValueError as error:
+            raise InputError(f"loss.name is {self.name!r}: {error}") from error
 
 
 def _function(name: str) -> Callable:
@@ -87,12 +90,8 @@ def _hyperparameters(name: str) -> dict[str, Any]:
 
 
 @functools.cache
-def _bound(name: str, options: base.Options, code: str | None) -> losses.Loss:
-    del code  # tells one of the user's own from what it was before it was edited
-    try:
-        return losses.get_loss(_function(name), **dict(options))
-    except ValueError as error:
-        raise InputError(f"loss.name is {name!r}: {error}") from error
+def _bound(function: Callable, options: base.Options) -> losses.Loss:
+    return losses.get_loss(function, **dict(options))
 
 
 @dataclasses.dataclass(frozen=True)
