@@ -142,7 +142,7 @@ def run(size: Size, codec: LabelCodec, directory: pathlib.Path) -> dict[str, Cos
             label_views(0, batch)
 
     def read() -> None:
-        for view in prefetched(store, range(size.views)):
+        for view in prefetched(store.start_reading, range(size.views)):
             jax.block_until_ready(jax.device_put(view.logits))
 
     return {

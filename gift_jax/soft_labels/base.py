@@ -1,13 +1,15 @@
 """Where a training reads its views and their soft labels from: the protocol."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent import futures
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import jax
 import numpy as np
 
 from gift_jax.runtime.devices import fetched
+
+T = TypeVar("T")
 
 # `label_views(view, indices)` -> (len(indices), num_classes) float32 of a teacher, on
 # which devices may still be at work.
@@ -30,10 +32,16 @@ class SoftLabels(Protocol):
         """
 
 
-def prefetched(soft_labels: SoftLabels, views: Iterable[int]) -> Iterator[Any]:
+def prefetched(
+    start_reading: Callable[[int], Callable[[], T]], numbers: Iterable[int]
+) -> Generator[T]:
     """Reads views in order, each while the one before is in use.
 
     A thread waits for what is read, checks and decodes it.
+
+    Args:
+      start_reading: That of `SoftLabels`, or what does more.
+      numbers: Its arguments.
 
     Yields:
       What is read.
@@ -41,9 +49,9 @@ def prefetched(soft_labels: SoftLabels, views: Iterable[int]) -> Iterator[Any]:
     thread = futures.ThreadPoolExecutor(1, thread_name_prefix="soft labels")
     try:
         pending: futures.Future | None = None
-        for view in views:
+        for number in numbers:
             current = pending
-            pending = thread.submit(soft_labels.start_reading(view))
+            pending = thread.submit(start_reading(number))
             if current is not None:
                 yield current.result()
         if pending is not None:

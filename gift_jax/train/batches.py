@@ -14,6 +14,8 @@ from gift_jax.runtime.errors import InputError
 class EpochBatches(NamedTuple):
     """Which images are in which batch of one epoch.
 
+    Of several students arrays have one axis more, the last but one.
+
     Attributes:
       full: (steps, devices, batch / devices) int32.
       rest: (devices, remainder) int32, the last, smaller batch, or None. All
@@ -26,7 +28,7 @@ class EpochBatches(NamedTuple):
 
     @property
     def students(self) -> tuple[int, ...]:
-        """(students,) of stacked batches, () of those of one student."""
+        """(students,) of several, () of one."""
         return self.full.shape[2:-1]
 
     @property
@@ -40,38 +42,35 @@ class EpochBatches(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _order(key: jax.Array, epoch: int, num_images: int) -> jax.Array:
-    return jax.random.permutation(jax.random.fold_in(key, epoch), num_images)
+def _orders(keys: jax.Array, epoch: int, num_images: int) -> jax.Array:
+    """(num_images,) of one key, (students, num_images) of several."""
+
+    def order(key: jax.Array) -> jax.Array:
+        return jax.random.permutation(jax.random.fold_in(key, epoch), num_images)
+
+    return jax.vmap(order)(keys) if keys.ndim else order(keys)
 
 
 def epoch_batches(
-    key: jax.Array, epoch: int, *, num_images: int, batch_size: int, num_devices: int
+    keys: jax.Array, epoch: int, *, num_images: int, batch_size: int, num_devices: int
 ) -> EpochBatches:
     """Shuffles the images of an epoch into batches; every image is in one.
 
     Args:
-      key: Typed key of the order.
+      keys: Typed key of the order, () of one student or (students,) of several.
       epoch: Epoch number.
       num_images: N.
       batch_size: Images in a batch over all devices.
       num_devices: Devices to spread a batch over.
     """
-    indices = np.asarray(_order(key, epoch, num_images), np.int32)
+    orders = np.asarray(_orders(keys, epoch, num_images), np.int32)
     steps, remainder = divmod(num_images, batch_size)
-    full = indices[: steps * batch_size].reshape(
-        steps, num_devices, batch_size // num_devices
+    full, rest = np.split(orders, [steps * batch_size], axis=-1)
+    full = full.reshape(*keys.shape, steps, num_devices, batch_size // num_devices)
+    return EpochBatches(
+        np.moveaxis(full, 0, -2) if keys.ndim else full,
+        np.stack([rest] * num_devices) if remainder else None,
     )
-    rest = None
-    if remainder:
-        rest = np.tile(indices[steps * batch_size :], (num_devices, 1))
-    return EpochBatches(full, rest)
-
-
-def stack_batches(batches: Sequence[EpochBatches]) -> EpochBatches:
-    """The batches of several students, with the students as the last axis but one."""
-    full = np.stack([b.full for b in batches], axis=-2)
-    rests = [b.rest for b in batches if b.rest is not None]
-    return EpochBatches(full, np.stack(rests, axis=-2) if rests else None)
 
 
 def check_batch_size(batch_size: int, num_devices: int) -> None:

@@ -1,11 +1,13 @@
 """The loop over epochs: programs for some devices, and what they measured."""
 
 import contextlib
+import dataclasses
 import functools
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gift_jax import losses
@@ -16,7 +18,6 @@ from gift_jax.train.batches import (
     EpochBatches,
     check_batch_size,
     epoch_batches,
-    stack_batches,
 )
 from gift_jax.train.step import (
     TrainState,
@@ -36,21 +37,36 @@ Data = views.TrainData | StreamedData
 Stop = Callable[[np.ndarray], bool]
 
 
-class EpochMetrics(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class EpochMetrics:
     """What was measured in the steps of one epoch.
 
     Attributes:
-      values: (steps,) float32 each, or (steps, students): what `train_step` returns.
+      parts: Of every dispatch, in their order: what `train_step` returns, by name, of
+        one step or with steps as the first axis. Devices may still be at work on them.
       sizes: (steps,) images in the batches.
+      students: (students,) of several, () of one.
     """
 
-    values: dict[str, np.ndarray]
+    parts: Sequence[Mapping[str, Any]]
     sizes: np.ndarray
+    students: tuple[int, ...] = ()
+
+    @functools.cached_property
+    def values(self) -> dict[str, np.ndarray]:
+        """(steps,) float32 each, or (steps, students); waits for the devices."""
+        parts = jax.device_get(self.parts)
+        return {
+            name: np.concatenate(
+                [np.reshape(part[name], (-1, *self.students)) for part in parts]
+            )
+            for name in parts[0]
+        }
 
     def of_student(self, index: int) -> "EpochMetrics":
         """The metrics of one of several students."""
         values = {name: values[:, index] for name, values in self.values.items()}
-        return EpochMetrics(values, self.sizes)
+        return EpochMetrics([values], self.sizes)
 
     def means(self) -> dict[str, float]:
         """Means over the images of the epoch."""
@@ -86,6 +102,8 @@ class RunEpoch(Protocol):
     ) -> tuple[TrainState, EpochMetrics]:
         """Returns the new state and the metrics of all steps of the epoch.
 
+        Neither is waited for, but for the last but one dispatch.
+
         Args:
           state: Is donated.
           data: This host's copy, and so is the view.
@@ -115,8 +133,8 @@ def make_run_epoch(
       view_images: Makes the images of a view.
       devices: Devices of all hosts to spread batches over, see `hosts.devices`.
       students: How many students train at once, each in its own order: every array
-        of the state has them as its first axis, batches as their last but one (see
-        `batches.stack_batches`). None stands for one student without such an axis.
+        of the state has them as its first axis, batches as their last but one. None
+        stands for one student without such an axis.
       scan: Whether the steps of an epoch are a `lax.scan`, or a few of equal lengths,
         or the host dispatches every step, in parts. None stands for a scan except on
         CPUs, where XLA (jaxlib 0.10.2) runs gradients of convolutions inside of a
@@ -169,15 +187,7 @@ def make_run_epoch(
                 done += length
                 if stop is not None and stop(sizes):
                     break
-        collected = jax.device_get(collected)
-        # From (students,) of a step or (steps, students) of a scan; or () and (steps,).
-        values = {
-            name: np.concatenate(
-                [np.reshape(m[name], (-1, *batches.students)) for m in collected]
-            )
-            for name in collected[0]
-        }
-        return state, EpochMetrics(values, batches.sizes[:done])
+        return state, EpochMetrics(collected, batches.sizes[:done], batches.students)
 
     return run_epoch
 
@@ -334,31 +344,35 @@ def train_epochs(
       stop: Whether to stop in the middle of an epoch, see `Stop`.
 
     Yields:
-      (epoch, state, metrics). The state is consumed when the next is asked for. After
-      a stop in the middle of an epoch the metrics are those of its first steps, and
-      nothing else must be asked for.
+      (epoch, state, metrics), on which devices may still be at work. The state is
+      consumed when the next is asked for. After a stop in the middle of an epoch the
+      metrics are those of its first steps, and nothing else must be asked for.
 
     Raises:
       InputError: the batch size does not divide over the devices.
     """
     check_batch_size(batch_size, len(devices))
     state, data = replicate((state, data), devices)
+    several = len(order_keys) > 1
+    keys = jnp.stack(list(order_keys)) if several else order_keys[0]
+
+    def start_reading(epoch: int) -> Callable[[], tuple[Any, EpochBatches]]:
+        read = _start_reading(soft_labels, epoch)
+        # In the thread that reads, as the order waits for the device that computes it.
+        return lambda: (
+            read(),
+            epoch_batches(
+                keys,
+                epoch,
+                num_images=len(data.labels),
+                batch_size=batch_size,
+                num_devices=len(devices),
+            ),
+        )
+
     numbers = range(first_epoch, epochs)
-    with contextlib.closing(_views(soft_labels, numbers)) as read:
-        for epoch, view in zip(numbers, read, strict=True):
-            of_students = [
-                epoch_batches(
-                    key,
-                    epoch,
-                    num_images=len(data.labels),
-                    batch_size=batch_size,
-                    num_devices=len(devices),
-                )
-                for key in order_keys
-            ]
-            batches = of_students[0]
-            if len(of_students) > 1:
-                batches = stack_batches(of_students)
+    with contextlib.closing(base.prefetched(start_reading, numbers)) as ready:
+        for epoch, (view, batches) in zip(numbers, ready, strict=True):
             progress = np.float32(epoch / epochs)
             view = replicate(view.replace(progress=progress), devices)
             state, metrics = run_epoch(
@@ -368,12 +382,9 @@ def train_epochs(
             yield epoch, state, metrics
 
 
-def _views(
-    soft_labels: base.SoftLabels | None, epochs: Iterable[int]
-) -> Generator[Any]:
+def _start_reading(
+    soft_labels: base.SoftLabels | None, epoch: int
+) -> Callable[[], Any]:
     if soft_labels is None:
-        yield from (views.View(np.int32(epoch), None) for epoch in epochs)
-    else:
-        yield from base.prefetched(
-            soft_labels, [epoch % soft_labels.views for epoch in epochs]
-        )
+        return lambda: views.View(np.int32(epoch), None)
+    return soft_labels.start_reading(epoch % soft_labels.views)

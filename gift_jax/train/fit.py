@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -137,9 +137,10 @@ def fit(
       evaluators: Called after every `evaluate_every` epochs and after the last.
       evaluate_every: None stands for the last only.
       on_start: Called once with the record that the training goes on from.
-      on_epoch: Called after every epoch, and before it is saved, with the record and
+      on_epoch: Called for every epoch, and before it is saved, with the record and
         the means of loss, top1 (agreement with hard labels, in [0, 1]) and
-        gradient_norm over the epoch.
+        gradient_norm over the epoch; while the next is trained, where it is neither
+        evaluated nor saved.
       on_batch: Called after every dispatch with the number of images in it.
 
     Returns:
@@ -334,16 +335,40 @@ class _Training:
         )
         started = time.perf_counter()
         with contextlib.closing(loop):
-            for epoch, state, metrics in loop:
-                seconds = (time.perf_counter() - started) / len(students)
-                self._take(students, epoch, state, metrics, seconds)
-                if self.is_preempted:
+            for epoch, kept, metrics in self._one_behind(loop):
+                jax.block_until_ready(metrics.parts)
+                trained = time.perf_counter()
+                seconds = (trained - started) / len(students)
+                self._take(students, epoch, kept, metrics, seconds)
+                if self.is_preempted and kept is not None:
                     raise preemption.PreemptedError
                 if all(student.has_diverged for student in students):
                     break
-                started = time.perf_counter()
+                # Devices wait for evaluations and checkpoints.
+                started = trained if kept is None else time.perf_counter()
+                state = state if kept is None else kept
         for place, student in enumerate(students):
-            student.state = unstack_state(state, place) if several else state
+            if not student.has_diverged:
+                student.state = unstack_state(state, place) if several else state
+
+    def _one_behind(
+        self, loop: Iterable[tuple[int, TrainState, EpochMetrics]]
+    ) -> Generator[tuple[int, TrainState | None, EpochMetrics]]:
+        """Every epoch once the devices train the next, which consumes its state.
+
+        Those whose state is kept, to be evaluated or saved, come at once, with it.
+        """
+        behind: tuple[int, None, EpochMetrics] | None = None
+        for epoch, state, metrics in loop:
+            if behind is not None:
+                yield behind
+            behind = (epoch, None, metrics)
+            if self.is_preempted or any(
+                self._is_due(epoch + 1, every)
+                for every in (self.evaluate_every, self.save_every)
+            ):
+                behind = None
+                yield epoch, state, metrics
 
     def stop(self, sizes: np.ndarray) -> bool:
         """Asked after every dispatch of batches whether the job is to stop there."""
@@ -366,31 +391,33 @@ class _Training:
         self,
         students: Sequence[_Student],
         epoch: int,
-        state: TrainState,
+        state: TrainState | None,
         metrics: EpochMetrics,
         seconds: float,
     ) -> None:
         """Takes note of an epoch of all students that have not diverged before."""
         for place, student in enumerate(students):
-            if not student.has_diverged:
-                only = place if len(students) > 1 else None
-                self._take_one(student, epoch, state, metrics, only, seconds)
+            if student.has_diverged:
+                continue
+            if len(students) == 1:
+                self._take_one(student, epoch, state, metrics, seconds)
+            else:
+                own = None if state is None else unstack_state(state, place)
+                of_one = metrics.of_student(place)
+                self._take_one(student, epoch, own, of_one, seconds)
 
     def _take_one(
         self,
         student: _Student,
         epoch: int,
-        state: TrainState,
+        state: TrainState | None,
         metrics: EpochMetrics,
-        place: int | None,
         seconds: float,
     ) -> None:
         """Takes note of an epoch, or of its steps before it was stopped.
 
-        State and metrics are those of the student at a place among several.
+        A state is evaluated where that is due, and saved.
         """
-        if place is not None:
-            metrics = metrics.of_student(place)
         if found := metrics.divergence():
             step = epoch * self._steps_in_epoch + found[0]
             _log.warning("%s in step %d, epoch %d", found[1], step, epoch)
@@ -400,17 +427,15 @@ class _Training:
             return
         record = self._advanced(student.record, epoch, metrics, seconds)
         is_finished = not record.partial
-        is_evaluated = is_finished and self._is_due(epoch + 1, self.evaluate_every)
-        is_saved = is_evaluated or self._is_due(epoch + 1, self.save_every)
-        is_saved = is_saved or self.is_preempted
-        if is_saved and place is not None:
-            state = unstack_state(state, place)
-        student.record = self._evaluated(record, state) if is_evaluated else record
+        is_due = is_finished and self._is_due(epoch + 1, self.evaluate_every)
+        if is_due and state is not None:
+            record = self._evaluated(record, state)
+        student.record = record
         # Before the checkpoint, so that no training goes on after an epoch that was
         # not told of.
         if is_finished and self.on_epoch is not None:
-            self.on_epoch(student.index, student.record, metrics.means())
-        if is_saved:
+            self.on_epoch(student.index, record, metrics.means())
+        if state is not None:
             student.save(state)
 
     @property

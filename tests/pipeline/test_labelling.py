@@ -190,7 +190,7 @@ def relabelled(stored, untrained, tmp_path):
 
 
 def logits_of(labelled):
-    reader = prefetched(labelled.soft_labels, range(3))
+    reader = prefetched(labelled.soft_labels.start_reading, range(3))
     return np.stack([view.logits for view in reader])
 
 
@@ -226,9 +226,11 @@ def test_fixed_labels_are_those_of_the_images_as_they_are(
     labelled = relabelled(source="fixed")
     dataset = make_dataset(stored["images"], np.arange(10) % 5)
     expected = untrained.teacher.logits(jnp.asarray(dataset.pixels()))
-    for view in prefetched(labelled.soft_labels, range(3)):
+    for view in prefetched(labelled.soft_labels.start_reading, range(3)):
         np.testing.assert_allclose(view.logits, expected, atol=2e-2, rtol=2e-3)
-    numbers = [int(v.number) for v in prefetched(labelled.soft_labels, range(3))]
+    numbers = [
+        int(v.number) for v in prefetched(labelled.soft_labels.start_reading, range(3))
+    ]
     assert numbers == [0, 1, 2]
     # One label an image is stored, whatever is done to images and however often.
     assert labelled.columns["soft_label_bytes"] == 10 * 10
@@ -263,7 +265,10 @@ def test_soft_labels_are_shared_by_trainings_with_and_without_hard_epochs(relabe
     assert (
         len({plain.fingerprint, hald.fingerprint}) == len({plain.name, hald.name}) == 2
     )
-    has_soft = [v.logits is not None for v in prefetched(hald.soft_labels, range(3))]
+    has_soft = [
+        v.logits is not None
+        for v in prefetched(hald.soft_labels.start_reading, range(3))
+    ]
     assert has_soft == [True, False, True]
 
 

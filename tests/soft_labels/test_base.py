@@ -44,7 +44,7 @@ class Slow:
 
 def test_prefetched_reads_one_view_while_another_is_in_use():
     source = Slow()
-    reader = prefetched(source, range(4))
+    reader = prefetched(source.start_reading, range(4))
     source.let_go.release()
     for view in range(4):
         assert next(reader) == view
@@ -72,7 +72,7 @@ def test_a_reader_that_is_left_early_ends_its_thread():
     source = Slow()
     for _ in range(2):
         source.let_go.release()
-    reader = prefetched(source, range(4))
+    reader = prefetched(source.start_reading, range(4))
     next(reader)
     reader.close()
     ours = [t for t in threading.enumerate() if t.name.startswith("soft labels")]

@@ -12,7 +12,7 @@ def test_fixed_soft_labels_are_the_same_for_every_view():
     logits = np.random.default_rng(0).normal(size=(10, 6)).astype(np.float32)
     fixed = FixedSoftLabels(logits, views=5)
     assert fixed.views == 5
-    views = list(prefetched(fixed, [0, 4, 2]))
+    views = list(prefetched(fixed.start_reading, [0, 4, 2]))
     assert [int(view.number) for view in views] == [0, 4, 2]
     for view in views:
         np.testing.assert_array_equal(view.logits, logits)
@@ -22,7 +22,9 @@ def test_labels_of_every_view_are_those_of_the_view():
     logits = np.random.default_rng(0).normal(size=(3, 10, 6)).astype(np.float16)
     labels = FixedSoftLabels(logits, views=3)
     assert labels.views == 3
-    for number, view in zip([2, 0], prefetched(labels, [2, 0]), strict=True):
+    for number, view in zip(
+        [2, 0], prefetched(labels.start_reading, [2, 0]), strict=True
+    ):
         assert int(view.number) == number
         np.testing.assert_array_equal(view.logits, logits[number])
 

@@ -73,7 +73,7 @@ def test_sampler_order_is_pytorchs(size):
 
 def test_is_a_source_of_soft_labels():
     labels = fkd.FkdLabels(FIXTURES / "data_fkd_cutmix")
-    read = [view.logits for view in prefetched(labels, [1, 0, 1])]
+    read = [view.logits for view in prefetched(labels.start_reading, [1, 0, 1])]
     stored = expected("data_fkd_cutmix")["logits"]
     np.testing.assert_array_equal(read, stored[[1, 0, 1]])
 

@@ -9,7 +9,7 @@ from gift_jax.soft_labels.hard import HardLabels, SoftHardSoft
 
 
 def test_hard_labels_are_views_without_logits():
-    views = list(prefetched(HardLabels(views=3), [0, 2, 1]))
+    views = list(prefetched(HardLabels(views=3).start_reading, [0, 2, 1]))
     assert [int(view.number) for view in views] == [0, 2, 1]
     assert all(view.logits is None for view in views)
 
@@ -26,7 +26,7 @@ def test_the_schedule_is_halds(soft_epochs, hard_epochs):
     epochs = soft_epochs + hard_epochs
     labels = SoftHardSoft(FixedSoftLabels(logits, soft_epochs), epochs, hard_epochs)
     assert labels.views == epochs
-    views = list(prefetched(labels, range(epochs)))
+    views = list(prefetched(labels.start_reading, range(epochs)))
     is_soft = np.array([view.logits is not None for view in views])
     np.testing.assert_array_equal(is_soft, expected)
     # Each soft label is used once, with its own view; hard epochs have views of theirs.

@@ -142,7 +142,7 @@ def test_online_labels_are_the_stored_ones(teacher, data, tmp_path, kind):
     store = open_store(tmp_path / "logits")
     relabel.relabel(store, label, batch_size=8)
     online = OnlineSoftLabels(label, NUM_IMAGES, VIEWS, batch_size=8)
-    for view, labels in enumerate(prefetched(online, range(VIEWS))):
+    for view, labels in enumerate(prefetched(online.start_reading, range(VIEWS))):
         np.testing.assert_array_equal(labels.logits, store.read(view))
 
 

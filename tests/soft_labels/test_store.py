@@ -253,18 +253,18 @@ def test_prefetched_yields_the_views_in_the_order_asked_for(path, logits):
     write(store, logits)
     numbers = [2, 0, 0, 1, 2]
     for order in (numbers, iter(numbers)):
-        views = list(prefetched(store, order))
+        views = list(prefetched(store.start_reading, order))
         assert [int(view.number) for view in views] == numbers
         np.testing.assert_array_equal(
             [view.logits for view in views], logits[numbers].astype(np.float16)
         )
-    assert list(prefetched(store, [])) == []
+    assert list(prefetched(store.start_reading, [])) == []
 
 
 def test_prefetched_reports_damage_when_its_turn_comes(path, logits):
     store = open_store(path)
     write(store, logits, CHUNKS[:3] + CHUNKS[6:])
-    reader = prefetched(store, [0, 1, 2])
+    reader = prefetched(store.start_reading, [0, 1, 2])
     np.testing.assert_array_equal(next(reader).logits, logits[0].astype(np.float16))
     with pytest.raises(DamagedStoreError, match=f"view 1 in {path} are incomplete"):
         next(reader)

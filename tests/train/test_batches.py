@@ -57,3 +57,25 @@ def test_a_batch_is_spread_over_as_many_devices_as_it_divides_over(
 ):
     devices = jax.devices()[:available]
     assert batches.devices_for(batch_size, devices) == tuple(devices[:used])
+
+
+@pytest.mark.parametrize("num_images", [23, 24])
+def test_batches_of_several_students_are_those_of_each(num_images):
+    keys = jax.random.split(jax.random.key(0), 3)
+    make = functools.partial(
+        batches.epoch_batches, num_images=num_images, batch_size=8, num_devices=4
+    )
+    together = make(keys, 2)
+    assert (together.students, together.full.shape) == (
+        (3,),
+        (num_images // 8, 4, 3, 2),
+    )
+    for place, key in enumerate(keys):
+        alone = make(key, 2)
+        assert alone.students == ()
+        np.testing.assert_array_equal(together.full[:, :, place], alone.full)
+        np.testing.assert_array_equal(together.sizes, alone.sizes)
+        if alone.rest is None:
+            assert together.rest is None
+        else:
+            np.testing.assert_array_equal(together.rest[:, place], alone.rest)

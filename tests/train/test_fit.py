@@ -384,7 +384,26 @@ def test_a_student_that_diverges_leaves_the_others_alone():
 def test_training_ends_where_all_have_diverged():
     images = []
     _, record = fit_small(make_state(learning_rate=1e30), on_batch=images.append)
-    assert record.diverged_epoch == 0 and len(images) == 3
+    # In three batches each that epoch, and the next, which began before it was seen.
+    assert record.diverged_epoch == 0 and len(images) == 6
+
+
+def test_note_of_an_epoch_is_taken_while_the_next_is_trained_unless_it_is_evaluated():
+    happened = []
+    fit_small(
+        epochs=4,
+        evaluate_every=3,
+        evaluators=[lambda model, state: happened.append("evaluated") or {}],
+        on_batch=lambda images: happened.append(images),
+        on_epoch=lambda record, metrics: happened.append(
+            f"epoch {record.finished_epochs}"
+        ),
+    )
+    epoch = [16, 16, 8]
+    assert happened == [
+        *(*epoch, *epoch, "epoch 1", *epoch, "epoch 2", "evaluated", "epoch 3"),
+        *(*epoch, "evaluated", "epoch 4"),
+    ]
 
 
 # --- What it is given ---------------------------------------------------------------
