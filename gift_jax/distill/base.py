@@ -10,6 +10,7 @@ import numpy as np
 from gift_jax.data.preprocess import Preprocess
 from gift_jax.data.real import RealDataset
 from gift_jax.distilled import DistilledDataset, Metadata
+from gift_jax.runtime import memory
 from gift_jax.runtime.errors import InputError
 from gift_jax.teachers import Teacher
 
@@ -122,6 +123,19 @@ def chosen(distiller: Any, constants: Constants) -> Constants:
     return constants._replace(**given)  # type: ignore[attr-defined]
 
 
+def recipe(
+    distiller: Any, data: RealDataset, seed: int, teacher: Teacher | None = None
+) -> dict[str, Any]:
+    """What images depend on, as JSON has it."""
+    return {
+        "method": type(distiller).__name__.lower(),
+        **dataclasses.asdict(distiller),
+        "seed": seed,
+        "dataset": data.fingerprint,
+        "teacher": teacher.fingerprint if teacher else None,
+    }
+
+
 def distilled_dataset(
     distiller: Any,
     data: RealDataset,
@@ -187,6 +201,30 @@ def check_class_sizes(data: RealDataset, least: int, reason: str = "") -> None:
     """
     if data.train.labels_are_quick:
         _check_sizes(data, least, reason)
+
+
+def check_memory(data: RealDataset, *, of_pixels: int = 1, besides: int = 0) -> None:
+    """Refuses a dataset whose train images a method cannot hold at once.
+
+    Args:
+      data: The real dataset.
+      of_pixels: Bytes a pixel and channel, of all that is made of the train images.
+      besides: Bytes of what else is held.
+
+    Raises:
+      InputError: it would take more than the memory of this machine.
+    """
+    needed = len(data.train) * math.prod(data.info.image_shape) * of_pixels + besides
+    there = memory.total_bytes()
+    if there is not None and needed > there:
+        raise InputError(
+            f"all {len(data.train)} train images of {data.info.name} with "
+            f"{data.info.image_size}x{data.info.image_size} pixels, which are held at "
+            f"once, and what is made of them take {needed / 1e9:,.0f} GB, but this "
+            f"machine has {there / 1e9:,.0f} GB of memory: set a smaller "
+            "dataset.image_size, or choose a method that reads some at a time, such as "
+            "rded or sre2l"
+        )
 
 
 def _check_sizes(data: RealDataset, least: int, reason: str) -> None:

@@ -1,6 +1,7 @@
 """What is kept of a distillation until it is whole, so that it can go on exactly."""
 
 import dataclasses
+import json
 import logging
 import pathlib
 import shutil
@@ -19,6 +20,7 @@ from gift_jax.runtime.preemption import PreemptedError
 
 _log = logging.getLogger(__name__)
 
+_RECIPE = "made_from.json"
 _SECONDS_BETWEEN_SAVES = 60.0
 State = TypeVar("State")
 
@@ -32,6 +34,32 @@ class Unfinished:
     """
 
     directory: pathlib.Path | None
+
+    def claim(self, recipe: Mapping[str, Any]) -> None:
+        """Says what is made in the directory, of which nothing else may be there.
+
+        Args:
+          recipe: What the images depend on, as JSON has it.
+
+        Raises:
+          InputError: something else is made in it.
+        """
+        if self.directory is None:
+            return
+        path = self.directory / _RECIPE
+        wanted = json.loads(json.dumps(recipe))
+        found = json.loads(path.read_text()) if path.is_file() else wanted
+        for name in sorted({*wanted, *found}):
+            if wanted.get(name) != found.get(name):
+                raise InputError(
+                    f"{self.directory} holds what was kept of a distillation with "
+                    f"{name} {found.get(name)!r}, expected {wanted.get(name)!r}: "
+                    "remove it, or choose another directory"
+                )
+        if not path.is_file():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with atomic.replacing(path) as unfinished:
+                unfinished.write_text(json.dumps(wanted, indent=1) + "\n")
 
     def keep(self, part: str, array: np.ndarray) -> None:
         """Writes a finished part."""

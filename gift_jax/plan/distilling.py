@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from gift_jax import distill, losses
 from gift_jax.distill import rded
-from gift_jax.distill.matching import datm, dc, trajectories
-from gift_jax.distill.matching.base import Matching
+from gift_jax.distill.matching import datm, dc, dm, trajectories
+from gift_jax.distill.matching.base import Matching, draw_network
 from gift_jax.distill.matching.experts import Experts
 from gift_jax.distill.recovery import loop, real_statistics
 from gift_jax.distill.recovery.base import Recovery
@@ -162,6 +162,18 @@ def _matching(work: Workload, spec: Matching) -> Iterator[Stage]:
         steps=steps,
         per_device=classes * (of_class + spec.ipc),
     )
+    if isinstance(spec, distill.Dm):
+        # XLA counts a loop's body once, and the step above has that of one class.
+        model = spec.network(info)
+        yield stage(
+            f"features of real images ({name})",
+            lambda key, real: dm.real_mean(
+                model, draw_network(model, key, info), info, key, real
+            ),
+            (key, Shape(real.shape[1:], real.dtype)),
+            steps=steps * (classes - 1),
+            per_device=of_class,
+        )
     if isinstance(spec, distill.Dc) and spec.steps > 1:
         # XLA counts a loop's body once, and the step above has that of the epochs.
         labels = Shape((classes * spec.ipc,), jnp.int32)

@@ -9,6 +9,7 @@ import pytest
 
 from gift_jax import distill
 from gift_jax.data import info, preprocess, real, sources
+from gift_jax.runtime import memory
 from gift_jax.runtime.errors import InputError
 
 NORMALIZATION = preprocess.Normalization((0.5,), (0.25,))
@@ -104,6 +105,31 @@ def test_labels_that_take_long_to_read_are_read_by_who_needs_them(data, monkeypa
     monkeypatch.undo()
     with pytest.raises(InputError, match="five are needed, but class 0 of made has 2"):
         distill.base.class_members(data, 5, "five are needed")
+
+
+@pytest.mark.parametrize("name", ["dm", "dc", "datm"])
+def test_train_images_that_memory_cannot_hold_are_refused(name, data, monkeypatch):
+    large = dataclasses.replace(data.info, image_size=8)
+    data = dataclasses.replace(data, info=large)
+    # Four images of 8x8: 256 bytes as pixels, 1,280 with inputs in float32.
+    held = 1280 if name == "datm" else 256
+    distiller = distill.make_distiller(name, ipc=1, width=4)
+    monkeypatch.setattr(memory, "total_bytes", lambda: held - 1)
+    with pytest.raises(InputError, match="all 4 train images of made with 8x8 pixels"):
+        distiller.check(data)
+    monkeypatch.setattr(memory, "total_bytes", lambda: None)
+    assert "8x8" not in refusal(distiller, data)
+    monkeypatch.setattr(memory, "total_bytes", lambda: held)
+    assert "8x8" not in refusal(distiller, data)
+
+
+def refusal(distiller, data):
+    """What else it is refused for, as four images are too few to whiten."""
+    try:
+        distiller.check(data)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from gift_jax.distill.unfinished import Unfinished
 from gift_jax.models.variables import CheckpointMismatchError
 from gift_jax.runtime import hosts
-from gift_jax.runtime.errors import UserError
+from gift_jax.runtime.errors import InputError, UserError
 
 STATE = {"images": np.arange(6.0).reshape(2, 3), "count": np.int32(7)}
 ZEROS = {"images": np.zeros((2, 3)), "count": np.int32(0)}
@@ -34,6 +34,19 @@ def test_a_damaged_part_is_none(damage, tmp_path, caplog):
     (path,) = tmp_path.iterdir()
     path.write_bytes(damage(path.read_bytes()))
     assert kept.kept("a") is None and "a is made again" in caplog.text
+
+
+def test_a_directory_is_for_one_recipe(tmp_path):
+    recipe = {"method": "sre2l", "iterations": 2, "range": (0, 1), "teacher": None}
+    kept = Unfinished(tmp_path / "new")
+    kept.claim(recipe)
+    kept.keep("a", np.arange(3))
+    kept.claim(recipe)
+    with pytest.raises(InputError, match="with iterations 2, expected 50: remove it"):
+        kept.claim({**recipe, "iterations": 50})
+    with pytest.raises(InputError, match="with seed None, expected 7"):
+        kept.claim({**recipe, "seed": 7})
+    Unfinished(None).claim(recipe)
 
 
 def test_hosts_take_turns(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from gift_jax.distilled import DistilledDataset
 from gift_jax.models.variables import Variables
 from gift_jax.teachers import Teacher
 
-_MOMENTUM = 0.5  # of the images and of the networks, in both files
+_MOMENTUM = 0.5  # of the images, in both files
 # Purposes of a key: the starting images are drawn without one.
 _NETWORK, _REAL = 0, 1
 
@@ -69,8 +69,9 @@ class Matching(abc.ABC):
         base.check_options(self, positive=whole)
 
     def check(self, data: RealDataset) -> None:
-        """Raises InputError for too few images of a class, or too small ones."""
+        """Raises InputError for too few images of a class, or too small or many."""
         base.check_class_sizes(data, self.ipc)
+        base.check_memory(data)
         self.network(data.info)
 
     def make(
@@ -95,6 +96,7 @@ class Matching(abc.ABC):
         info, images = data.info, data.train.all_images()
         total = self.iterations * self.steps
         unfinished = Unfinished(directory)
+        unfinished.claim(base.recipe(self, data, seed))
         key = streams.stream_key(seed, streams.Purpose.DISTILLATION)
         rng = np.random.default_rng(seed)
         first = np.concatenate([rng.permutation(of)[: self.ipc] for of in members])

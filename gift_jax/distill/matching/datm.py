@@ -12,6 +12,7 @@ are classified correctly.
 import dataclasses
 import functools
 import itertools
+import math
 import pathlib
 import tempfile
 from collections.abc import Callable, Sequence
@@ -188,8 +189,12 @@ class Datm:
     def check(self, data: RealDataset) -> None:
         """Raises InputError as `Matching.check`, `constants`, or `zca.fit_kornia`."""
         base.check_class_sizes(data, self.ipc)
+        shape = (len(data.train), *data.info.image_shape)
+        # Pixels, and the float32 inputs of the experts.
+        base.check_memory(data, of_pixels=5)
         if self.zca:
-            zca.check_shape((len(data.train), *data.info.image_shape))
+            zca.check_shape(shape)
+            base.check_memory(data, besides=8 * math.prod(shape[1:]) ** 2)
         self.experts_of(data.info, seed=0).network(data.info)
 
     def experts_of(self, info: DatasetInfo, seed: int) -> Experts:
@@ -242,13 +247,15 @@ class Datm:
             classifies correctly; or as `constants`.
         """
         of_experts = self.experts_for(data, seed)
+        unfinished = Unfinished(directory)
+        unfinished.claim(base.recipe(self, data, seed))
         with tempfile.TemporaryDirectory() as scratch:
             if experts is None:
                 place = directory or pathlib.Path(scratch)
                 experts = of_experts.train(data, place / "experts")
             preprocess = of_experts.preprocess(data)
             learnt = self._match(
-                data, preprocess, experts, seed, on_progress, Unfinished(directory)
+                data, preprocess, experts, seed, on_progress, unfinished
             )
         images = np.asarray(learnt.images)
         is_whitened = isinstance(preprocess, Whitening)

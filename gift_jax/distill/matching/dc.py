@@ -19,7 +19,6 @@ from gift_jax.data.info import DatasetInfo
 from gift_jax.distill.matching import base
 
 _NETWORK_RATE, _NETWORK_BATCH = 0.01, 256
-_MOMENTUM = 0.5
 _ORDER = 2  # purpose of a key
 # `get_loops`: images per class, steps of the images in one network, and epochs that the
 # network is trained on them between these steps.
@@ -56,20 +55,20 @@ class Dc(base.Matching):
         return self.loops[0]
 
     def memory(self, info: DatasetInfo) -> Any:
-        """The network, and its optimizer."""
-        variables = base.draw_network(self.network(info), jax.random.key(0), info)
-        return variables, _optimizer().init(variables)
+        """The variables of the network."""
+        return base.draw_network(self.network(info), jax.random.key(0), info)
 
     def make_step(self, info: DatasetInfo) -> Any:
         """One step of the images, then some epochs of the network."""
         model, (steps, epochs) = self.network(info), self.loops
+        # XLA runs gradients of convolutions inside of a loop slowly on CPUs.
+        unroll = jax.default_backend() == "cpu"
 
         def step(
             state: base.State, real: jax.Array, key: jax.Array, done: jax.Array
         ) -> tuple[base.State, jax.Array]:
-            weights = base.draw_network(model, key, info)
-            drawn = weights, _optimizer().init(weights)
-            memory = jax.tree.map(
+            drawn = base.draw_network(model, key, info)
+            network = jax.tree.map(
                 lambda new, old: jnp.where(done % steps == 0, new, old),
                 drawn,
                 state.memory,
@@ -78,27 +77,26 @@ class Dc(base.Matching):
             labels = jnp.arange(len(real))
 
             def loss(images: jax.Array) -> jax.Array:
+                def add_class(total: jax.Array, of_class: Any) -> tuple[jax.Array, Any]:
+                    images, real, label = of_class
+                    found = gradients(model, network, images, label)
+                    expected = gradients(model, network, real, label)
+                    return total + distance(found, expected), None
+
                 images = images.reshape(len(real), -1, *images.shape[1:])
-                return sum(
-                    distance(
-                        gradients(model, memory[0], images[i], labels[i]),
-                        gradients(model, memory[0], real[i], labels[i]),
-                    )
-                    for i in range(len(real))
-                ) + jnp.float32(0)
+                total, _ = jax.lax.scan(
+                    add_class, jnp.float32(0), (images, real, labels), unroll=unroll
+                )
+                return total
 
             moved, value = self.descend(state, loss)
             of_image = jnp.repeat(labels, self.ipc)
             if steps > 1:  # after the last step another network is drawn
                 left = jnp.where((done + 1) % steps == 0, 0, epochs)
-                memory = train(model, memory, moved.images, of_image, key, left)
-            return moved._replace(memory=memory), value / len(real)
+                network = train(model, network, moved.images, of_image, key, left)
+            return moved._replace(memory=network), value / len(real)
 
         return step
-
-
-def _optimizer() -> optax.GradientTransformation:
-    return optax.sgd(_NETWORK_RATE, momentum=_MOMENTUM)
 
 
 def _cross_entropy(
@@ -145,38 +143,40 @@ def _norms(columns: jax.Array) -> jax.Array:
 
 def train(
     model: nn.Module,
-    network: tuple[Any, Any],
+    variables: Any,
     images: jax.Array,
     labels: jax.Array,
     key: jax.Array,
     epochs: int | jax.Array,
-) -> tuple[Any, Any]:
-    """Trains a network on the images, as they are, by SGD.
+) -> Any:
+    """Trains a network on the images, as they are, by SGD without momentum.
 
     Args:
       model: The network.
-      network: Its variables and the state of their optimizer.
+      variables: Of the network.
       images: (N, S, S, C) float32, normalised.
       labels: (N,) int32.
       key: Typed key of the order of the images.
       epochs: How many times all images are seen.
 
     Returns:
-      Variables and state after them.
+      Variables after them.
     """
     batches = np.array_split(np.arange(len(images)), -(-len(images) // _NETWORK_BATCH))
 
-    def epoch(number: jax.Array, network: tuple[Any, Any]) -> tuple[Any, Any]:
+    def epoch(number: jax.Array, variables: Any) -> Any:
         order_key = jax.random.fold_in(jax.random.fold_in(key, _ORDER), number)
         order = jax.random.permutation(order_key, len(images))
         for batch in batches:
-            variables, state = network
             chosen = order[batch]
             gradient = jax.grad(_cross_entropy)(
                 variables, model, images[chosen], labels[chosen]
             )
-            updates, state = _optimizer().update(gradient, state)
-            network = optax.apply_updates(variables, updates), state
-        return network
+            variables = jax.tree.map(
+                lambda weight, slope: weight - _NETWORK_RATE * slope,
+                variables,
+                gradient,
+            )
+        return variables
 
-    return jax.lax.fori_loop(0, epochs, epoch, network)
+    return jax.lax.fori_loop(0, epochs, epoch, variables)

@@ -44,8 +44,10 @@ class Dm(base.Matching):
             state: base.State, real: jax.Array, key: jax.Array, done: jax.Array
         ) -> tuple[base.State, jax.Array]:
             variables = base.draw_network(model, key, info)
-            real = base.normalized(info, real)
-            expected = class_means(model, variables, augment(key, real))
+            # One class at a time: a hundred at once would take tens of GB.
+            expected = jax.lax.map(
+                lambda of_class: real_mean(model, variables, info, key, of_class), real
+            )
 
             def loss(images: jax.Array) -> jax.Array:
                 images = images.reshape(len(real), -1, *images.shape[1:])
@@ -90,6 +92,18 @@ def features(model: nn.Module, variables: Any, images: jax.Array) -> jax.Array:
     with nn.intercept_methods(keep):
         model.apply(variables, images, train=False)
     return found[-1]
+
+
+def real_mean(
+    model: nn.Module,
+    variables: Any,
+    info: DatasetInfo,
+    key: jax.Array,
+    pixels: jax.Array,
+) -> jax.Array:
+    """Mean features (F,) of (B, S, S, C) uint8 images of one class, augmented."""
+    images = augment(key, base.normalized(info, pixels))
+    return features(model, variables, images).mean(0)
 
 
 def class_means(model: nn.Module, variables: Any, images: jax.Array) -> jax.Array:

@@ -2,10 +2,14 @@
 
 Reference: Shao et al., "Elucidating the Design Space of Dataset Condensation", NeurIPS
 2024, https://arxiv.org/abs/2404.13733, and its official code,
-https://github.com/shaoshitong/EDC: `recover/` of its branches. Four things differ:
+https://github.com/shaoshitong/EDC: `recover/` of its branches. Five things differ:
 images begin as RDED's on all datasets, where the scripts for CIFAR and Tiny-ImageNet
-take random ones of the train split; the flatness term, which the scripts leave off,
-is on; and pixels, averages and batches are as in `gvbsm`.
+take random ones of the train split, and that for ImageNet-1k draws from RDED's with
+replacement, flips them and shuffles their quarters; the flatness term, which the
+scripts leave off and the code for ImageNet-1k cannot turn on, is on; pixels, averages
+and batches are as in `gvbsm`; and ImageNet's subsets have the constants of ImageNet-1k,
+where the script for one of ten classes has 50 iterations of batches of 100, without
+momentum, at a weight of 0.01.
 """
 
 import dataclasses

@@ -1,0 +1,11 @@
+"""How much memory there is."""
+
+import os
+
+
+def total_bytes() -> int | None:
+    """Of this machine, or None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
