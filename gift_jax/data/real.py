@@ -8,7 +8,7 @@ import functools
 import os
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -167,7 +167,8 @@ def load_dataset(
     if known:
         info = _resized(known, image_size)
     else:
-        info = _measured_info(name, train, collection.num_classes, image_size)
+        splits = {train_split: train, test_split: test}
+        info = _measured_info(name, splits, collection.num_classes, image_size)
     info = dataclasses.replace(
         info,
         train_split=train_split,
@@ -273,14 +274,19 @@ def _resized(
 
 
 def _measured_info(
-    name: str, train: sources.Source, num_classes: int, image_size: int | None
+    name: str,
+    splits: Mapping[str, sources.Source],
+    num_classes: int,
+    image_size: int | None,
 ) -> info_lib.DatasetInfo:
     """Learns from some images what their size is and whether they are coloured."""
-    evenly = np.linspace(0, len(train) - 1, min(_SAMPLES, len(train))).astype(int)
     headers = []
-    for index, record in zip(evenly, train.records(evenly.tolist()), strict=True):
-        with open_image(record, f"image {index} of {name}") as image:
-            headers.append((image.size, image.mode))
+    for split, source in splits.items():
+        evenly = np.linspace(0, len(source) - 1, min(_SAMPLES, len(source))).astype(int)
+        records = source.records(evenly.tolist())
+        for index, record in zip(evenly, records, strict=True):
+            with open_image(record, f"image {index} of {name}/{split}") as image:
+                headers.append((image.size, image.mode))
     sizes = {size for size, _ in headers}
     width, height = next(iter(sizes))
     is_fixed = len(sizes) == 1 and width == height

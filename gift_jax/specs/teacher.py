@@ -68,6 +68,11 @@ class TeacherSpec:
                 f"teacher.checkpoint is {self.checkpoint}, but {self.name} is no "
                 "network of this project: leave it out, and load weights there"
             )
+        if registry.is_outside(self.name) and not is_torch and self.mean:
+            raise InputError(
+                f"teacher.mean is {self.mean}, but {self.name} is given pixels in "
+                "[0, 1]: leave teacher.mean and teacher.std out, and normalise there"
+            )
         labels = [member.label for member in self.members]
         if self.also and not all(member.network for member in self.members):
             raise InputError(

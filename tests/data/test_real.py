@@ -103,6 +103,15 @@ def test_folders_of_many_sizes(folders):
     assert dataset.train.read(3).shape == (20, 12, 3)
 
 
+def test_test_images_of_another_size_are_seen_too(folders):
+    write_image(folders / "val" / "cat" / "large.jpg", np.full((20, 12, 3), 50))
+    with pytest.raises(ValueError, match="give image_size"):
+        real.load_dataset(f"folder:{folders}")
+    dataset = real.load_dataset(f"folder:{folders}", image_size=6)
+    assert dataset.info.resize
+    assert dataset.test.all_images().shape[1:] == (6, 6, 3)
+
+
 def test_image_size_that_folders_have_already(folders):
     assert not real.load_dataset(f"folder:{folders}", image_size=6).info.resize
     assert real.load_dataset(f"folder:{folders}", image_size=7).info.resize

@@ -115,6 +115,10 @@ def test_its_network_is_for_the_images_that_it_sees():
         ({"batch_size": 0}, r"teacher\.batch_size is 0"),
         ({"mean": (0.5,)}, r"teacher\.mean and teacher\.std"),
         ({"name": "mine:build", "checkpoint": "x.pth"}, "load weights there"),
+        (
+            {"name": "mine:build", "mean": (0.5,), "std": (0.2,)},
+            r"mean is \(0.5,\), but mine:build is given pixels .* normalise there",
+        ),
         ({"also": ("mine:build",)}, r"of conv3-width=32, mine:build some are none"),
         ({"also": ("conv3@x.pth",)}, r"twice: conv3-width=32, conv3-width=32"),
         ({"also": (3,)}, r"teacher\.also is \(3,\), expected names"),
