@@ -133,12 +133,9 @@ def step_seconds() -> float:
     )
     times = []
     for epoch in range(_WARM_UP + _STEPS.value):
+        order = batches.epoch_order(jax.random.key(3), epoch, size)
         one_batch = batches.epoch_batches(
-            jax.random.key(3),
-            epoch,
-            num_images=size,
-            batch_size=size,
-            num_devices=len(devices),
+            order, batch_size=size, num_devices=len(devices)
         )
         started = time.perf_counter()
         state, metrics = run_epoch(state, data, view, one_batch)

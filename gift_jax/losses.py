@@ -785,7 +785,8 @@ def get_loss(loss: str | Callable[..., jax.Array], **hyper: Any) -> Loss:
       **hyper: Hyperparameters of that loss; those left out keep their default.
 
     Returns:
-      `loss(student_logits, teacher_logits, labels)` -> (B,) float32.
+      `loss(student_logits, teacher_logits, labels)` -> (B,) float32; one object for
+      equal arguments, so that trainings with it share what is compiled.
 
     Raises:
       ValueError: an unknown name, a hyperparameter the loss does not have, a value
@@ -810,14 +811,14 @@ def get_loss(loss: str | Callable[..., jax.Array], **hyper: Any) -> Loss:
     }
     for option, value in hyper.items():
         _check_value(f"{option} of loss {name!r}", value, known[option])
-    own = LOSSES.get(name) is function
-    if not own:
-        function = functools.wraps(function)(functools.partial(_in_float32, function))
-    bound = functools.partial(function, **hyper)
+    try:
+        bound = _shared(function, **hyper)
+    except TypeError:  # of hyperparameters without a hash, such as arrays
+        bound = _bound(function, **hyper)
     # Traced once, so that a bad value is an error here and not in the first step.
     logits = jax.ShapeDtypeStruct((3, 4), jnp.float32)
     try:
-        if own:
+        if LOSSES.get(name) is function:
             _check_own(known | hyper, known)
         result = jax.eval_shape(
             at_progress(bound, 0.0),
@@ -832,6 +833,16 @@ def get_loss(loss: str | Callable[..., jax.Array], **hyper: Any) -> Loss:
             f"loss {name!r} gives {result} for 3 examples, expected one float for each"
         )
     return bound
+
+
+def _bound(function: Callable[..., jax.Array], **hyper: Any) -> Loss:
+    if LOSSES.get(_name(function)) is not function:
+        function = functools.wraps(function)(functools.partial(_in_float32, function))
+    return functools.partial(function, **hyper)
+
+
+# True is no 1, nor 1 a 1.0.
+_shared = functools.lru_cache(maxsize=128, typed=True)(_bound)
 
 
 def _name(function: Callable[..., jax.Array]) -> str:

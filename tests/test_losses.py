@@ -316,6 +316,19 @@ def test_gradient_equals_float64_finite_differences(name):
     assert error < 1e-5
 
 
+def test_equal_losses_are_one_object():
+    assert losses.get_loss("gift") is losses.get_loss("gift")
+    assert losses.get_loss("gift", gamma=0.2) is losses.get_loss("gift", gamma=0.2)
+    assert losses.get_loss("gift", gamma=0.2) is not losses.get_loss("gift")
+
+    def weighted(student_logits, teacher_logits, labels, *, weights=None):
+        return (student_logits * weights[None]).sum(-1)
+
+    weights = jnp.arange(4.0)  # which has no hash
+    loss = losses.get_loss(weighted, weights=weights)
+    assert loss(jnp.ones((1, 4)), None, jnp.zeros(1, int)) == 6.0
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -11,8 +11,8 @@ from gift_jax.models import initializers
 from gift_jax.runtime.errors import InputError
 
 # timm/models/vision_transformer.py: weights by trunc_normal_(std=0.02), which cuts at
-# -2 and 2, and LayerNorm with this epsilon.
-_WEIGHTS = nn.initializers.truncated_normal(0.02, lower=-100.0, upper=100.0)
+# -2 and 2, a hundred deviations, and LayerNorm with this epsilon.
+_WEIGHTS = nn.initializers.normal(0.02)
 _EPSILON = 1e-6
 _LEAST_NORMAL = nn.initializers.normal(1e-6)  # of the class token
 

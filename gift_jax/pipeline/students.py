@@ -282,7 +282,7 @@ def _train_together(runs: Sequence[Run]) -> None:
             bar.update(0, **journals[index].write(record, metrics))
 
         fitted = fit_together(
-            [run.new_state() for run in runs],
+            [jax.device_get(run.new_state()) for run in runs],
             first.labelled.data,
             first.labelled.soft_labels,
             loss=first.loss,

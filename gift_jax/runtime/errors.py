@@ -27,6 +27,10 @@ class MissingPackageError(UserError, ImportError):
 EXPECTED = (UserError, OSError, jax.errors.JaxRuntimeError, MemoryError)
 
 
+# How XLA's errors begin that no other host has caused.
+_OF_THIS_PROGRAM = ("UNIMPLEMENTED", "INVALID_ARGUMENT")
+
+
 def pip_install(extra: str) -> str:
     """The command that installs an extra of pyproject.toml, for messages.
 
@@ -44,7 +48,14 @@ def message(error: BaseException) -> str:
     if not isinstance(error, jax.errors.JaxRuntimeError):
         return text
     text = text.strip().partition("\n")[0] or type(error).__name__
-    if not jax.distributed.is_initialized():
+    if text.startswith("RESOURCE_EXHAUSTED"):
+        return (
+            f"the memory of the devices does not suffice ({text}): see "
+            "`python -m gift_jax.plan`, and set a smaller train.students_at_once, "
+            "train.batch_size or teacher.batch_size"
+        )
+    is_own = text.startswith(_OF_THIS_PROGRAM)
+    if is_own or not jax.distributed.is_initialized():
         return text
     return (
         f"the devices of the hosts lost one another ({text}): another process has "

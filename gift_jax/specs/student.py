@@ -1,7 +1,6 @@
 """Students: a network, a loss, an optimizer and a seed."""
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -72,7 +71,7 @@ class LossSpec:
     def build(self) -> losses.Loss:
         """The loss; one object for equal specs, which then share what is compiled."""
         try:
-            return _bound(_function(self.name), self.options)
+            return losses.get_loss(_function(self.name), **dict(self.options))
         except ValueError as error:
             raise InputError(f"loss.name is {self.name!r}: {error}") from error
 
@@ -87,11 +86,6 @@ def _hyperparameters(name: str) -> dict[str, Any]:
         return losses.hyperparameters(function)
     except ValueError as error:
         raise InputError(f"loss.name is {name!r}: {error}") from error
-
-
-@functools.cache
-def _bound(function: Callable, options: base.Options) -> losses.Loss:
-    return losses.get_loss(function, **dict(options))
 
 
 @dataclasses.dataclass(frozen=True)

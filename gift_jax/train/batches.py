@@ -42,8 +42,17 @@ class EpochBatches(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _orders(keys: jax.Array, epoch: int, num_images: int) -> jax.Array:
-    """(num_images,) of one key, (students, num_images) of several."""
+def epoch_order(keys: jax.Array, epoch: int, num_images: int) -> jax.Array:
+    """The images of an epoch in the order in which they are seen.
+
+    Args:
+      keys: Typed key of the order, () of one student or (students,) of several.
+      epoch: Epoch number.
+      num_images: N.
+
+    Returns:
+      (N,) integers, or (students, N).
+    """
 
     def order(key: jax.Array) -> jax.Array:
         return jax.random.permutation(jax.random.fold_in(key, epoch), num_images)
@@ -52,23 +61,22 @@ def _orders(keys: jax.Array, epoch: int, num_images: int) -> jax.Array:
 
 
 def epoch_batches(
-    keys: jax.Array, epoch: int, *, num_images: int, batch_size: int, num_devices: int
+    order: jax.Array, *, batch_size: int, num_devices: int
 ) -> EpochBatches:
-    """Shuffles the images of an epoch into batches; every image is in one.
+    """Cuts an epoch into batches; every image is in one. Waits for the order.
 
     Args:
-      keys: Typed key of the order, () of one student or (students,) of several.
-      epoch: Epoch number.
-      num_images: N.
+      order: From `epoch_order`.
       batch_size: Images in a batch over all devices.
       num_devices: Devices to spread a batch over.
     """
-    orders = np.asarray(_orders(keys, epoch, num_images), np.int32)
+    indices = np.asarray(order, np.int32)
+    *students, num_images = indices.shape
     steps, remainder = divmod(num_images, batch_size)
-    full, rest = np.split(orders, [steps * batch_size], axis=-1)
-    full = full.reshape(*keys.shape, steps, num_devices, batch_size // num_devices)
+    full, rest = np.split(indices, [steps * batch_size], axis=-1)
+    full = full.reshape(*students, steps, num_devices, batch_size // num_devices)
     return EpochBatches(
-        np.moveaxis(full, 0, -2) if keys.ndim else full,
+        np.moveaxis(full, 0, -2) if students else full,
         np.stack([rest] * num_devices) if remainder else None,
     )
 

@@ -18,6 +18,7 @@ from gift_jax.train.batches import (
     EpochBatches,
     check_batch_size,
     epoch_batches,
+    epoch_order,
 )
 from gift_jax.train.step import (
     TrainState,
@@ -357,17 +358,13 @@ def train_epochs(
     keys = jnp.stack(list(order_keys)) if several else order_keys[0]
 
     def start_reading(epoch: int) -> Callable[[], tuple[Any, EpochBatches]]:
+        # Before the devices are given the epoch before: behind it they would not get
+        # to the order until they have trained it.
+        order = epoch_order(keys, epoch, len(data.labels))
         read = _start_reading(soft_labels, epoch)
-        # In the thread that reads, as the order waits for the device that computes it.
         return lambda: (
             read(),
-            epoch_batches(
-                keys,
-                epoch,
-                num_images=len(data.labels),
-                batch_size=batch_size,
-                num_devices=len(devices),
-            ),
+            epoch_batches(order, batch_size=batch_size, num_devices=len(devices)),
         )
 
     numbers = range(first_epoch, epochs)

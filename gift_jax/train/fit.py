@@ -311,6 +311,8 @@ class _Training:
             state = stack_states([student.state for student in students])
         else:  # a copy, as the loop consumes what it is given
             state = jax.device_put(students[0].state, may_alias=False)
+        for student in students:  # devices have one copy, that of the loop
+            student.state = jax.device_get(student.state)
         devices = self.devices or devices_for(self.batch_size, jax.local_devices())
         loop = train_epochs(
             state,

@@ -95,8 +95,7 @@ def train_teacher(
 
     Raises:
       DivergedError: the loss or its gradient became NaN or infinite.
-      InputError: images cannot be mixed in so large a split, or the batch does not
-        divide over the hosts.
+      InputError: the batch does not divide over the hosts.
       PreemptedError: the job was asked to stop.
     """
     devices = devices_for(spec.batch_size, devices or jax.local_devices())

@@ -45,3 +45,19 @@ def test_of_an_error_of_the_devices_the_first_line_is_shown():
     assert errors.message(type(error)("")) == "JaxRuntimeError"
     assert errors.message(errors.InputError("a\nb")) == "a\nb"
     assert errors.message(MemoryError()) == "not enough memory (none is left)"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("UNAVAILABLE: connection reset", "the devices of the hosts lost one another"),
+        ("INTERNAL: NCCL error", "the devices of the hosts lost one another"),
+        ("UNIMPLEMENTED: no such op", "UNIMPLEMENTED: no such op"),
+        ("RESOURCE_EXHAUSTED: 17 GB", "the memory of the devices does not suffice"),
+    ],
+)
+def test_on_several_hosts_what_all_of_them_meet_is_no_lost_host(
+    error, said, monkeypatch
+):
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    assert errors.message(jax.errors.JaxRuntimeError(error)).startswith(said)

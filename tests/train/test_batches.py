@@ -1,7 +1,5 @@
 """The order of an epoch, and batches over devices."""
 
-import functools
-
 import jax
 import numpy as np
 import pytest
@@ -9,11 +7,17 @@ import pytest
 from gift_jax.train import batches
 
 
+def epoch_batches(keys, epoch, num_images, *, batch_size, num_devices):
+    order = batches.epoch_order(keys, epoch, num_images)
+    return batches.epoch_batches(order, batch_size=batch_size, num_devices=num_devices)
+
+
 def test_batches_cover_every_image_once_an_epoch_in_an_order_of_their_own():
     key = jax.random.key(0)
-    make = functools.partial(
-        batches.epoch_batches, key, num_images=23, batch_size=8, num_devices=4
-    )
+
+    def make(epoch):
+        return epoch_batches(key, epoch, 23, batch_size=8, num_devices=4)
+
     first, second = make(0), make(1)
     assert first.full.shape == (2, 4, 2)
     assert first.rest is not None and first.rest.shape == (4, 7)
@@ -25,9 +29,7 @@ def test_batches_cover_every_image_once_an_epoch_in_an_order_of_their_own():
 
 
 def test_the_order_of_an_epoch_remains_what_it_was():
-    order = batches.epoch_batches(
-        jax.random.key(0), 1, num_images=100, batch_size=100, num_devices=1
-    ).full.ravel()
+    order = batches.epoch_order(jax.random.key(0), 1, 100)
     np.testing.assert_array_equal(order[:8], [98, 43, 22, 94, 86, 49, 0, 45])
 
 
@@ -62,16 +64,15 @@ def test_a_batch_is_spread_over_as_many_devices_as_it_divides_over(
 @pytest.mark.parametrize("num_images", [23, 24])
 def test_batches_of_several_students_are_those_of_each(num_images):
     keys = jax.random.split(jax.random.key(0), 3)
-    make = functools.partial(
-        batches.epoch_batches, num_images=num_images, batch_size=8, num_devices=4
-    )
-    together = make(keys, 2)
-    assert (together.students, together.full.shape) == (
-        (3,),
-        (num_images // 8, 4, 3, 2),
-    )
+
+    def make(keys):
+        return epoch_batches(keys, 2, num_images, batch_size=8, num_devices=4)
+
+    together = make(keys)
+    shape = (num_images // 8, 4, 3, 2)
+    assert (together.students, together.full.shape) == ((3,), shape)
     for place, key in enumerate(keys):
-        alone = make(key, 2)
+        alone = make(key)
         assert alone.students == ()
         np.testing.assert_array_equal(together.full[:, :, place], alone.full)
         np.testing.assert_array_equal(together.sizes, alone.sizes)

@@ -264,7 +264,7 @@ def test_an_epoch_that_was_stopped_goes_on_exactly(scan, monkeypatch):
     )
     data, view = make_data(), make_soft_labels().start_reading(1)()
     order = batches.epoch_batches(
-        jax.random.key(4), 1, num_images=40, batch_size=6, num_devices=1
+        batches.epoch_order(jax.random.key(4), 1, 40), batch_size=6, num_devices=1
     )
     told = []
 
