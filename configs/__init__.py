@@ -7,6 +7,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -22,6 +23,11 @@ def define_flag() -> "flags.FlagHolder[ConfigDict]":
     except flags.Error as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def given(flag: "flags.FlagHolder[ConfigDict]") -> dict[str, Any]:
+    """The fields that the command line gives, with their values."""
+    return config_flags.get_override_values(flags.FLAGS[flag.name])
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

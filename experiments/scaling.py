@@ -73,17 +73,18 @@ def _run(processes: int, devices: int) -> float:
     if _PLATFORM.value == "cpu":
         environment["JAX_PLATFORMS"] = "cpu"
         environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    visible = [range(i * devices, (i + 1) * devices) for i in range(processes)]
     started = [
         subprocess.Popen(
             [
                 *(sys.executable, "-m", "gift_jax.experiments.scaling", *sys.argv[1:]),
                 f"--worker={coordinator},{processes},{index}",
             ],
-            env=environment,
+            env={**environment, "CUDA_VISIBLE_DEVICES": ",".join(map(str, own))},
             stdout=subprocess.PIPE,
             text=True,
         )
-        for index in range(processes)
+        for index, own in enumerate(visible)
     ]
     outputs = [process.communicate()[0] for process in started]
     if any(process.returncode for process in started):

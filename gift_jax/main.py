@@ -24,7 +24,6 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import config_flags
 from ml_collections.config_dict import ConfigDict
 
 from gift_jax import configs
@@ -82,7 +81,7 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
 
     logs.show()
     config = _CONFIG.value
-    given = config_flags.get_override_values(flags.FLAGS["config"])
+    given = configs.given(_CONFIG)
     # Imported after the flags are known to be right: a mistake there answers at once.
     import jax
 
@@ -93,11 +92,7 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
     # What is stored, and compared, is float32, whatever JAX_ENABLE_X64 says.
     jax.config.update("jax_enable_x64", False)
     try:
-        if "protocol" in given:
-            options.with_options(config, f"protocol={config.protocol}")
-        if change is not None:
-            change(config)
-        config.update_from_flattened_dict(given)
+        options.with_flags(config, given, change)
         if options.names_own_code(config):
             xla.leave_reductions_out_of_fusions()
         return _run_job(config)
@@ -199,6 +194,12 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 def _last_line(error: flags.Error) -> str:
     """The message proper: that of a config file's error holds its traceback."""
+    section = re.search(
+        r"config\.(\w+).*Failed to parse '(.*)' as a ConfigDict", str(error)
+    )
+    if section:
+        name, value = section.groups()
+        return f"config.{name} is a section: did you mean --config.{name}.name={value}?"
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1] if "Traceback" in str(error) else str(error)
 

@@ -89,6 +89,7 @@ def test_three_devices_and_64_bits_train_in_float32(tmp_path):
         slow(("--config.los.name=kl",), "'los' of the config in --config.los.name=kl"),
         (("--config.train.epochs=many",), "config.train.epochs=many"),
         slow(("--wrkdir=x",), "workdir"),
+        slow(("--config.loss=gift",), "did you mean --config.loss.name=gift?"),
         slow(("stray",), "unexpected arguments: stray"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import pathlib
 import sys
 from typing import Any
@@ -22,6 +23,7 @@ def main() -> int:
         The exit code, 1 where --check found a ratio that fell.
     """
     arguments = _parse()
+    os.environ["JAX_PLATFORMS"] = "cpu"  # where PyTorch's side runs
     if not measure.has_torch():
         print(
             "PyTorch is not installed, so its loop is left out: "

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import functools
 import io
-import os
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from PIL import Image
 
 from gift_jax.data import info as info_lib
 from gift_jax.data import sources
+from gift_jax.runtime.cores import usable_cores
 from gift_jax.runtime.errors import InputError
 
 T = TypeVar("T")
@@ -148,7 +148,7 @@ class ImageSplit:
         def decode_and_apply(index: int, record: sources.Record) -> T:
             return function(index, self._decode(index, record))
 
-        with concurrent.futures.ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        with concurrent.futures.ThreadPoolExecutor(threads or usable_cores()) as pool:
             for start in range(0, len(checked), _CHUNK):
                 chunk = checked[start : start + _CHUNK]
                 records = self._source.records(chunk)

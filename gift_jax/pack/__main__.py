@@ -24,6 +24,7 @@ from absl import app, flags
 from gift_jax import configs
 from gift_jax.pack.write import FLAGS_FILE, pack
 from gift_jax.runtime import errors, logs
+from gift_jax.specs import options
 
 _CONFIG = configs.define_flag()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of all products.")
@@ -38,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
     out = pathlib.Path(str(_OUT.value)).expanduser()
     workdir = pathlib.Path(str(_WORKDIR.value)).expanduser().resolve()
     try:
+        options.with_flags(_CONFIG.value, configs.given(_CONFIG))
         pack(_CONFIG.value, workdir, out)
     except errors.EXPECTED as error:
         print(f"error: {errors.message(error)}", file=sys.stderr)

@@ -26,6 +26,7 @@ from gift_jax.pipeline.teacher import JobTeacher, check_importable
 from gift_jax.runtime import devices, hosts, provenance
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import DatasetSpec, JobSpec, StudentSpec
+from gift_jax.train import batches
 
 OnTrained = Callable[[], None]
 
@@ -126,7 +127,14 @@ class Grid:
             name="real images",
         )
         for job in jobs:
-            check_storage(job.spec.relabel, job.data.info.num_classes)
+            num_classes = job.data.info.num_classes
+            check_storage(job.spec.relabel, num_classes)
+            batches.student_batches(
+                job.spec.train.batch_size,
+                num_classes * job.spec.distilled.ipc,
+                local_devices=len(job.devices),
+                num_hosts=hosts.count(),
+            )
         self.setups = _setups(jobs)[shard.index :: shard.count]
         self.units = [unit for setup in self.setups for unit in setup.units()]
         self.processes = job_specs[0].train.processes

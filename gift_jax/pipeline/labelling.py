@@ -16,7 +16,12 @@ from gift_jax.data import preprocess
 from gift_jax.distilled import DistilledDataset
 from gift_jax.pipeline.context import Job
 from gift_jax.pipeline.distilled import JobDistilled
-from gift_jax.pipeline.products import Product, file_fingerprint
+from gift_jax.pipeline.products import (
+    Product,
+    WorkdirError,
+    file_fingerprint,
+    make_directory,
+)
 from gift_jax.pipeline.teacher import JobTeacher
 from gift_jax.runtime.checksums import fingerprint
 from gift_jax.runtime.devices import padded_batches
@@ -300,6 +305,18 @@ def check_storage(spec: RelabelSpec, num_classes: int) -> None:
     spec.codec.row_bytes(num_classes)
     if spec.store and spec.is_stored:
         storage.check_reachable(spec.store)
+        if not storage.is_remote(spec.store):
+            _check_writable(pathlib.Path(spec.store).expanduser())
+
+
+def _check_writable(path: pathlib.Path) -> None:
+    try:
+        make_directory(path)
+    except WorkdirError as error:
+        reason = getattr(error.__cause__, "strerror", error)
+        raise InputError(
+            f"relabel.store is {path}, which cannot be written to: {reason}"
+        ) from error
 
 
 def _own_soft_labels(dataset: DistilledDataset) -> np.ndarray:

@@ -252,8 +252,8 @@ def _batching(job: Job, num_images: int) -> tuple[int, tuple[jax.Device, ...]]:
     )
     if used < available:
         _log.warning(
-            "the official batch of %d is spread over %d of %d devices; set "
-            "train.batch_size to use all",
+            "a batch of %d is spread over %d of %d devices; a train.batch_size that "
+            "divides over all of them is another recipe",
             batch_size,
             used * hosts.count(),
             available * hosts.count(),

@@ -29,6 +29,7 @@ from gift_jax.plan import cost_model, grid
 from gift_jax.plan.grid import Plan
 from gift_jax.plan.text import report, total
 from gift_jax.runtime import errors
+from gift_jax.specs import options
 
 _LEAST = 1e-6  # of what is divided by
 _CONFIG = configs.define_flag()
@@ -68,13 +69,14 @@ def main(argv: Sequence[str]) -> int:
     del argv
     absl_logging.set_verbosity(absl_logging.ERROR)  # JAX tells what it did not find
     try:
-        machine = _machine()
+        machine, config = _machine(), _CONFIG.value
+        options.with_flags(config, configs.given(_CONFIG))
         assumed = {
             "utilization": _UTILIZATION.value,
             "least_step": _LEAST_STEP.value / 1e3,
         }
         plans: list[Plan] = []
-        for plan in grid.plans(specs.expand(_CONFIG.value), machine):
+        for plan in grid.plans(specs.expand(config), machine):
             print("\n" * bool(plans) + report(plan, **assumed), flush=True)
             plans.append(plan)
         if len(plans) > 1:

@@ -3,6 +3,7 @@
 import ast
 import copy
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_collections
@@ -51,6 +52,30 @@ def with_options(
     parsed = parse_options(config, options)
     config.update_from_flattened_dict(with_protocol(config, parsed))
     return config
+
+
+def with_flags(
+    config: ml_collections.ConfigDict,
+    given: Mapping[str, Any],
+    change: Callable[[ml_collections.ConfigDict], None] | None = None,
+) -> None:
+    """Sets the fields that a command's flags give, which win over all else.
+
+    A protocol among them is applied first, and wins over what the config file has.
+
+    Args:
+      config: Changed in place.
+      given: Values by the names of their fields.
+      change: What a study changes of a config, over the protocol.
+
+    Raises:
+      InputError: as `with_options`.
+    """
+    if "protocol" in given:
+        with_options(config, f"protocol={given['protocol']}")
+    if change is not None:
+        change(config)
+    config.update_from_flattened_dict(given)
 
 
 def with_protocol(

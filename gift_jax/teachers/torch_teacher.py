@@ -162,7 +162,9 @@ class TorchTeacher:
 def _shared(torch: Any, images: base.Array) -> Any:
     """A tensor over the array's memory, which nothing writes to."""
     if isinstance(images, jax.Array) and images.dtype == np.float32:
-        return torch.from_dlpack(images)
+        platform = next(iter(images.devices())).platform
+        if platform == "cpu" or (platform == "gpu" and torch.cuda.is_available()):
+            return torch.from_dlpack(images)
     array = np.ascontiguousarray(images, np.float32)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 

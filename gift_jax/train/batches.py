@@ -110,7 +110,8 @@ def devices_used(batch_size: int, *, local_devices: int, num_hosts: int) -> int:
     raise InputError(
         f"a batch of {batch_size} does not divide over {num_hosts} hosts; set "
         "it (train.batch_size, or teacher.batch_size) to a multiple of their number, "
-        "or let each of them train its share of the students with --shard"
+        "or let each of them train its share of the students by itself with --shard "
+        '(docs/pods.md, "Many students")'
     )
 
 
@@ -129,8 +130,8 @@ def student_batches(
 ) -> tuple[int, int]:
     """The batch size of a student, and how many devices of a host it is spread over.
 
-    The official batch sizes do not divide over 4 or 8 devices; of these as many are
-    used as it does divide over. A batch size that was asked for must divide over all.
+    The official batch sizes, and those of protocols, do not divide over 4 or 8 devices;
+    of these as many are used as it does divide over.
 
     Args:
       asked: 0 stands for the official one.
@@ -139,10 +140,8 @@ def student_batches(
       num_hosts: How many there are.
 
     Raises:
-      InputError: it does not divide.
+      InputError: it does not divide over the hosts.
     """
-    if asked:
-        check_batch_size(asked, local_devices * num_hosts)
     batch_size = asked or official_batch_size(num_images)
     return batch_size, devices_used(
         batch_size, local_devices=local_devices, num_hosts=num_hosts

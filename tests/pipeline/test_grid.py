@@ -16,7 +16,7 @@ from gift_jax.pipeline import distilled, grid, job, results, statistics, teacher
 from gift_jax.report import groups, reading, tables
 from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import relabel
-from gift_jax.train import epochs, step
+from gift_jax.train import batches, epochs, step
 from tests.pipeline.test_identity import leave_untrained
 from tests.pipeline.test_job import small_config
 
@@ -188,6 +188,20 @@ def test_what_cannot_be_made_is_said_before_any_work(options, message, tmp_path)
     config = digits.get_config(f"distill={options}")
     with pytest.raises(InputError, match=message):
         grid.Grid(config, tmp_path, grid.Shard())
+    assert not any(p.is_dir() for p in tmp_path.glob("[!c]*"))
+
+
+def test_a_batch_that_hosts_cannot_share_is_refused_before_any_work(
+    tmp_path, monkeypatch
+):
+    used = batches.devices_used
+
+    def over_four_hosts(batch_size, *, local_devices, num_hosts):
+        return used(batch_size, local_devices=local_devices, num_hosts=4)
+
+    monkeypatch.setattr(batches, "devices_used", over_four_hosts)
+    with pytest.raises(InputError, match="batch of 50 does not divide over 4 hosts"):
+        grid.Grid(digits.get_config(), tmp_path, grid.Shard())
     assert not any(p.is_dir() for p in tmp_path.glob("[!c]*"))
 
 

@@ -314,6 +314,11 @@ def test_labels_that_are_gone_from_elsewhere_are_made_again(relabelled, tmp_path
         ("format", "int4", r"unknown relabel\.format 'int4' \(did you mean 'int8'"),
         ("format", "top20", "'top20' is for 20 to 65536 classes, but there are 10"),
         ("store", "ftp://host/labels", "expected a local path, gs://"),
+        (
+            "store",
+            "/proc/labels",
+            "is /proc/labels, which cannot be written to: No such",
+        ),
     ],
 )
 def test_what_cannot_be_stored_is_found_before_any_work(field, value, message):

@@ -42,6 +42,13 @@ def test_the_command_plans_every_job_of_a_grid(tmp_path):
     assert lines[-1].startswith("2 plans: ")
 
 
+@pytest.mark.slow
+def test_a_protocol_that_a_flag_chooses_is_planned():
+    options = "student=conv1,teacher=conv1,ipc=1,distill=random"
+    found = command(f"--config=configs/digits.py:{options} --config.protocol=rded")
+    assert "random, IPC 1: 10 images, 300 views" in found.stdout, found.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -15,6 +15,8 @@ from tests.plan.planned import stages, student_training, work
         ("8xh100", "", 5),
         ("8xh100", "batch_size=128", 8),
         ("v5e-64", "batch_size=128", 64),
+        ("v5e-64", "batch_size=32", 32),
+        ("8xh100", "protocol=rded", 5),
         ("16xh100", "", 10),
     ],
 )
@@ -26,8 +28,8 @@ def test_devices_of_a_training_are_those_the_job_takes(name, options, expected):
 def test_batches_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="batch of 100 does not divide over 16 hosts"):
         student_training(work(imagenet1k.get_config(), "v5e-64"))
-    with pytest.raises(ValueError, match="100 does not divide over 64 devices"):
-        student_training(work(imagenet1k.get_config("batch_size=100"), "v5e-64"))
+    with pytest.raises(ValueError, match="batch of 24 does not divide over 16 hosts"):
+        student_training(work(imagenet1k.get_config("batch_size=24"), "v5e-64"))
 
 
 # --- Forward passes -----------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gift_jax.configs import common
+from gift_jax.configs import common, digits
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import options
 
@@ -77,3 +77,15 @@ def test_code_of_the_user_s_own_is_told_from_places(field, value, expected):
     config = common.get_config()
     config.update_from_flattened_dict({field: value})
     assert options.names_own_code(config) is expected
+
+
+def test_flags_win_over_a_study_and_that_over_the_protocol_they_choose():
+    config = digits.get_config("epochs=7")
+
+    def study(config):
+        config.loss.name, config.optimizer.name = "gift", "muon"
+
+    given = {"protocol": "rded", "optimizer.name": "lion"}
+    options.with_flags(config, given, study)
+    assert (config.train.epochs, config.train.batch_size) == (300, 50)
+    assert (config.loss.name, config.optimizer.name) == ("gift", "lion")

@@ -80,3 +80,24 @@ def test_batches_of_several_students_are_those_of_each(num_images):
             assert together.rest is None
         else:
             np.testing.assert_array_equal(together.rest[:, place], alone.rest)
+
+
+@pytest.mark.parametrize(
+    ("asked", "num_images", "num_hosts", "expected"),
+    [
+        (0, 100, 1, (50, 5)),
+        (0, 100, 2, (50, 5)),
+        (64, 100, 1, (64, 8)),
+        (100, 100, 1, (100, 5)),  # of protocols
+        (3, 100, 1, (3, 3)),
+        (32, 100, 4, (32, 8)),
+    ],
+)
+def test_batches_of_students(asked, num_images, num_hosts, expected):
+    places = {"local_devices": 8, "num_hosts": num_hosts}
+    assert batches.student_batches(asked, num_images, **places) == expected
+
+
+def test_a_batch_that_does_not_divide_over_the_hosts_is_refused():
+    with pytest.raises(ValueError, match=r"50 does not divide over 4 hosts.*--shard"):
+        batches.student_batches(0, 100, local_devices=4, num_hosts=4)
