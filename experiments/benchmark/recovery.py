@@ -13,6 +13,7 @@ ImageNet-1k would take at these rates.
 import argparse
 import functools
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -39,6 +40,7 @@ def main() -> int:
         The exit code, 1 where a process failed.
     """
     arguments = _parse()
+    os.environ["JAX_PLATFORMS"] = "cpu"  # where PyTorch's side runs
     pytorch = measure.has_torch()
     if not pytorch:
         print(

@@ -35,11 +35,11 @@ class Unfinished:
 
     directory: pathlib.Path | None
 
-    def claim(self, recipe: Mapping[str, Any]) -> None:
+    def claim(self, recipe: Callable[[], Mapping[str, Any]]) -> None:
         """Says what is made in the directory, of which nothing else may be there.
 
         Args:
-          recipe: What the images depend on, as JSON has it.
+          recipe: Gives what the images depend on, as JSON has it.
 
         Raises:
           InputError: something else is made in it.
@@ -47,7 +47,7 @@ class Unfinished:
         if self.directory is None:
             return
         path = self.directory / _RECIPE
-        wanted = json.loads(json.dumps(recipe))
+        wanted = json.loads(json.dumps(recipe()))
         found = json.loads(path.read_text()) if path.is_file() else wanted
         for name in sorted({*wanted, *found}):
             if wanted.get(name) != found.get(name):
@@ -58,8 +58,7 @@ class Unfinished:
                 )
         if not path.is_file():
             self.directory.mkdir(parents=True, exist_ok=True)
-            with atomic.replacing(path) as unfinished:
-                unfinished.write_text(json.dumps(wanted, indent=1) + "\n")
+            atomic.write_json(path, wanted)
 
     def keep(self, part: str, array: np.ndarray) -> None:
         """Writes a finished part."""

@@ -227,7 +227,7 @@ class Product:
                 if not resumable:
                     shutil.rmtree(self.directory, ignore_errors=True)
                 make_directory(self.directory)
-                write_json(self.directory / RECIPE_FILE, self.recipe)
+                atomic.write_json(self.directory / RECIPE_FILE, self.recipe)
             hosts.barrier(f"{self.directory.name} is begun")
             _wait_until_visible(self.directory / RECIPE_FILE)
             yield
@@ -270,7 +270,9 @@ class Product:
     def finish(self, **record: Any) -> None:
         """Marks the product as complete, and records what is known of it."""
         if hosts.is_primary():
-            write_json(self.directory / DONE_FILE, checksums.with_checksum(record))
+            atomic.write_json(
+                self.directory / DONE_FILE, checksums.with_checksum(record)
+            )
 
 
 def open_workdir(directory: pathlib.Path) -> None:
@@ -285,7 +287,7 @@ def open_workdir(directory: pathlib.Path) -> None:
         made = any((directory / name).exists() for name in ("runs", "teacher"))
         found = _read_json(path) or ({"version": 1} if made else None)
         if found is None:
-            write_json(path, {"version": VERSION})
+            atomic.write_json(path, {"version": VERSION})
         elif found.get("version") != VERSION:
             raise WorkdirError(
                 f"{directory} is a work directory of version {found.get('version')}, "
@@ -309,12 +311,6 @@ def make_directory(path: pathlib.Path) -> None:
         raise WorkdirError(
             f"cannot write to {path}: {error.strerror}; choose another --workdir"
         ) from error
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes JSON so that readers see the old file or the new one, never half."""
-    with atomic.replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def _locked(file: IO[str]) -> bool:

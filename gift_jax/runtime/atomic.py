@@ -1,10 +1,12 @@
 """Files that are there whole or not at all."""
 
 import contextlib
+import json
 import pathlib
 import shutil
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -27,3 +29,9 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         else:
             unfinished.unlink(missing_ok=True)
         raise
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes JSON so that readers see the old file or the new one, never half."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(value, indent=2) + "\n")

@@ -39,14 +39,14 @@ def test_a_damaged_part_is_none(damage, tmp_path, caplog):
 def test_a_directory_is_for_one_recipe(tmp_path):
     recipe = {"method": "sre2l", "iterations": 2, "range": (0, 1), "teacher": None}
     kept = Unfinished(tmp_path / "new")
-    kept.claim(recipe)
+    kept.claim(lambda: recipe)
     kept.keep("a", np.arange(3))
-    kept.claim(recipe)
+    kept.claim(lambda: recipe)
     with pytest.raises(InputError, match="with iterations 2, expected 50: remove it"):
-        kept.claim({**recipe, "iterations": 50})
+        kept.claim(lambda: {**recipe, "iterations": 50})
     with pytest.raises(InputError, match="with seed None, expected 7"):
-        kept.claim({**recipe, "seed": 7})
-    Unfinished(None).claim(recipe)
+        kept.claim(lambda: {**recipe, "seed": 7})
+    Unfinished(None).claim(lambda: recipe)
 
 
 def test_hosts_take_turns(tmp_path, monkeypatch):

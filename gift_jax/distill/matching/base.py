@@ -96,7 +96,7 @@ class Matching(abc.ABC):
         info, images = data.info, data.train.all_images()
         total = self.iterations * self.steps
         unfinished = Unfinished(directory)
-        unfinished.claim(base.recipe(self, data, seed))
+        unfinished.claim(lambda: base.recipe(self, data, seed))
         key = streams.stream_key(seed, streams.Purpose.DISTILLATION)
         rng = np.random.default_rng(seed)
         first = np.concatenate([rng.permutation(of)[: self.ipc] for of in members])

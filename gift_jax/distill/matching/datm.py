@@ -248,7 +248,7 @@ class Datm:
         """
         of_experts = self.experts_for(data, seed)
         unfinished = Unfinished(directory)
-        unfinished.claim(base.recipe(self, data, seed))
+        unfinished.claim(lambda: base.recipe(self, data, seed))
         with tempfile.TemporaryDirectory() as scratch:
             if experts is None:
                 place = directory or pathlib.Path(scratch)

@@ -100,7 +100,7 @@ class Recovery(abc.ABC):
         elif real is not None:
             real_statistics.check(real, networks, data.info)
         unfinished = Unfinished(directory)
-        unfinished.claim(base.recipe(self, data, seed, network))
+        unfinished.claim(lambda: base.recipe(self, data, seed, network))
         method = self.method(network, normalization, data.info, real or ())
         images = loop.recover(
             method._replace(initial=self.initial(data, network, seed, unfinished)),
