@@ -126,7 +126,8 @@ def tuned(folder: str) -> str:
     """
     groups = {(g.loss, g.setting("optimizer"), g.rate): g for g in read(folder)}
     behind = {
-        (one.loss, one.rate): one.largest for one in regret.regrets([*groups.values()])
+        (one.loss, one.is_tuned): one.largest
+        for one in regret.regrets([*groups.values()])
     }
     run = _in_order({optimizer for _, optimizer, _ in groups})
     header = [text for name in run for text in (_OPTIMIZERS[name], "tuned")]
@@ -138,7 +139,7 @@ def tuned(folder: str) -> str:
             rate = own.settings["learning_rate"]
             row.append(summary_text(default.summary("top1_last")))
             row.append(f"{rate:g}: {summary_text(own.summary('top1_last'))}")
-        row += [f"{behind[loss, rate]:.1f}" for rate in (DEFAULT, TUNED)]
+        row += [f"{behind[loss, is_tuned]:.1f}" for is_tuned in (False, True)]
         table.append(row)
     return markdown_table(table, text_columns=1)
 

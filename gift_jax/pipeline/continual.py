@@ -5,11 +5,13 @@ of the step before.
 """
 
 import dataclasses
+from typing import Any
 
 from gift_jax.pipeline.context import Job
 from gift_jax.pipeline.distilled import JobDistilled
 from gift_jax.pipeline.labelling import LabelledDataset, make_soft_labels
 from gift_jax.pipeline.teacher import JobTeacher, make_teacher
+from gift_jax.runtime.checksums import fingerprint
 from gift_jax.teachers import TeacherOfClasses
 
 
@@ -39,6 +41,7 @@ def label_step(
     continual = job.spec.continual
     assert continual is not None
     num_classes = job.data.info.num_classes
+    of_all_classes = _of_all_classes(job, distilled, teacher)
     seen, outputs = continual.seen(num_classes), continual.outputs(num_classes)
     if job.spec.is_retrained:
         teacher = make_teacher(of_step)
@@ -50,5 +53,27 @@ def label_step(
         )
     some = JobDistilled(distilled.name, distilled.dataset.of_classes(seen, outputs))
     labelled = make_soft_labels(of_step, some, teacher)
-    columns = {**labelled.columns, **continual.columns}
+    columns = {
+        **labelled.columns,
+        **continual.columns,
+        "continual_trained_on": fingerprint(of_all_classes)[:16],
+    }
     return dataclasses.replace(labelled, columns=columns)
+
+
+def _of_all_classes(
+    job: Job, distilled: JobDistilled, teacher: JobTeacher | None
+) -> dict[str, Any]:
+    """What the steps have in common, whichever classes they have and whose labels."""
+    spec = job.spec
+    of_teacher = None
+    if spec.relabel.needs_teacher and spec.teacher.training:
+        of_teacher = repr(spec.teacher)  # of one recipe are those that are trained anew
+    elif spec.relabel.needs_teacher and teacher is not None:
+        of_teacher = teacher.teacher.fingerprint
+    return {
+        "dataset": job.data.fingerprint,
+        "distilled": distilled.dataset.fingerprint,
+        "teacher": of_teacher,
+        "batch_size": spec.train.batch_size,
+    }

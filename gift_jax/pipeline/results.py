@@ -26,8 +26,11 @@ TUNING_FILE = "tuning.jsonl"
 FINISHED, DIVERGED = "finished", "diverged"
 
 # Fingerprints of content: of all that a student was trained on, of the real images
-# with the test split, and of the weights that training began with.
-IDENTITY = ("trained_on", "dataset_fingerprint", "init_from")
+# with the test split, of the weights that training began with, and of the code of a
+# network and an optimizer of the user's own.
+IDENTITY = ("trained_on", "dataset_fingerprint", "init_from", "code")
+# Of rows that were written before they had the fields.
+_DEFAULTS = {"code": None, "loss_code": None}
 # What a loss is evaluated on, whatever the optimizer.
 BENCHMARK = (
     "dataset", "distill", "ipc", "teacher", "soft_labels", "label_format", "views",
@@ -35,7 +38,7 @@ BENCHMARK = (
 )  # fmt: skip
 OPTIMIZER = ("optimizer", "learning_rate", "weight_decay", "schedule")
 # Runs that agree in all of them are one group: they differ in nothing but the seed.
-SETTINGS = (*BENCHMARK, *OPTIMIZER, "loss")
+SETTINGS = (*BENCHMARK, *OPTIMIZER, "loss_code", "loss")
 # What a learning rate is chosen for.
 TUNING_SETTINGS = tuple(name for name in SETTINGS if name != "learning_rate")
 
@@ -56,17 +59,19 @@ _MOST_CHARACTERS, _MOST_ITEMS = 1000, 1000
 # Of the table, the second where they tell rows apart.
 _COLUMNS = (
     *CONTINUAL,
-    "distill", "ipc", "teacher", "data_seed", "views", "augment", "label_format",
-    "student", "loss", "optimizer", "learning_rate", "epochs", "seed", "top1_last",
-    "top1_best", "top5_last", "train_seconds", "status",
+    "dataset", "protocol", "distill", "ipc", "teacher", "data_seed", "soft_labels",
+    "label_format", "views", "augment", "student", "loss", "optimizer",
+    "learning_rate", "epochs", "batch_size", "seed", "top1_last", "top1_best",
+    "top5_last", "train_seconds", "status",
 )  # fmt: skip
 _IF_SEVERAL = (
     *CONTINUAL,
-    "teacher", "data_seed", "views", "augment", "label_format", "learning_rate",
-    "epochs",
+    "dataset", "protocol", "teacher", "data_seed", "soft_labels", "label_format",
+    "views", "augment", "learning_rate", "epochs", "batch_size",
 )  # fmt: skip
 _HEADINGS = {
-    "distill": "distilled", "data_seed": "data seed", "label_format": "labels",
+    "distill": "distilled", "data_seed": "data seed", "soft_labels": "labels",
+    "label_format": "format", "batch_size": "batch",
     "continual_teacher": "labels of", "continual_order": "order",
     "continual_steps": "steps", "continual_step": "step",
     "learning_rate": "rate", "top1_last": "top-1 last", "top1_best": "top-1 best",
@@ -83,7 +88,7 @@ def append_result(workdir: pathlib.Path, row: Row) -> None:
       OSError: the line could not be written in full.
       ValueError: it is no row; see `check_row`.
     """
-    row = _finite(row)
+    row = _as_read(row)
     check_row(row)
     if row not in latest_rows(workdir, of=row["run_id"])[0]:
         _append_line(workdir / RESULTS_FILE, row)
@@ -96,15 +101,21 @@ def append_tuning(workdir: pathlib.Path, row: Row) -> None:
       OSError: the line could not be written in full.
       ValueError: it is no choice; see `check_choice`.
     """
-    row = _finite(row)
+    row = _as_read(row)
     check_choice(row)
     if row not in latest_choices(workdir)[0]:
         _append_line(workdir / TUNING_FILE, row)
 
 
-def _finite(row: Row) -> dict[str, Any]:
+def _as_read(row: Row) -> dict[str, Any]:
     """As it is read back; a number that is not finite is null, as JSON has none."""
-    return json.loads(json.dumps(row), parse_constant=lambda _: None)
+    found = json.loads(json.dumps(row), parse_constant=lambda _: None)
+    return _with_defaults(found)
+
+
+def _with_defaults(row: Row) -> dict[str, Any]:
+    missing = {name: _DEFAULTS[name] for name in _DEFAULTS if name not in row}
+    return {**row, **missing}
 
 
 def _append_line(path: pathlib.Path, row: Row) -> None:
@@ -175,6 +186,8 @@ def _read_lines(
             continue
         try:
             row = checksums.without_checksum(json.loads(line.decode()))
+            if isinstance(row, dict):
+                row = _with_defaults(row)
             check(row)
         except UnicodeDecodeError:
             wrong.setdefault("not UTF-8", []).append(number)
@@ -307,8 +320,8 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "a fingerprint": (
         _is_fingerprint,
-        "trained_on dataset_fingerprint init_from? distilled_fingerprint? "
-        "teacher_fingerprint?",
+        "trained_on dataset_fingerprint init_from? code? loss_code? "
+        "distilled_fingerprint? teacher_fingerprint? continual_trained_on",
     ),
     "an integer": (
         _is_integer,

@@ -174,9 +174,11 @@ class Run:
             **self.labelled.columns,
             "student": student.network.label,
             "init_from": self.init_from,
+            "code": _code(student.network.code, optimizer.code),
             "protocol": self.job.spec.protocol,
             "protocol_changes": self.job.spec.protocol_changes or None,
             "loss": student.loss.label,
+            "loss_code": _code(student.loss.code),
             "optimizer": optimizer.label,
             "learning_rate": optimizer.learning_rate,
             "weight_decay": optimizer.weight_decay,
@@ -202,6 +204,11 @@ class Run:
             row["diverged_epoch"] = record.diverged_epoch
             row["diverged_step"] = record.diverged_step
         return row
+
+
+def _code(*codes: str | None) -> str | None:
+    """Fingerprint of code of the user's own, 8 hexadecimal digits; None for none."""
+    return fingerprint({"code": codes})[:8] if any(codes) else None
 
 
 def run_students(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from gift_jax import registry
-from gift_jax.pipeline.results import BENCHMARK
+from gift_jax.pipeline.results import BENCHMARK, Row
 from gift_jax.report import (
     changes,
     continual,
@@ -26,7 +26,6 @@ from gift_jax.report import (
     scores,
     tables,
 )
-from gift_jax.report.statistics import Row
 from gift_jax.runtime import atomic
 from gift_jax.runtime.errors import InputError
 

@@ -10,7 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gift_jax.report import formatting
-from gift_jax.report.groups import FIELDS, FINGERPRINTS, Group, distinguishing, sort
+from gift_jax.report.groups import (
+    FIELDS,
+    FINGERPRINTS,
+    Group,
+    distinguishing,
+    sort,
+    verdict,
+)
 from gift_jax.report.markup import Cell, Table
 from gift_jax.report.statistics import Summary, pair
 from gift_jax.report.tables import difference_cells
@@ -27,11 +34,8 @@ class Change(NamedTuple):
 
     @property
     def verdict(self) -> int:
-        """1 (better) or -1 (worse) where the interval excludes zero, else 0.
-
-        Also 0 where a run of either diverged: the seeds that are left are a choice.
-        """
-        return 0 if self.new.diverged or self.old.diverged else self.difference.sign
+        """Of the difference; see `groups.verdict`."""
+        return verdict(self.difference, self.new, self.old)
 
 
 def changed_settings(

@@ -5,13 +5,14 @@ over orders, as students of one order share its classes.
 """
 
 import collections
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from gift_jax.pipeline import results
+from gift_jax.pipeline.results import Row
 from gift_jax.report import style
 from gift_jax.report.formatting import (
     ABSENT,
@@ -23,15 +24,15 @@ from gift_jax.report.formatting import (
 )
 from gift_jax.report.groups import same_run
 from gift_jax.report.markup import Cell, Table
-from gift_jax.report.statistics import Row, Summary, summarize
+from gift_jax.report.statistics import Summary, summarize
 
-# What may differ between the steps of one curve.
+# What may differ between the steps of one curve; for all of them stands the last name.
 _BY_STEP = ("trained_on", "dataset_fingerprint", "batch_size")
 _SETTINGS = (
     *(n for n in results.SETTINGS if n not in _BY_STEP),
-    # Whose fingerprint is that of the classes of a step.
-    *("distilled_dir", "data_seed"),
+    *("distilled_dir", "data_seed", "continual_steps", "continual_trained_on"),
 )
+_FINGERPRINTS = (*results.IDENTITY, "continual_trained_on")
 
 
 class Curve(NamedTuple):
@@ -52,12 +53,20 @@ class Curve(NamedTuple):
         """In all."""
         return int(str(self.settings["continual_steps"]))
 
-    def whole(self) -> Iterator[tuple[int, list[Row]]]:
-        """The order and the rows, in order, of students with all steps finished."""
-        for (order, _), rows in self.students.items():
+    def whole(self) -> Iterator[tuple[tuple[int, int], list[Row]]]:
+        """Students with all steps finished, and their rows in order."""
+        for student, rows in self.students.items():
             found = [rows.get(step) for step in range(1, self.steps + 1)]
             if all(r and r["status"] == results.FINISHED for r in found):
-                yield order, [r for r in found if r]
+                yield student, [r for r in found if r]
+
+    @property
+    def diverged(self) -> int:
+        """Students that diverged at a step, and are in no mean."""
+        return sum(
+            any(row["status"] == results.DIVERGED for row in rows.values())
+            for rows in self.students.values()
+        )
 
 
 def is_continual(row: Row) -> bool:
@@ -71,27 +80,26 @@ def curves(rows: Sequence[Row]) -> list[Curve]:
     Raises:
       InputError: two runs are the same step of the same student.
     """
-    names = (*_SETTINGS, "continual_steps")
     found: dict[tuple, dict[tuple[int, int], dict[int, Row]]] = {}
     for row in filter(is_continual, rows):
         # A teacher that is trained anew has its step in its name.
         teacher = row["teacher"] and row["teacher"].partition("_continual=")[0]
-        settings = {"distilled_dir": None, **row, "teacher": teacher}
-        key = (*(settings[name] for name in names), row["continual_teacher"])
+        settings = {**row, "teacher": teacher}
+        key = (*(settings.get(n) for n in _SETTINGS), row["continual_teacher"])
         students = found.setdefault(key, collections.defaultdict(dict))
         student = students[row["continual_order"], row["seed"]]
         other = student.setdefault(row["continual_step"], row)
         if other is not row:
             raise same_run(other, row)
     return [
-        Curve(dict(zip(names, key, strict=False)), key[-1], students)
+        Curve(dict(zip(_SETTINGS, key, strict=False)), key[-1], students)
         for key, students in found.items()
     ]
 
 
 def accuracies(curve: Curve) -> dict[int, np.ndarray]:
     """Accuracy after every step, (steps,) percent, by order, mean over students."""
-    return _by_order(curve, lambda rows: [row["top1_last"] for row in rows])
+    return _by_order({s: [r["top1_last"] for r in rows] for s, rows in curve.whole()})
 
 
 def forgetting(rows: Sequence[Row]) -> float | None:
@@ -122,6 +130,7 @@ def common_settings(found: Sequence[Curve]) -> dict[str, str]:
     values = {
         name: {value_text(curve.settings[name]) for curve in found}
         for name in found[0].settings
+        if name not in _FINGERPRINTS
     }
     return {
         _heading(name): value
@@ -134,12 +143,11 @@ def _heading(name: str) -> str:
     return heading(name).removeprefix("continual ")
 
 
-def _by_order(
-    curve: Curve, measure: Callable[[Sequence[Row]], Any]
-) -> dict[int, np.ndarray]:
+def _by_order(measured: Mapping[tuple[int, int], Any]) -> dict[int, np.ndarray]:
+    """What was measured of students by order and seed, mean over the students."""
     of_orders = collections.defaultdict(list)
-    for order, rows in curve.whole():
-        of_orders[order].append(measure(rows))
+    for (order, _), value in measured.items():
+        of_orders[order].append(value)
     return {
         order: np.mean(np.array(found, float), axis=0)
         for order, found in sorted(of_orders.items())
@@ -152,6 +160,11 @@ def _interval_text(summary: Summary, signed: bool = False) -> str:
     if signed:
         return signed_interval_text(summary.interval)
     return "[{:.2f}, {:.2f}]".format(*summary.interval)
+
+
+def _setting_text(curve: Curve, name: str) -> str:
+    text = value_text(curve.settings[name])
+    return text[:6] if name in _FINGERPRINTS else text
 
 
 def _telling(found: Sequence[Curve]) -> list[str]:
@@ -169,7 +182,7 @@ def tables(found: Sequence[Curve]) -> list[Table]:
     left = [*map(_heading, names), "loss", "labels of"]
 
     def place(curve: Curve) -> list[Cell | str]:
-        values = [str(curve.settings[name]) for name in (*names, "loss")]
+        values = [_setting_text(curve, name) for name in (*names, "loss")]
         return [*values, curve.teacher]
 
     steps = max(curve.steps for curve in found)
@@ -191,7 +204,8 @@ def tables(found: Sequence[Curve]) -> list[Table]:
             "continual_steps",
             "Class-incremental: accuracy over steps",
             "Top-1 accuracy in percent on the test images of the classes so far, among "
-            f"these classes; mean ± sample standard deviation of {over}.",
+            f"these classes; mean ± sample standard deviation of {over}. Students that "
+            "diverged at a step are in no mean.",
             left,
             [f"step {step}" for step in range(1, steps + 1)],
             of_steps,
@@ -204,9 +218,10 @@ def tables(found: Sequence[Curve]) -> list[Table]:
             "the last, mean over all steps but the last, in points. Labels: of a "
             "teacher of all classes (future), its logits of the classes so far "
             "(masked), or a teacher trained anew on the classes so far (retrained). "
-            "Difference: of averages to future, paired over orders; in bold or italic "
-            "where its 95% interval excludes zero. Mean ± sample standard deviation "
-            f"of {over}, with 95% t-intervals.",
+            "Difference: of averages to future, paired over the students that finished "
+            "in both and then over orders; in bold or italic where its 95% interval "
+            "excludes zero and no student of either diverged. Mean ± sample standard "
+            f"deviation of {over}, with 95% t-intervals.",
             left,
             [
                 *("average accuracy", "95% interval", "after the last step"),
@@ -221,25 +236,36 @@ def _averages(curve: Curve, future: Curve | None) -> list[Cell | str]:
     of_orders = accuracies(curve)
     average = summarize(a.mean() for a in of_orders.values())
     last = summarize(a[-1] for a in of_orders.values())
+    lost = {student: forgetting(rows) for student, rows in curve.whole()}
     forgotten = Summary()
-    if all(forgetting(rows) is not None for _, rows in curve.whole()):
-        forgotten = summarize(float(f) for f in _by_order(curve, forgetting).values())
+    if None not in lost.values():
+        forgotten = summarize(float(f) for f in _by_order(lost).values())
     difference: list[Cell | str] = [ABSENT, ABSENT]
     if future is not None and future is not curve:
-        others = accuracies(future)
-        both = sorted(of_orders.keys() & others.keys())
-        paired = summarize(of_orders[o].mean() - others[o].mean() for o in both)
+        paired = _difference(curve, future)
         if paired.mean is not None:
+            sign = 0 if curve.diverged or future.diverged else paired.sign
             text = _interval_text(paired, signed=True)
-            difference = [Cell(signed_text(paired.mean), paired.sign), text]
+            difference = [Cell(signed_text(paired.mean), sign), text]
+    students = f" ({curve.diverged} of {len(curve.students)} students diverged)"
     return [
-        summary_text(average),
+        summary_text(average) + students * bool(curve.diverged),
         _interval_text(average),
         summary_text(last),
         summary_text(forgotten),
         _interval_text(forgotten),
         *difference,
     ]
+
+
+def _difference(curve: Curve, other: Curve) -> Summary:
+    """Of the averages over steps: of the students finished in both, over orders."""
+    ours, others = (
+        {s: np.mean([row["top1_last"] for row in rows]) for s, rows in c.whole()}
+        for c in (curve, other)
+    )
+    both = {s: ours[s] - others[s] for s in ours if s in others}
+    return summarize(float(d) for d in _by_order(both).values())
 
 
 def data(found: Sequence[Curve]) -> list[list[Any]]:
@@ -268,12 +294,12 @@ def figure(found: Sequence[Curve]) -> Figure:
     names = _telling(found)
     panels: dict[tuple, list[Curve]] = collections.defaultdict(list)
     for curve in found:
-        panels[(*(curve.settings[n] for n in names), curve.teacher)].append(curve)
+        panels[(*(_setting_text(curve, n) for n in names), curve.teacher)].append(curve)
     losses = list(dict.fromkeys(str(curve.settings["loss"]) for curve in found))
     drawing, grid = style.new_panels(len(panels), columns=3, row=2, margin=0.5)
     top = 1.0
     for axes, (key, members) in zip(grid.flat, panels.items(), strict=False):
-        axes.set_title(", ".join(map(value_text, key)))
+        axes.set_title(", ".join(key))
         axes.grid(True)
         axes.set_xlabel("step")
         for curve in members:

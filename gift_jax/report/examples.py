@@ -11,8 +11,8 @@ from scipy import special
 from gift_jax.distilled import preview
 from gift_jax.distilled.dataset import ARRAYS_FILE, DistilledDataset, load_distilled
 from gift_jax.pipeline.products import DONE_FILE, RECIPE_FILE
+from gift_jax.pipeline.results import Row
 from gift_jax.report.reading import inside
-from gift_jax.report.statistics import Row
 from gift_jax.runtime import errors
 
 # What files that are damaged, or were not made here, can lead to.

@@ -6,11 +6,10 @@ Settings stand there where they tell groups apart, and those of the optimizer al
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gift_jax.pipeline.results import OPTIMIZER
+from gift_jax.pipeline.results import OPTIMIZER, Row
 from gift_jax.report.examples import Examples
 from gift_jax.report.groups import BYTES, FIELDS, Group
 from gift_jax.report.reading import Curve, RunKey, run_key
-from gift_jax.report.statistics import Row
 
 Data = list[list[Any]]
 
@@ -26,16 +25,20 @@ def _values(group: Group, names: Iterable[str]) -> list[Any]:
 
 
 def of_runs(groups: Sequence[Group]) -> Data:
-    """A row a run: its accuracy in percent, and mean and interval of its group."""
+    """A row a run: its accuracy in percent, and mean and interval of its group.
+
+    That of a run that diverged is the last one before it did, and in no mean.
+    """
     names = _settings(groups)
-    numbers = ["seed", "top1_last", "mean", "half_width"]
+    numbers = ["seed", "status", "top1_last", "mean", "half_width"]
     return [
         [*names, "rate", *numbers],
         *(
-            [*_values(g, names), row["seed"], row["top1_last"], s.mean, s.half_width]
+            [*_values(g, names), *of_run, s.mean, s.half_width]
             for g in groups
             for s in [g.summary("top1_last")]
             for row in g.rows
+            for of_run in [(row["seed"], row["status"], row["top1_last"])]
         ),
     ]
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import matplotlib.figure
 
-from gift_jax.pipeline.results import BENCHMARK, OPTIMIZER
+from gift_jax.pipeline.results import BENCHMARK, OPTIMIZER, Row
 from gift_jax.report import (
     continual,
     figure_data,
@@ -20,7 +20,6 @@ from gift_jax.report import (
 from gift_jax.report.examples import Examples
 from gift_jax.report.formatting import heading, setting_text
 from gift_jax.report.groups import DEFAULT, TUNED, Group, distinguishing, is_for
-from gift_jax.report.statistics import Row
 
 _WHISKERS = "Mean over seeds after the last epoch, with 95% t-intervals"
 _APART = "moved apart sideways to be seen"

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional
 
 from gift_jax.pipeline import results
-from gift_jax.pipeline.results import BENCHMARK, OPTIMIZER, SETTINGS
-from gift_jax.report.statistics import Row, Summary, pair, summarize
+from gift_jax.pipeline.results import BENCHMARK, OPTIMIZER, SETTINGS, Row
+from gift_jax.report.statistics import Summary, pair, summarize
 from gift_jax.runtime.errors import InputError
 
 DEFAULT, TUNED = "default", "tuned"
@@ -25,7 +25,7 @@ _WORDS = (
     *(name for name in BENCHMARK if name not in FINGERPRINTS),
     "protocol_changes",
 )
-FIELDS = (*_WORDS, "data_seed", *FINGERPRINTS, *OPTIMIZER, "loss")
+FIELDS = (*_WORDS, "data_seed", *FINGERPRINTS, *OPTIMIZER, "loss_code", "loss")
 ALL_BUT_LOSS = (*BENCHMARK, *OPTIMIZER)
 BYTES = "soft_label_bytes"
 _NO_PAIRS = Summary()
@@ -99,18 +99,22 @@ class Group:
 
     @property
     def verdict(self) -> int:
-        """1 (better) or -1 (worse) where the interval excludes zero, else 0.
-
-        Also 0 where a run of either diverged: the seeds that are left are a choice.
-        """
-        if self.baseline is None or self.diverged or self.baseline.diverged:
-            return 0
-        return self.difference.sign
+        """Of the difference to the baseline; see `verdict`."""
+        return verdict(self.difference, self, self.baseline)
 
     def summary(self, field: str) -> Summary:
         """Statistics of a field of the finished runs; rows without it are left out."""
         values = (row.get(field) for row in self.finished.values())
         return summarize(value for value in values if value is not None)
+
+
+def verdict(difference: Summary, *groups: Group | None) -> int:
+    """1 (better) or -1 (worse) where the interval excludes zero, else 0.
+
+    Also 0 where a run of any of the groups diverged: the seeds that are left are a
+    choice.
+    """
+    return 0 if any(g.diverged for g in groups if g) else difference.sign
 
 
 def group_rows(rows: Iterable[Row]) -> list[Group]:
@@ -190,7 +194,9 @@ def _rates(group: Group, choices: Sequence[Row]) -> list[tuple[str | None, Row |
     rate = group.settings["learning_rate"]
     own = next((c for c in choices if is_for(c, group.settings)), None)
     tuned = (
-        [own] if own else [c for c in choices if is_for(c, group.settings, ["loss"])]
+        [own]
+        if own
+        else [c for c in choices if is_for(c, group.settings, ["loss", "loss_code"])]
     )
     found: list[str | None] = []
     if any(math.isclose(rate, c["default_learning_rate"]) for c in tuned):

@@ -14,11 +14,10 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gift_jax.pipeline.results import OPTIMIZER
+from gift_jax.pipeline.results import OPTIMIZER, Row
 from gift_jax.report import formatting, style
 from gift_jax.report.groups import BYTES, FIELDS, TUNED, Group, telling
 from gift_jax.report.reading import Curve, RunKey, run_key
-from gift_jax.report.statistics import Row
 from gift_jax.runtime.units import readable_size
 
 Curves = Mapping[RunKey, Curve]

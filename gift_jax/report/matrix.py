@@ -16,7 +16,7 @@ from gift_jax.report.formatting import (
     signed_text,
     summary_text,
 )
-from gift_jax.report.groups import ALL_BUT_LOSS, TUNED, Group
+from gift_jax.report.groups import ALL_BUT_LOSS, TUNED, Group, verdict
 from gift_jax.report.markup import Cell, Table
 from gift_jax.report.statistics import Summary, pair
 
@@ -77,13 +77,22 @@ def matrices(groups: Sequence[Group]) -> list[Matrix]:
     return [m for m in found if any(m.mean_drop(t) is not None for t in m.teachers)]
 
 
+def _row_heading(found: Sequence[Matrix]) -> str:
+    """What the network of a row did: images of no network it has only labelled."""
+    made_alike = all(
+        len({g.settings["distilled_fingerprint"] for g in m.cells.values()}) == 1
+        for m in found
+    )
+    return "labelled by" if made_alike else "distilled with"
+
+
 def _telling(found: Sequence[Matrix]) -> list[str]:
     several = [n for n in _SETTINGS if len({m.first.setting(n) for m in found}) > 1]
     return [n for n in several if n != "loss"]
 
 
 def table(found: Sequence[Matrix]) -> Table | None:
-    """A row for every network that images were distilled with; None without any."""
+    """A row for every network that made or labelled images; None without any."""
     if not found:
         return None
     students = list(dict.fromkeys(s for m in found for s in m.students))
@@ -100,8 +109,7 @@ def table(found: Sequence[Matrix]) -> Table | None:
         if group.diverged:
             text += f" ({len(group.diverged)} of {len(group.rows)} diverged)"
         own = matrix.cells.get((teacher, teacher))
-        is_whole = not group.diverged and not (own and own.diverged)
-        return Cell(text, drop.sign if is_whole else 0)
+        return Cell(text, verdict(drop, group, own))
 
     def mean_text(matrix: Matrix, teacher: str) -> str:
         mean = matrix.mean_drop(teacher)
@@ -111,13 +119,13 @@ def table(found: Sequence[Matrix]) -> Table | None:
         "cross_architecture",
         "Across architectures",
         "Top-1 accuracy after the last epoch in percent, mean ± sample standard "
-        "deviation over seeds. A row is of images that were distilled with a network "
-        "and are labelled by it, a column of the network that is trained on them. In "
-        "parentheses the drop from the diagonal: minus the accuracy of the network "
-        "that the images were distilled with, paired over seeds, in bold or italic "
+        "deviation over seeds. A row is of a network that labels the images, and that "
+        "they were distilled with where it says so; a column of the network that is "
+        "trained on them. In parentheses the drop from the diagonal: minus the "
+        "accuracy of the network of the row, paired over seeds, in bold or italic "
         "where its 95% interval excludes zero and no run of either diverged. Networks "
         "differ in what they can reach on any images: compare along a column, too.",
-        [*map(heading, names), "loss", "distilled with"],
+        [*map(heading, names), "loss", _row_heading(found)],
         [*students, "mean drop"],
         [
             [
@@ -180,7 +188,7 @@ def _draw(axes: Axes, matrix: Matrix, low: float, high: float) -> None:
         range(len(matrix.teachers)), [t.partition("-")[0] for t in matrix.teachers]
     )
     axes.set_xlabel("trained on")
-    axes.set_ylabel("distilled with")
+    axes.set_ylabel(_row_heading([matrix]))
     axes.tick_params(length=0)
     axes.grid(False)
     axes.spines[:].set_visible(False)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from gift_jax.pipeline import results
-from gift_jax.pipeline.results import OPTIMIZER
+from gift_jax.pipeline.results import OPTIMIZER, Row
 from gift_jax.report import formatting, markup
 from gift_jax.report.figures import Figure
 from gift_jax.report.groups import (
@@ -21,7 +21,6 @@ from gift_jax.report.groups import (
     distinguishing,
     is_at_edge,
 )
-from gift_jax.report.statistics import Row
 
 _HEAD = """<!doctype html>
 <html lang="en">
@@ -123,7 +122,7 @@ def common_settings(groups: Sequence[Group]) -> dict[str, str]:
 
     An optimizer's several stand with their optimizers.
     """
-    told = {*distinguishing(groups), *FINGERPRINTS, "loss"}
+    told = {*distinguishing(groups), *FINGERPRINTS, "loss_code", "loss"}
     found = {}
     for name in FIELDS:
         users: dict[str, dict[str, None]] = {}

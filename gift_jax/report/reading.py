@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from gift_jax.pipeline import results
-from gift_jax.report.statistics import Row
+from gift_jax.pipeline.results import Row
 from gift_jax.runtime.errors import InputError
 from gift_jax.runtime.progress import METRICS_FILE
 
@@ -28,6 +28,7 @@ def read_results(
     Returns:
       Rows, one a run, in which "workdir" is the directory that it is of; the latest
       choice of a learning rate for each settings; and what was passed over, and why.
+      A loss of the user's own that was edited in between has its code in its name.
 
     Raises:
       FileNotFoundError: one of them has no results.
@@ -56,7 +57,17 @@ def read_results(
         prefix = f"{workdir.name}/" if len(workdirs) > 1 else ""
         unreadable += [f"{prefix}{results.RESULTS_FILE} {why}" for why in bad_rows]
         unreadable += [f"{prefix}{results.TUNING_FILE} {why}" for why in bad_choices]
-    return rows, list(choices.values()), unreadable
+    codes = collections.defaultdict(set)
+    for row in rows:
+        codes[row["loss"]].add(row["loss_code"])
+    edited = {loss for loss, versions in codes.items() if len(versions) > 1}
+    told = [_with_code(r) if r["loss"] in edited else r for r in rows]
+    tuned = [_with_code(c) if c["loss"] in edited else c for c in choices.values()]
+    return told, tuned, unreadable
+
+
+def _with_code(row: Row) -> Row:
+    return {**row, "loss": f"{row['loss']} (code {row['loss_code']})"}
 
 
 def inside(workdir: pathlib.Path, *parts: str) -> pathlib.Path:

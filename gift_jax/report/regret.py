@@ -54,20 +54,21 @@ class Regrets:
 
     Attributes:
       loss: The loss.
-      rate: As of `Group`.
+      is_tuned: Whether its rates are tuned; otherwise they are defaults, or one that
+        was given.
       behind: By condition.
-      diverged: Conditions in which no run of it finished.
+      diverged: Conditions in which a run of it diverged.
     """
 
     loss: str
-    rate: str | None
+    is_tuned: bool
     behind: Mapping[tuple, Behind]
     diverged: int
 
     @property
     def label(self) -> str:
         """Loss, and whether its rates are tuned."""
-        return f"{self.loss}, tuned" if self.rate == TUNED else self.loss
+        return f"{self.loss}, tuned" if self.is_tuned else self.loss
 
     @property
     def points(self) -> dict[tuple, float]:
@@ -124,8 +125,9 @@ def regrets(groups: Sequence[Group]) -> list[Regrets]:
     """Of every loss, the smallest worst case first; none for fewer than two conditions.
 
     The best of a condition is that of all losses, at default and tuned rates; where
-    there is one loss only, nothing is compared. Losses that never finished are left
-    out.
+    there is one loss only, nothing is compared. A loss of which a run diverged is best
+    nowhere that another one finished all of its runs: the seeds that are left are a
+    choice. Losses that never finished are left out.
     """
     by_condition: dict[tuple, list[Group]] = collections.defaultdict(list)
     for g in groups:
@@ -136,17 +138,18 @@ def regrets(groups: Sequence[Group]) -> list[Regrets]:
         finished = [g for g in members if g.finished]
         if len({g.loss for g in members}) == 1 or not finished:
             continue
-        best = max(finished, key=_mean)
+        whole = [g for g in finished if not g.diverged]
+        best = max(whole or finished, key=_mean)
         for g in members:
+            is_tuned = g.rate == TUNED
+            diverged[g.loss, is_tuned] += bool(g.diverged)
             if g.finished:
-                found[g.loss, g.rate][condition] = Behind(g, best)
-            else:
-                diverged[g.loss, g.rate] += 1
+                found[g.loss, is_tuned][condition] = Behind(g, best)
     if len({condition for behind in found.values() for condition in behind}) < 2:
         return []
     all_regrets = [
-        Regrets(loss, rate, behind, diverged[loss, rate])
-        for (loss, rate), behind in found.items()
+        Regrets(loss, is_tuned, behind, diverged[loss, is_tuned])
+        for (loss, is_tuned), behind in found.items()
     ]
     return sorted(all_regrets, key=lambda one: (one.diverged, one.largest))
 
@@ -178,7 +181,8 @@ def table(groups: Sequence[Group]) -> Table | None:
         "such as an optimizer and a dataset. The best of several means is better than "
         "it would be again: a loss that is as good as the best has a regret of about "
         "the spread of the seeds. Intervals are 95% t-intervals, paired over seeds, to "
-        "the loss that was found to be best."
+        "the loss that was found to be best. A loss that lost a run is best only where "
+        "all did; diverged counts the conditions in which that happened to it."
         + "".join(_on_baseline(name) for name in baselines),
         ["loss", "worst condition"],
         [
@@ -270,7 +274,12 @@ def data(found: Sequence[Regrets], groups: Sequence[Group]) -> list[list[Any]]:
     names = _names(groups)
     lines = [
         [
-            *(one.loss, one.rate, names[condition], behind.points),
+            *(
+                one.loss,
+                TUNED if one.is_tuned else None,
+                names[condition],
+                behind.points,
+            ),
             *(behind.paired.interval or (None, None)),
         ]
         for one in found

@@ -192,7 +192,8 @@ def _without_augmentation(group: Group, groups: Sequence[Group]) -> Group | None
     """The same images by the same recipe, but as they are."""
     if group.settings["augment"] == _NO_AUGMENTATION:
         return None
-    but = ("distill", *(name for name in _RECIPE if name != "augment"))
+    recipe = (name for name in _RECIPE if name != "augment")
+    but = ("distill", "distilled_fingerprint", *recipe)
     plain = (g for g in groups if g.settings["augment"] == _NO_AUGMENTATION)
     return next((g for g in plain if g.of(but) == group.of(but)), None)
 

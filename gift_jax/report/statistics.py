@@ -3,14 +3,13 @@
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
-CONFIDENCE = 0.95
+from gift_jax.pipeline.results import Row
 
-Row = Mapping[str, Any]
+CONFIDENCE = 0.95
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from gift_jax.pipeline.results import Row
 from gift_jax.report.formatting import (
     ABSENT,
     heading,
@@ -31,7 +32,7 @@ from gift_jax.report.groups import (
 )
 from gift_jax.report.markup import Cell, Table
 from gift_jax.report.reading import Curve, RunKey, run_key
-from gift_jax.report.statistics import Row, Summary, pair, summarize
+from gift_jax.report.statistics import Summary, pair, summarize
 from gift_jax.runtime.units import readable_size
 
 # With more losses than these the losses are rows, so that the table stays narrow.

@@ -1,5 +1,6 @@
 """Labels of a step: whose they are, and of which classes."""
 
+import dataclasses
 import types
 
 import flax.linen as nn
@@ -62,6 +63,21 @@ def test_classes_to_come_take_no_part_in_accuracies(jobs):
     found = measure(Late(), types.SimpleNamespace(evaluation_variables={}))
     expected = 100 * np.mean(of_step.data.test.labels == 0)
     assert found["top1"] == pytest.approx(expected) and 0 < expected < 100
+
+
+def test_steps_and_kinds_of_labels_name_what_they_have_in_common(jobs):
+    def named(job):
+        distilled = make_distilled(job, None)
+        of_step = continual.step_job(job)
+        teacher = JobTeacher(TEACHER, TEACHER, 50.0)
+        labelled = continual.label_step(job, of_step, distilled, teacher)
+        return labelled.columns["continual_trained_on"]
+
+    first = jobs["future", 1]
+    other_batch = dataclasses.replace(first.spec.train, batch_size=2)
+    other = first.with_spec(dataclasses.replace(first.spec, train=other_batch))
+    alike = {named(jobs[place]) for place in [("future", 1), ("masked", 2)]}
+    assert alike == {named(first)} != {named(other)}
 
 
 @pytest.mark.parametrize(("teacher", "step"), [("future", 2), ("masked", 2)])

@@ -31,6 +31,8 @@ ROW = {
     "trained_on": "0123456789abcdef",
     "dataset_fingerprint": "fedcba9876543210",
     "init_from": None,
+    "code": None,
+    "loss_code": None,
     "optimizer": "adamw",
     "learning_rate": 0.001,
     "weight_decay": 1e-4,
@@ -245,7 +247,18 @@ def test_a_row_that_makes_no_sense_is_passed_over_with_the_reason(
     assert len(skipped) < 200 and skipped.isprintable()
 
 
-@pytest.mark.parametrize("field", ["run_id", *results.SETTINGS, "seed", "status"])
+def test_rows_of_before_had_no_code_of_the_user_s(tmp_path):
+    before = {name: ROW[name] for name in ROW if "code" not in name}
+    lines_of(tmp_path, json.dumps(before).encode())
+    assert results.read_results(tmp_path) == [ROW]
+    results.append_result(tmp_path, before)
+    assert len(file_of(tmp_path).read_text().splitlines()) == 1
+
+
+REQUIRED = {"run_id", *results.SETTINGS, "seed", "status"} - {"code", "loss_code"}
+
+
+@pytest.mark.parametrize("field", sorted(REQUIRED))
 def test_a_row_without_a_field_is_passed_over(tmp_path, field):
     lines_of(tmp_path, json.dumps({k: ROW[k] for k in ROW if k != field}).encode())
     (skipped,) = results.latest_rows(tmp_path)[1]

@@ -27,10 +27,12 @@ SETTINGS = {
     "trained_on": "0123456789abcdef",
     "dataset_fingerprint": "fedcba9876543210",
     "init_from": None,
+    "code": None,
     "optimizer": "adamw",
     "learning_rate": 0.001,
     "weight_decay": 0.0001,
     "schedule": "step",
+    "loss_code": None,
 }
 assert [*SETTINGS, "loss"] == list(results.SETTINGS)
 KL, GIFT = [50.0, 52.5, 51.0, 49.0], [53.0, 54.0, 54.5, 50.0]

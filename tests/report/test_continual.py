@@ -92,6 +92,44 @@ def test_other_teachers_and_other_images_are_other_curves():
         continual.curves([*found, *student([51.0, 41.0])])
 
 
+def test_other_teachers_images_and_batch_sizes_of_the_same_name_are_other_curves():
+    first, second = (
+        [{**one, "continual_trained_on": name} for one in student(accuracies, order=k)]
+        for k, (name, accuracies) in enumerate(
+            [("a1" * 8, [50.0, 40.0]), ("b2" * 8, [60.0, 50.0])]
+        )
+    )
+    curves = continual.curves([*first, *second])
+    assert [list(continual.accuracies(c)) for c in curves] == [[0], [1]]
+    (left, *_), *_ = texts(continual.tables(curves)[1])
+    assert left == "a1a1a1"
+    same = [{**one, "continual_trained_on": "b2" * 8} for one in student([1.0, 1.0])]
+    assert len(continual.curves([*first, *same])) == 2
+
+
+def test_a_student_that_diverged_is_counted_and_leaves_no_verdict():
+    found = []
+    for order in (0, 1, 2):
+        for seed in (0, 1):
+            for teacher, gain in (("future", 0.0), ("masked", 5.0 + 0.1 * order)):
+                top1 = [50.0 + 10 * seed + gain, 40.0 + 10 * seed + gain]
+                found += student(top1, order=order, seed=seed, teacher=teacher)
+
+    def masked(rows):
+        curves = continual.curves(rows)
+        by_teacher = {line[1].text: line for line in continual.tables(curves)[1].cells}
+        return by_teacher["masked"]
+
+    average, difference = masked(found)[2], masked(found)[-2]
+    assert "diverged" not in average.text and difference.verdict == 1
+    lost = next(r for r in found if r["continual_teacher"] == "masked" and r["seed"])
+    lost |= {"status": "diverged", "top1_last": None}
+    average, after = masked(found)[2], masked(found)[-2]
+    assert "(1 of 6 students diverged)" in average.text
+    # The other student of that order is paired with itself.
+    assert (after.text, after.verdict) == (difference.text, 0)
+
+
 def test_steps_of_other_images_are_other_curves():
     """Whose fingerprint is of the classes of a step."""
     curves = continual.curves(

@@ -14,16 +14,18 @@ def records(data):
 
 
 def test_runs_stand_with_mean_and_interval_of_their_group():
-    lost = row("gift", 4, None, status="diverged")
+    lost = row("gift", 4, 12.5, status="diverged")
     found = records(
         figure_data.of_runs(compared([*rows("kl", KL), *rows("gift", GIFT), lost]))
     )
-    assert [r["top1_last"] for r in found] == [*KL, *GIFT, None]
+    assert [r["top1_last"] for r in found] == [*KL, *GIFT, 12.5]
+    assert [r["status"] for r in found] == [*["finished"] * 8, "diverged"]
+    assert found[-1]["mean"] == np.mean(GIFT)
     assert [r["seed"] for r in found] == [0, 1, 2, 3, 0, 1, 2, 3, 4]
     assert found[0] | {"half_width": 0} == {
         "optimizer": "adamw", "learning_rate": DEFAULT_RATE, "weight_decay": 0.0001,
         "schedule": "step", "loss": "kl", "rate": None, "seed": 0,
-        "top1_last": 50.0, "mean": np.mean(KL), "half_width": 0,
+        "status": "finished", "top1_last": 50.0, "mean": np.mean(KL), "half_width": 0,
     }  # fmt: skip
     # Student's t of 3 degrees of freedom is 3.182.
     width = 3.182446 * np.std(KL, ddof=1) / 2

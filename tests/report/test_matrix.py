@@ -71,6 +71,19 @@ def test_what_diverged_is_said_and_nothing_beside_it_is_bold():
     assert line[3].verdict == 0
 
 
+def test_images_that_no_network_made_are_only_labelled_by_one():
+    made = [
+        {**one, "distilled_fingerprint": one["teacher"].encode().hex()}
+        for one in cells()
+    ]
+    shared = cells(distilled_fingerprint="ab")
+    for found, heading in ((made, "distilled with"), (shared, "labelled by")):
+        drawn = matrix.matrices(compared(found))
+        assert heading in matrix.table(drawn).header
+        (axes, *_) = matrix.figure(drawn).axes
+        assert axes.get_ylabel() == heading
+
+
 def test_data_seeds_have_matrices_of_their_own():
     found = [*cells(), *cells(data_seed=1)]
     for one in found[len(found) // 2 :]:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from gift_jax.report import reading
+from gift_jax.report import groups, reading
 from gift_jax.runtime.errors import InputError
 from tests.report.rows import (
     GIFT,
@@ -54,6 +54,28 @@ def test_runs_of_several_work_directories_are_put_together(tmp_path):
         (tmp_path / "one", "kl_0"): KL[0],
         (tmp_path / "two", "kl_0"): GIFT[0],
     }
+
+
+def test_versions_of_a_loss_of_one_s_own_are_two_losses(tmp_path):
+    found = [
+        *rows("my:margin", KL[:2], loss_code="0a" * 4),
+        *rows("my:margin", GIFT[:2], loss_code="1b" * 4),
+        *rows("gift", GIFT[:2]),
+    ]
+    chosen = [choice("my:margin", RATES[0], loss_code="1b" * 4)]
+    write_rows(tmp_path, found, chosen)
+    of_rows, of_choices, _ = reading.read_results([tmp_path])
+    grouped = groups.compare(groups.group_rows(of_rows), "gift", of_choices)
+    named = {g.loss: g.summary("top1_last").mean for g in grouped}
+    assert named == {
+        "my:margin (code 0a0a0a0a)": np.mean(KL[:2]),
+        "my:margin (code 1b1b1b1b)": np.mean(GIFT[:2]),
+        "gift": np.mean(GIFT[:2]),
+    }
+    assert [g.difference.n for g in grouped] == [2, 2, 0]
+    assert [c["loss"] for c in of_choices] == ["my:margin (code 1b1b1b1b)"]
+    write_rows(tmp_path, found[2:], chosen)
+    assert reading.read_results([tmp_path])[0][0]["loss"] == "my:margin"
 
 
 def test_a_work_directory_of_version_1_is_refused_by_name(tmp_path):

@@ -3,7 +3,6 @@
 import pytest
 
 from gift_jax.report import build, figures, regret
-from gift_jax.report.groups import TUNED
 from gift_jax.report.statistics import summarize
 from tests.report.rows import choice, compared, rows, texts, write_rows
 
@@ -116,7 +115,33 @@ def test_a_tuned_loss_is_what_others_are_behind():
     by_name = {one.label: one for one in regret.regrets(compared(found, None, choices))}
     assert by_name["gift"].largest == by_name["gift, tuned"].mean == 2.0
     assert (by_name["kl"].mean, by_name["kl, tuned"].mean) == (12.0, 0.0)
-    assert by_name["kl, tuned"].rate == TUNED
+    assert by_name["kl, tuned"].is_tuned
+
+
+def test_default_rates_and_those_of_untuned_runs_are_one_line():
+    untuned = rows("gift", [40.0, 41.0], optimizer="lion")
+    untuned += rows("kl", [35.0, 36.0], optimizer="lion")
+    tuned = [
+        *rows("gift", [40.0, 41.0]),
+        *rows("kl", [30.0, 31.0]),
+        *rows("kl", [40.0, 41.0], learning_rate=0.01),
+    ]
+    chosen = [choice("kl", 0.01), choice("gift", 0.001)]
+    found = regret.regrets(compared([*untuned, *tuned], None, chosen))
+    by_name = {one.label: sorted(one.points.values()) for one in found}
+    assert by_name["kl"] == [5.0, 10.0] and by_name["kl, tuned"] == [0.0]
+    assert len(by_name) == len(found)
+
+
+def test_a_loss_that_lost_a_run_is_best_only_where_all_did():
+    found = two_optimizers(SPREAD)
+    (first, *_) = (r for r in found if (r["loss"], r["optimizer"]) == ("gift", "sgd"))
+    first |= {"status": "diverged", "top1_last": None}  # the best under sgd
+    by_loss = {one.loss: one for one in regret.regrets(compared(found, None))}
+    condition = by_loss["soft_ce"].worst
+    assert {one.best.loss for one in by_loss["kl"].behind.values()} == {"soft_ce", "kl"}
+    assert by_loss["gift"].diverged == 1 and by_loss["kl"].diverged == 0
+    assert by_loss["soft_ce"].behind[condition].best.loss == "kl"
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,26 @@ def test_hard_labels_are_those_of_the_same_images():
     assert alone.hlr.mean == beside.hlr.mean
 
 
+def test_without_augmentation_means_the_same_images():
+    plain = {"augment": "none"}
+    taught = {**TAUGHT, "distilled_fingerprint": "a1"}
+    other = {**TAUGHT, "distilled_fingerprint": "b2"}
+    found = [
+        *rows("gift", [90.0, 91.0, 92.0], **other, **plain, trained_on="d" * 16),
+        *rows("gift", SYN, **taught),
+        *of_random(RANDOM),
+        *of_random([30.0, 30.0, 30.0], **plain),
+    ]
+    scored = {s.group.of(["augment"]): s for s in scores.score(compared(found))}
+    assert scored["flip=True",].ars.n == 0
+    own = rows("gift", [40.0, 41.0, 42.0], **taught, **plain, trained_on="f" * 16)
+    scored = {
+        s.group.of(["augment", "distilled_fingerprint"]): s
+        for s in scores.score(compared([*found, *own]))
+    }
+    assert scored["flip=True", "a1"].ior_without.mean == pytest.approx(11)
+
+
 def test_a_teacher_of_another_network_is_no_student():
     other = [{**row, "teacher": row["teacher"] and "resnet20"} for row in ALL]
     (gift, *_) = scores.score(compared(other))
