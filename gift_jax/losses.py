@@ -493,9 +493,9 @@ def spherical_kd(
         kd_weight * T^2 KL(softmax(t / T) || softmax(s' / T)) + ce_weight * ce(s')
 
     Guo et al., 2020, https://arxiv.org/abs/2010.07485. Their code,
-    https://github.com/forjiuzhou/Spherical-Knowledge-Distillation, names no defaults,
-    rescales twice and divides by the batch size twice: this is the paper's formula with
-    the temperature and weights of KD in https://github.com/megvii-research/mdistiller.
+    https://github.com/forjiuzhou/Spherical-Knowledge-Distillation (T 4), divides the
+    divergence by the batch size twice, and lets its weight fall from 0.9 to 0.5 and 0.1
+    in a training of 100 epochs: this is the paper's formula with the first weight.
 
     Other Parameters:
       temperature: T.
@@ -580,9 +580,9 @@ def nkd(
         - other_weight * T^2 sum_(c != y) q'_c(t / T) log q'_c(s / T)
 
     with q = softmax and q' the softmax over the classes that are not the label.
-    Yang et al., ICCV 2023, https://arxiv.org/abs/2303.13005; constants of
-    https://github.com/yzd-v/cls_KD (some of its commits leave the label among the
-    others).
+    Yang et al., ICCV 2023, https://arxiv.org/abs/2303.13005; constants for ImageNet-1k
+    of https://github.com/yzd-v/cls_KD (CIFAR-100: T 3, weight 3.5; some of its commits
+    leave the label among the others).
 
     Other Parameters:
       temperature: T of the other classes.
@@ -612,8 +612,8 @@ def wttm(
         p = softmax(t)^exponent;   kd_weight * sum(p) KL(p / sum(p) || softmax(s))
         + ce_weight * ce
 
-    Zheng and Yang, ICLR 2024, https://arxiv.org/abs/2402.11148; constants of the
-    example in https://github.com/zkxufo/TTM.
+    Zheng and Yang, ICLR 2024, https://arxiv.org/abs/2402.11148; constants of the one
+    example in https://github.com/zkxufo/TTM, which has CRD's loss beside it.
 
     Other Parameters:
       exponent: One over the teacher's temperature.
@@ -635,31 +635,37 @@ def dist(
     teacher_logits: jax.Array,
     labels: jax.Array,
     *,
+    temperature: float = 1.0,
     inter_weight: float = 2.0,
     intra_weight: float = 2.0,
     ce_weight: float = 1.0,
 ) -> jax.Array:
     """DIST: one minus Pearson's correlation of the softmaxes, by rows and by columns.
 
-        inter_weight * (1 - corr over the classes)
-        + intra_weight * mean over classes of (1 - corr over the examples)
+        T^2 inter_weight * (1 - corr over the classes)
+        + T^2 intra_weight * mean over classes of (1 - corr over the examples)
         + ce_weight * ce
 
-    The second term belongs to the batch: every example is given the same, and on
-    several devices each sees the examples of its own. Huang et al., NeurIPS 2022,
-    https://arxiv.org/abs/2205.10536; weights of the CIFAR and ImageNet configs of
-    https://github.com/hunto/image_classification_sota.
+    with softmax(x / T). The second term belongs to the batch: every example is given
+    the same, and on several devices each sees the examples of its own. Huang et al.,
+    NeurIPS 2022, https://arxiv.org/abs/2205.10536; constants for ImageNet-1k of
+    https://github.com/hunto/image_classification_sota (CIFAR-100: T 4).
 
     Other Parameters:
+      temperature: T.
       inter_weight: Weight of the correlation over the classes.
       intra_weight: Weight of the correlation over the examples of a batch.
       ce_weight: Weight of the cross-entropy with the hard labels.
     """
-    student, teacher = jax.nn.softmax(student_logits), jax.nn.softmax(teacher_logits)
+    student, teacher = (
+        jax.nn.softmax(logits / temperature)
+        for logits in (student_logits, teacher_logits)
+    )
     inter = 1 - _correlation(student, teacher)
     intra = 1 - jnp.mean(_correlation(student.T, teacher.T))
+    correlations = inter_weight * inter + intra_weight * intra
     hard = ce(student_logits, teacher_logits, labels)
-    return inter_weight * inter + intra_weight * intra + ce_weight * hard
+    return temperature**2 * correlations + ce_weight * hard
 
 
 @_loss()

@@ -298,9 +298,11 @@ def _muon(spec: OptimizerSpec, schedule: Schedule) -> optax.GradientTransformati
 def _muon_dimensions(params: Any) -> Any:
     """Kernels as matrices of (inputs, outputs), None for what AdamW trains.
 
-    A convolution (H, W, I, O) is the matrix (H W I, O), as in Muon's repository.
-    Matrices and convolutions are told by their shape, so the first convolution and
-    the classifier are among them, which the repository recommends for AdamW.
+    A convolution (H, W, I, O) is the matrix (H W I, O), as in Muon's repository; its
+    update is sqrt(max(1, O / (H W I))) long, where the repository, since February 2025,
+    has 1 for convolutions. Matrices and convolutions are told by their shape, so the
+    first convolution and the classifier are among them, which the repository recommends
+    for AdamW.
     """
     matrix = {
         2: contrib.MuonDimensionNumbers(0, 1),
@@ -357,7 +359,8 @@ OPTIMIZERS: dict[str, Optimizer] = {
         _with_decay(contrib.schedule_free_adamw), 2.5e-3, 0.0, "warmup_constant"
     ),
     # arXiv 2306.06101 and README of https://github.com/konstmish/prodigy: the rate is a
-    # factor of the one that it finds, to be left at 1, with a cosine.
+    # factor of the one that it finds, to be left at 1, with a cosine. optax corrects
+    # the bias of the moments, which is off by default there.
     "prodigy": Optimizer(_prodigy, 1.0, 0.0, "cosine"),
 }
 
@@ -496,7 +499,8 @@ def evaluation_params(opt_state: optax.OptState, params: optax.Params) -> optax.
 
     They are `params` themselves, but the average of schedule-free optimizers and of
     those with `ema`. Batch statistics are not averaged: they remain those of the
-    parameters trained with.
+    parameters trained with, where the authors of schedule-free optimizers compute them
+    anew for the average.
 
     Args:
       opt_state: Of the optimizer that trains `params`; a `ScheduleFreeState` or an

@@ -179,8 +179,10 @@ def reference(name, student, teacher, labels, factor=None, **hyper):
         factor = np.linalg.norm(centred(student), axis=-1)
     length = 0.5 * np.linalg.norm(centred(teacher), axis=-1)
     direction = unit(centred(refined(centred(teacher))))
-    pearson = correlation_distance(probabilities, target)
-    columns = correlation_distance(probabilities.T, target.T).mean()
+    dist_t = of(1.0, "temperature")
+    softened = [np.exp(log_softmax(x / dist_t)) for x in (student, teacher)]
+    pearson = correlation_distance(*softened)
+    columns = correlation_distance(*(x.T for x in softened)).mean()
     return {
         "gift": lambda: cosine_distance(student, refined(teacher)),
         "cosine": lambda: cosine_distance(student, teacher),
@@ -241,8 +243,8 @@ def reference(name, student, teacher, labels, factor=None, **hyper):
             + ce_weight * ce
         ),
         "dist": lambda: (
-            of(2.0, "inter_weight") * pearson
-            + of(2.0, "intra_weight") * columns
+            dist_t**2 * of(2.0, "inter_weight") * pearson
+            + dist_t**2 * of(2.0, "intra_weight") * columns
             + ce_weight * ce
         ),
         "jsd": lambda: (
@@ -346,7 +348,15 @@ def test_equal_losses_are_one_object():
         ),
         ("nkd", {"temperature": 3.0, "other_weight": 0.7}),
         ("wttm", {"exponent": 0.5, "kd_weight": 2.0, "ce_weight": 0.3}),
-        ("dist", {"inter_weight": 3.0, "intra_weight": 0.5, "ce_weight": 0.25}),
+        (
+            "dist",
+            {
+                "temperature": 4.0,
+                "inter_weight": 3.0,
+                "intra_weight": 0.5,
+                "ce_weight": 0.25,
+            },
+        ),
         ("poly1", {"epsilon": 0.7}),
     ],
 )
@@ -1030,7 +1040,12 @@ def test_hyperparameters_have_the_official_defaults():
         },
         "nkd": {"temperature": 1.0, "other_weight": 1.5},
         "wttm": {"exponent": 0.2, "kd_weight": 4.0, "ce_weight": 1.0},
-        "dist": {"inter_weight": 2.0, "intra_weight": 2.0, "ce_weight": 1.0},
+        "dist": {
+            "temperature": 1.0,
+            "inter_weight": 2.0,
+            "intra_weight": 2.0,
+            "ce_weight": 1.0,
+        },
         "jsd": {},
         "poly1": {"epsilon": 2.0},
     }

@@ -124,6 +124,9 @@ def cutout(image: jax.Array, center_row: Scalar, center_col: Scalar) -> jax.Arra
 def pad_crop(image: jax.Array, top: Scalar, left: Scalar, padding: int) -> jax.Array:
     """Pads with zeros on every side and crops back to the image's size.
 
+    Zeros of a normalised image are its dataset's mean; torchvision's RandomCrop, before
+    normalisation, pads with black.
+
     Args:
       image: (H, W, C) float.
       top: First row of the crop, in [0, 2 * padding].

@@ -49,7 +49,7 @@ class CifarResNet(nn.Module):
     """ResNet-20 to 110 of akamaster/pytorch_resnet_cifar10 (resnet.py).
 
     Three stages of 16, 32 and 64 channels. With projections it is that of
-    chenyaofo/pytorch-cifar-models (resnet.py).
+    chenyaofo/pytorch-cifar-models (resnet.py), its initial weights, too.
 
     Attributes:
       blocks: Blocks of each stage: (layers - 2) / 6.
@@ -82,11 +82,11 @@ class CifarResNet(nn.Module):
         Returns:
           (B, num_classes) float32.
         """
-        conv = functools.partial(
-            layers.conv,
-            kernel_init=initializers.kaiming_normal_fan_in,
-            dtype=self.dtype,
-        )
+        conv_init = head_init = initializers.kaiming_normal_fan_in
+        if self.shortcut == "projection":
+            conv_init = initializers.kaiming_normal_fan_out
+            head_init = initializers.torch_default_kernel
+        conv = functools.partial(layers.conv, kernel_init=conv_init, dtype=self.dtype)
         norm = functools.partial(
             layers.batch_norm, train=train, axis_name=self.axis_name, dtype=self.dtype
         )
@@ -104,7 +104,7 @@ class CifarResNet(nn.Module):
         x = x.mean((1, 2))
         return nn.Dense(
             self.num_classes,
-            kernel_init=initializers.kaiming_normal_fan_in,
+            kernel_init=head_init,
             bias_init=initializers.torch_default_bias(x.shape[-1]),
             dtype=jnp.float32,
             name="linear",

@@ -15,8 +15,8 @@ from jax.nn.initializers import Initializer, normal, variance_scaling
 # a = sqrt(5), which is U(-b, b) with b = 1 / sqrt(fan_in).
 torch_default_kernel: Initializer = variance_scaling(1 / 3, "fan_in", "uniform")
 
-# torchvision's ResNet, VGG, MobileNetV2 and EfficientNet: convolutions by
-# kaiming_normal_(mode="fan_out").
+# torchvision's ResNet, VGG, MobileNetV2 and EfficientNet, and chenyaofo's ResNets for
+# CIFAR: convolutions by kaiming_normal_(mode="fan_out").
 kaiming_normal_fan_out: Initializer = variance_scaling(2.0, "fan_out", "normal")
 
 # akamaster/pytorch_resnet_cifar10 (resnet.py, _weights_init): kaiming_normal_ for

@@ -39,6 +39,12 @@ INITIAL_WEIGHTS = {
         "linear/kernel": kaiming(64),
         "linear/bias": uniform(64),
     },
+    "resnet20-shortcut=projection": {
+        "conv1/kernel": kaiming(9 * 16),
+        "layer3_0/downsample_conv/kernel": kaiming(64),
+        "linear/kernel": uniform(64),
+        "linear/bias": uniform(64),
+    },
     "mobilenet_v2": {
         # A depthwise kernel counts all its outputs.
         "block9/depthwise_conv/kernel": kaiming(9 * 384),
