@@ -25,7 +25,6 @@ _CHUNK = 512
 _CALIBRATION_IMAGES = 5000
 _WORDNET_ID = re.compile(r"n\d{8}")
 _OF_IMAGENET = ("imagenet", "imagewoof", "tiny_imagenet")
-_TEST_SPLITS = {"tfds": "test", "folder": "val", "npz": "test"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -154,9 +153,9 @@ def load_dataset(
     if train_split is None:
         train_split = known.train_split if known else "train"
     if test_split is None and isinstance(collection, sources.Folders):
-        test_split = _TEST_SPLITS["folder"]
+        test_split = "val"
     elif test_split is None:
-        test_split = known.test_split if known else _TEST_SPLITS[kind]
+        test_split = known.test_split if known else "test"
     if train_split == test_split:
         raise InputError(
             f"{name}: the train and the test split are both {train_split!r}; "

@@ -137,10 +137,12 @@ def _experts(job: Job) -> list[Trajectory]:
     experts: Experts = distiller.experts_for(job.data, job.spec.seed)
     recipe = {"dataset": job.dataset_recipe(), "experts": experts.recipe}
     product = Product(job.workdir / "experts" / fingerprint(recipe), recipe)
-    with product.making_if_absent(resumable=True) as directory:
-        if directory is not None:
-            made = experts.train(job.data, directory, devices=job.devices)
-            product.finish(fingerprint=fingerprint_of(made))
+
+    def make(directory: pathlib.Path) -> dict[str, str]:
+        made = experts.train(job.data, directory, devices=job.devices)
+        return {"fingerprint": fingerprint_of(made)}
+
+    product.make_if_absent(make, resumable=True, on_all_hosts=True)
     found = experts.open(job.data.info, product.directory)
     product.checked_record(fingerprint_of(found))
     return found

@@ -5,7 +5,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -29,6 +29,7 @@ from gift_jax.specs import DatasetSpec, JobSpec, StudentSpec
 from gift_jax.train import batches
 
 OnTrained = Callable[[], None]
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,9 +130,9 @@ class Grid:
         for job in jobs:
             num_classes = job.data.info.num_classes
             check_storage(job.spec.relabel, num_classes)
-            batches.student_batches(
-                job.spec.train.batch_size,
-                num_classes * job.spec.distilled.ipc,
+            num_images = num_classes * job.spec.distilled.ipc
+            batches.devices_used(
+                job.spec.train.batch_size_for(num_images),
                 local_devices=len(job.devices),
                 num_hosts=hosts.count(),
             )
@@ -139,8 +140,8 @@ class Grid:
         self.units = [unit for setup in self.setups for unit in setup.units()]
         self.processes = job_specs[0].train.processes
         self._directory = directory
-        self._made: tuple[Any, JobDistilled, JobTeacher | None] | None = None
-        self._labelled: tuple[Any, Job, LabelledDataset] | None = None
+        self._made: _Latest[tuple[JobDistilled, JobTeacher | None]] = _Latest()
+        self._labelled: _Latest[tuple[Job, LabelledDataset]] = _Latest()
 
     def read_published(self) -> None:
         """Reads all published images, where variants have several.
@@ -208,12 +209,10 @@ class Grid:
         """
         # Variants can have the same labels under other names, as protocols do.
         names = setup.job.spec.tagged("", "teacher", "distilled", "soft_labels")
-        key = (setup.upstream, names)
-        if self._labelled is None or self._labelled[0] != key:
-            self._labelled = None  # freed before the next is made
-            made = self._distilled_and_teacher(setup.job)
-            self._labelled = (key, *_labelled(setup.job, *made))
-        _, job, labelled = self._labelled
+        job, labelled = self._labelled.get(
+            (setup.upstream, names),
+            lambda: _labelled(setup.job, *self._distilled_and_teacher(setup.job)),
+        )
         return job.with_spec(setup.job.spec.at_step()), labelled
 
     def _distilled_and_teacher(
@@ -224,11 +223,21 @@ class Grid:
         made_from = (spec.seed, spec.dataset, spec.teacher, spec.distilled)
         names = spec.tagged("", "teacher", "distilled")
         key = (*made_from, spec.needs_teacher_of_all_classes, names)
+        return self._made.get(key, lambda: make_distilled_and_teacher(job))
+
+
+class _Latest(Generic[_T]):
+    """What was made last; it is freed before another is made."""
+
+    def __init__(self) -> None:
+        self._made: tuple[Any, _T] | None = None
+
+    def get(self, key: Any, make: Callable[[], _T]) -> _T:
+        """What was made for this key, or is made now."""
         if self._made is None or self._made[0] != key:
-            self._made = None  # freed before the next are made
-            self._made = (key, *make_distilled_and_teacher(job))
-        _, distilled, teacher = self._made
-        return distilled, teacher
+            self._made = None
+            self._made = (key, make())
+        return self._made[1]
 
 
 def _keep_compiled_functions(directory: pathlib.Path) -> None:

@@ -250,22 +250,17 @@ def run_students(
 
 def _batching(job: Job, num_images: int) -> tuple[int, tuple[jax.Device, ...]]:
     """The batch size of a job, and the devices of all hosts to spread it over."""
-    available = len(job.devices)
-    batch_size, used = batches.student_batches(
-        job.spec.train.batch_size,
-        num_images,
-        local_devices=available,
-        num_hosts=hosts.count(),
-    )
-    if used < available:
+    batch_size = job.spec.train.batch_size_for(num_images)
+    used, available = batches.devices_for(batch_size, job.devices), job.devices
+    if len(used) < len(available) * hosts.count():
         _log.warning(
             "a batch of %d is spread over %d of %d devices; a train.batch_size that "
             "divides over all of them is another recipe",
             batch_size,
-            used * hosts.count(),
-            available * hosts.count(),
+            len(used),
+            len(available) * hosts.count(),
         )
-    return batch_size, hosts.devices(job.devices[:used])
+    return batch_size, used
 
 
 def _train_together(runs: Sequence[Run]) -> None:

@@ -116,8 +116,7 @@ def _network_teacher(job: Job) -> tuple[FlaxTeacher, float]:
                 variables = _import(job, model)
             teacher = FlaxTeacher(name, model, variables, transform)
             accuracy = _test_accuracy(job, _evaluated(spec, teacher), transform)
-            if hosts.is_primary():
-                flax_teacher.save_teacher(directory, variables)
+            flax_teacher.save_teacher(directory, variables)
             product.finish(**accuracy, fingerprint=teacher.fingerprint)
             if hosts.is_primary():
                 shutil.rmtree(directory / _CHECKPOINTS, ignore_errors=True)
@@ -136,17 +135,8 @@ def _average_teacher(job: Job) -> tuple[FlaxTeacher, float]:
     ]
     name = job.spec.tagged(spec.label, "teacher")
     teacher = ensemble.average(name, [network for network, _ in networks])
-    recipe = {
-        "dataset": job.dataset_recipe(),
-        "teachers": [network.fingerprint for network, _ in networks],
-        **_transform_recipe(spec),
-    }
-    product = Product(job.workdir / "teacher" / name, recipe)
-    with product.making_if_absent() as directory:
-        if directory is not None:
-            evaluated = _evaluated(spec, teacher)
-            product.finish(**_test_accuracy(job, evaluated, teacher.preprocess))
-    return teacher, product.record()["top1"]
+    of = {"teachers": [network.fingerprint for network, _ in networks]}
+    return teacher, _measured(job, teacher, of, teacher.preprocess)
 
 
 def _outside_teacher(job: Job) -> JobTeacher:
@@ -162,18 +152,31 @@ def _outside_teacher(job: Job) -> JobTeacher:
         )
     else:
         teacher = CallableTeacher.load(spec.name, data.info)
-    recipe = {
-        "dataset": job.dataset_recipe(),
-        "teacher": teacher.fingerprint,
-        **_transform_recipe(spec),
-    }
+    of = {"teacher": teacher.fingerprint}
+    top1 = _measured(job, teacher, of, data.info.normalization)
+    return _job_teacher(spec, teacher, top1)
+
+
+def _measured(
+    job: Job, teacher: Teacher, of: dict[str, Any], transform: preprocess.Preprocess
+) -> float:
+    """The test accuracy of a teacher whose weights are not kept here.
+
+    Args:
+      job: The job.
+      teacher: The teacher.
+      of: What tells its weights apart.
+      transform: Of the test images.
+    """
+    spec = job.spec.teacher
+    recipe = {"dataset": job.dataset_recipe(), **of, **_transform_recipe(spec)}
     name = job.spec.tagged(spec.label, "teacher")
     product = Product(job.workdir / "teacher" / name, recipe)
-    with product.making_if_absent() as directory:
-        if directory is not None:
-            evaluated = _evaluated(spec, teacher)
-            product.finish(**_test_accuracy(job, evaluated, data.info.normalization))
-    return _job_teacher(spec, teacher, product.record()["top1"])
+    product.make_if_absent(
+        lambda _: _test_accuracy(job, _evaluated(spec, teacher), transform),
+        on_all_hosts=True,
+    )
+    return product.record()["top1"]
 
 
 def _evaluated(spec: TeacherSpec, teacher: Teacher) -> Teacher:

@@ -17,7 +17,6 @@ from gift_jax.plan.datasets import RealData
 from gift_jax.plan.workload import Trainings, Workload
 from gift_jax.specs import JobSpec, TeacherSpec
 from gift_jax.teachers.flax_teacher import variable_shapes
-from gift_jax.train import batches
 from gift_jax.train.step import new_student
 
 _WEIGHT_BYTES = 4  # of experts
@@ -180,15 +179,12 @@ def _checkpoints(work: Workload, trainings: Trainings) -> int:
     due = {train.epochs, *range(every, train.epochs, every)}
     if train.checkpoint_every:
         due |= set(range(train.checkpoint_every, train.epochs, train.checkpoint_every))
-    batch_size, _ = batches.student_batches(
-        train.batch_size, work.distilled_images, **work.machine.places
-    )
 
     def saved() -> Any:
         state = new_student(
             first.network.build(info), first.optimizer,
             stages.resident_data(work.distilled_images, info), epochs=train.epochs,
-            batch_size=batch_size,
+            batch_size=train.batch_size_for(work.distilled_images),
         )  # fmt: skip
         evaluated = state.evaluation_variables
         is_other = evaluated["params"] is not state.params

@@ -54,13 +54,10 @@ def student_training(work: Workload, network: NetworkSpec) -> Stage:
     first = work.trainings[network][0].first
     times = sum(t.students for t in work.trainings[network])
     num_images, info = work.distilled_images, work.student_info
-    batch_size, _ = batches.student_batches(
-        work.spec.train.batch_size, num_images, **work.machine.places
-    )
     spec = TrainingSpec(
         first.optimizer,
         epochs=work.spec.train.epochs,
-        batch_size=batch_size,
+        batch_size=work.spec.train.batch_size_for(num_images),
         augmentation=work.spec.augment,
         seed=first.seed,
     )

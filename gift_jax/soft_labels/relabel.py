@@ -33,9 +33,6 @@ from gift_jax.teachers import FlaxTeacher, Teacher
 
 _log = logging.getLogger(__name__)
 
-# Network file systems show what another host has written after a while.
-_VISIBLE_WITHIN_SECONDS = 60.0
-_POLL_SECONDS = 1.0
 _BATCH_SIZE = 250
 
 
@@ -237,14 +234,16 @@ def _check_space(store: SoftLabelStore, missing_chunks: int) -> None:
 
 def _lacks_chunks(store: SoftLabelStore) -> bool:
     """Whether a host has stopped early, having been asked to."""
-    deadline = time.monotonic() + _VISIBLE_WITHIN_SECONDS
-    while missing := store.missing_chunks():
-        if preemption.requested():
-            return True
-        if time.monotonic() > deadline:
-            raise storage.StorageError(
-                f"{len(missing)} chunks that all hosts have written are not seen in "
-                f"{store.location}: it must be a place that all hosts share"
-            )
-        time.sleep(_POLL_SECONDS)
-    return False
+
+    def look() -> bool | None:
+        if not store.missing_chunks():
+            return False
+        return True if preemption.requested() else None
+
+    lacks = hosts.seen(look)
+    if lacks is None:
+        raise storage.StorageError(
+            f"{len(store.missing_chunks())} chunks that all hosts have written are not "
+            f"seen in {store.location}: it must be a place that all hosts share"
+        )
+    return lacks

@@ -12,6 +12,7 @@ from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import codecs
 from gift_jax.specs import base
 from gift_jax.specs.student import LossSpec
+from gift_jax.train.batches import official_batch_size
 
 SOFT_LABEL_SOURCES = ("store", "online", "fixed", "dataset", "fkd", "hard")
 
@@ -182,6 +183,10 @@ class TrainSpec:
     def evaluate_every(self) -> int:
         """Epochs between evaluations."""
         return self.eval_every or max(self.epochs // 4, 1)
+
+    def batch_size_for(self, num_images: int) -> int:
+        """Images in a step, of so many in all."""
+        return self.batch_size or official_batch_size(num_images)
 
     def at_once_on(self, platform: str) -> int:
         """The most students that train at once on a platform of JAX."""

@@ -96,6 +96,8 @@ def check_batch_size(batch_size: int, num_devices: int) -> None:
 def devices_used(batch_size: int, *, local_devices: int, num_hosts: int) -> int:
     """The most devices of a host that a batch divides evenly over, as many of each.
 
+    The official batch sizes, and those of protocols, do not divide over 4 or 8.
+
     Args:
       batch_size: Images in a batch over all devices.
       local_devices: Of each host.
@@ -123,29 +125,6 @@ def devices_for(
         batch_size, local_devices=len(local_devices), num_hosts=hosts.count()
     )
     return hosts.devices(local_devices[:used])
-
-
-def student_batches(
-    asked: int, num_images: int, *, local_devices: int, num_hosts: int
-) -> tuple[int, int]:
-    """The batch size of a student, and how many devices of a host it is spread over.
-
-    The official batch sizes, and those of protocols, do not divide over 4 or 8 devices;
-    of these as many are used as it does divide over.
-
-    Args:
-      asked: 0 stands for the official one.
-      num_images: Distilled images.
-      local_devices: Of each host.
-      num_hosts: How many there are.
-
-    Raises:
-      InputError: it does not divide over the hosts.
-    """
-    batch_size = asked or official_batch_size(num_images)
-    return batch_size, devices_used(
-        batch_size, local_devices=local_devices, num_hosts=num_hosts
-    )
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:

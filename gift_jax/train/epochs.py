@@ -14,6 +14,7 @@ from gift_jax import losses
 from gift_jax.runtime import hosts
 from gift_jax.runtime.devices import mapped, own, replicate, run_ahead
 from gift_jax.soft_labels import base, views
+from gift_jax.soft_labels.hard import HardLabels
 from gift_jax.train.batches import (
     EpochBatches,
     check_batch_size,
@@ -65,7 +66,9 @@ class EpochMetrics:
         }
 
     def of_student(self, index: int) -> "EpochMetrics":
-        """The metrics of one of several students."""
+        """The metrics of one of the students."""
+        if not self.students:
+            return self
         values = {name: values[:, index] for name, values in self.values.items()}
         return EpochMetrics([values], self.sizes)
 
@@ -356,12 +359,13 @@ def train_epochs(
     state, data = replicate((state, data), devices)
     several = len(order_keys) > 1
     keys = jnp.stack(list(order_keys)) if several else order_keys[0]
+    labels = HardLabels(epochs) if soft_labels is None else soft_labels
 
     def start_reading(epoch: int) -> Callable[[], tuple[Any, EpochBatches]]:
         # Before the devices are given the epoch before: behind it they would not get
         # to the order until they have trained it.
         order = epoch_order(keys, epoch, len(data.labels))
-        read = _start_reading(soft_labels, epoch)
+        read = labels.start_reading(epoch % labels.views)
         return lambda: (
             read(),
             epoch_batches(order, batch_size=batch_size, num_devices=len(devices)),
@@ -377,11 +381,3 @@ def train_epochs(
             )
             earlier = None
             yield epoch, state, metrics
-
-
-def _start_reading(
-    soft_labels: base.SoftLabels | None, epoch: int
-) -> Callable[[], Any]:
-    if soft_labels is None:
-        return lambda: views.View(np.int32(epoch), None)
-    return soft_labels.start_reading(epoch % soft_labels.views)

@@ -398,15 +398,14 @@ class _Training:
         seconds: float,
     ) -> None:
         """Takes note of an epoch of all students that have not diverged before."""
+        several = len(students) > 1
         for place, student in enumerate(students):
-            if student.has_diverged:
-                continue
-            if len(students) == 1:
-                self._take_one(student, epoch, state, metrics, seconds)
-            else:
-                own = None if state is None else unstack_state(state, place)
-                of_one = metrics.of_student(place)
-                self._take_one(student, epoch, own, of_one, seconds)
+            if not student.has_diverged:
+                own = state
+                if several and state is not None:
+                    own = unstack_state(state, place)
+                of_student = metrics.of_student(place)
+                self._take_one(student, epoch, own, of_student, seconds)
 
     def _take_one(
         self,

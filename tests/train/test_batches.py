@@ -1,9 +1,13 @@
 """The order of an epoch, and batches over devices."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
+from gift_jax import specs
+from gift_jax.configs import digits
 from gift_jax.train import batches
 
 
@@ -94,10 +98,12 @@ def test_batches_of_several_students_are_those_of_each(num_images):
     ],
 )
 def test_batches_of_students(asked, num_images, num_hosts, expected):
-    places = {"local_devices": 8, "num_hosts": num_hosts}
-    assert batches.student_batches(asked, num_images, **places) == expected
+    train = specs.expand(digits.get_config())[0].train
+    size = dataclasses.replace(train, batch_size=asked).batch_size_for(num_images)
+    used = batches.devices_used(size, local_devices=8, num_hosts=num_hosts)
+    assert (size, used) == expected
 
 
 def test_a_batch_that_does_not_divide_over_the_hosts_is_refused():
     with pytest.raises(ValueError, match=r"50 does not divide over 4 hosts.*--shard"):
-        batches.student_batches(0, 100, local_devices=4, num_hosts=4)
+        batches.devices_used(50, local_devices=4, num_hosts=4)
