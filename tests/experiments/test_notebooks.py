@@ -72,6 +72,7 @@ def test_gift_in_ten_minutes(executed, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executed", ["bring_your_own"], indirect=True)
 def test_bring_your_own(executed, tmp_path):
     said, shown = executed
@@ -84,6 +85,7 @@ def test_bring_your_own(executed, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} >= {"bring_your_own", "my_own.py"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executed", ["make_a_distilled_set"], indirect=True)
 def test_make_a_distilled_set(executed, tmp_path):
     said, shown = executed

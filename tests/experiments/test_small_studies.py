@@ -105,6 +105,7 @@ def test_studies_have_a_report(finished, tmp_path):
     assert (tmp_path / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_networks_are_teachers_and_students(tmp_path):
     networks = "conv1+conv2"
     rows = run(
@@ -137,6 +138,7 @@ def test_the_networks_of_the_study_take_images_of_cifar():
         )
 
 
+@pytest.mark.slow
 def test_the_bound_is_measured_and_correlated(tmp_path):
     rows = run(
         theory.study,

@@ -60,6 +60,7 @@ def test_teachers_share_their_statistics_among_distillers(tmp_path, monkeypatch)
     assert names == {"conv1-width=4", "conv1-width=3"}
 
 
+@pytest.mark.slow
 def test_every_ipc_has_the_same_experts(tmp_path, monkeypatch):
     model = models.create_model(
         "conv1", num_classes=10, image_size=8, width=8, norm="instance"
@@ -179,6 +180,7 @@ def kept_by(job):
     return [re.findall(r"kept (batch-\d)", job.output(number)) for number in numbers]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_hosts_recover_what_one_does_a_part_each(tmp_path):
     config, arguments = recovery_of(ipc=3, iterations=20)

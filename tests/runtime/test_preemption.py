@@ -197,6 +197,7 @@ def test_twenty_kills_lose_nothing(expected, tmp_path):
     assert set(stages) >= set(STAGES)
 
 
+@pytest.mark.slow
 def test_sigterm_before_anything_can_be_saved(tmp_path):
     with launch.Processes(
         (*JOB, f"--workdir={tmp_path / 'w'}"), tmp_path / "logs"

@@ -116,6 +116,7 @@ def test_names_and_shapes_are_pytorchs(case):
 
 # Of these, other cases have the same code.
 SLOW = (
+    "vgg11",
     "resnet18_kuangliu",
     "resnet32_akamaster",
     "wrn_16_2",
