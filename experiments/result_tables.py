@@ -23,10 +23,11 @@ import pathlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from gift_jax.pipeline.results import RESULTS_FILE, markdown_table
+from gift_jax.pipeline.results import RESULTS_FILE
 from gift_jax.report import regret, style
 from gift_jax.report.formatting import ABSENT, summary_text
 from gift_jax.report.groups import DEFAULT, TUNED, Group, compare, group_rows
+from gift_jax.report.markup import markdown_table
 from gift_jax.report.reading import read_results
 from gift_jax.report.statistics import Summary, pair
 

@@ -126,6 +126,7 @@ _GO_ON = (
 
 def _run_job(config: ConfigDict) -> int:
     from gift_jax.pipeline import grid, job, results
+    from gift_jax.report.summary import summary_table
     from gift_jax.runtime import hosts, preemption
 
     directory = pathlib.Path(str(_WORKDIR.value)).expanduser().resolve()
@@ -139,7 +140,7 @@ def _run_job(config: ConfigDict) -> int:
     preemption.listen()
     rows = job.run_job(config, directory, shard=shard)
     if hosts.is_primary():
-        print(results.summary_table(rows))
+        print(summary_table(rows))
         print(f"results: {directory / results.RESULTS_FILE}")
         print(f"python -m gift_jax.report {directory} makes tables and plots of them")
     return 0

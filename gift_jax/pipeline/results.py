@@ -1,4 +1,4 @@
-"""The rows of results: their fields, the files they lie in, the table that ends a job.
+"""The rows of results: their fields, and the files they lie in.
 
 A file holds one JSON object a line. Rows are checked here, once, when they are written
 and when they are read; a line that is no row is passed over, counted and named.
@@ -55,28 +55,6 @@ _IN_EVERY_CHOICE = (
     "seeds", "tried",
 )  # fmt: skip
 _MOST_CHARACTERS, _MOST_ITEMS = 1000, 1000
-
-# Of the table, the second where they tell rows apart.
-_COLUMNS = (
-    *CONTINUAL,
-    "dataset", "protocol", "distill", "ipc", "teacher", "data_seed", "soft_labels",
-    "label_format", "views", "augment", "student", "loss", "optimizer",
-    "learning_rate", "epochs", "batch_size", "seed", "top1_last", "top1_best",
-    "top5_last", "train_seconds", "status",
-)  # fmt: skip
-_IF_SEVERAL = (
-    *CONTINUAL,
-    "dataset", "protocol", "teacher", "data_seed", "soft_labels", "label_format",
-    "views", "augment", "learning_rate", "epochs", "batch_size",
-)  # fmt: skip
-_HEADINGS = {
-    "distill": "distilled", "data_seed": "data seed", "soft_labels": "labels",
-    "label_format": "format", "batch_size": "batch",
-    "continual_teacher": "labels of", "continual_order": "order",
-    "continual_steps": "steps", "continual_step": "step",
-    "learning_rate": "rate", "top1_last": "top-1 last", "top1_best": "top-1 best",
-    "top5_last": "top-5 last", "train_seconds": "seconds",
-}  # fmt: skip
 
 Row = Mapping[str, Any]
 
@@ -342,40 +320,3 @@ _KIND_OF = {
     for kind, (_, names) in _KINDS.items()
     for name in names.split()
 }
-
-
-def summary_table(rows: Sequence[Row]) -> str:
-    """A Markdown table of runs; accuracies in percent."""
-    shown = [
-        name
-        for name in _COLUMNS
-        if name not in _IF_SEVERAL or len({row.get(name) for row in rows}) > 1
-    ]
-    cells = [[_HEADINGS.get(name, name) for name in shown]]
-    cells += [[_format(name, row.get(name)) for name in shown] for row in rows]
-    return markdown_table(cells, text_columns=len(shown))
-
-
-def markdown_table(cells: Sequence[Sequence[str]], *, text_columns: int) -> str:
-    """A table of GitHub's Markdown that is aligned as text, too.
-
-    Args:
-      cells: Rows of texts, the first of them the head.
-      text_columns: How many columns from the left are aligned to the left.
-    """
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    head, *body = (
-        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
-        for row in cells
-    )
-    signs = "-" * text_columns + ":" * (len(widths) - text_columns)
-    rule = ["-" * (w + 1) + sign for w, sign in zip(widths, signs, strict=True)]
-    return "\n".join([head, "|" + "|".join(rule) + "|", *body])
-
-
-def _format(name: str, value: Any) -> str:
-    if value is None:
-        return "-"
-    if name == "learning_rate":
-        return f"{value:g}"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)

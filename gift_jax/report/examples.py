@@ -9,7 +9,8 @@ import numpy as np
 from scipy import special
 
 from gift_jax.distilled import preview
-from gift_jax.distilled.dataset import ARRAYS_FILE, DistilledDataset, load_distilled
+from gift_jax.distilled.dataset import DistilledDataset
+from gift_jax.distilled.files import ARRAYS_FILE, load_distilled
 from gift_jax.pipeline.products import DONE_FILE, RECIPE_FILE
 from gift_jax.pipeline.results import Row
 from gift_jax.report.reading import inside

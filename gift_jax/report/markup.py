@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from gift_jax.pipeline.results import markdown_table
-
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -58,6 +56,23 @@ class Table(NamedTuple):
             [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
             for row in self.rows
         ]
+
+
+def markdown_table(cells: Sequence[Sequence[str]], *, text_columns: int) -> str:
+    """A table of GitHub's Markdown that is aligned as text, too.
+
+    Args:
+      cells: Rows of texts, the first of them the head.
+      text_columns: How many columns from the left are aligned to the left.
+    """
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    head, *body = (
+        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
+        for row in cells
+    )
+    signs = "-" * text_columns + ":" * (len(widths) - text_columns)
+    rule = ["-" * (w + 1) + sign for w, sign in zip(widths, signs, strict=True)]
+    return "\n".join([head, "|" + "|".join(rule) + "|", *body])
 
 
 def to_markdown(table: Table) -> str:

@@ -7,6 +7,7 @@ import pytest
 from experiments import continual
 from gift_jax.configs import digits
 from gift_jax.pipeline import job, labelling, results
+from gift_jax.report.summary import summary_table
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs.continual import class_order
 from tests import launch
@@ -70,7 +71,7 @@ def test_a_student_for_every_step_and_teacher(of_all_teachers):
         for step in range(1, 6)
     ]
     assert in_order(results.read_results(directory)) == in_order(rows)
-    assert "| masked    |" in results.summary_table(rows)
+    assert "| masked    |" in summary_table(rows)
     # One teacher of all classes, and five that know the classes so far.
     assert len(list((directory / "teacher").glob("conv1*"))) == 6
     assert len(list((directory / "distilled").glob("random*"))) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from gift_jax import models, torch_io
 from gift_jax.configs import digits
-from gift_jax.distilled.dataset import load_distilled
+from gift_jax.distilled import load_distilled
 from gift_jax.evaluators import AccuracyEvaluator
 from gift_jax.models import variables
 from gift_jax.pipeline import distilled, job, labelling, products, results, teacher

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from gift_jax.data import preprocess
-from gift_jax.distilled.dataset import DistilledDataset, Metadata, save_distilled
+from gift_jax.distilled import DistilledDataset, Metadata, save_distilled
 from gift_jax.pipeline import results
 from gift_jax.report import groups
 from gift_jax.soft_labels.store import open_store

@@ -23,7 +23,7 @@ from gift_jax.data.preprocess import Normalization
 from gift_jax.distill.base import OnProgress
 from gift_jax.distill.unfinished import Unfinished
 from gift_jax.distilled import preview
-from gift_jax.distilled.dataset import PREVIEW_FILE
+from gift_jax.distilled.files import PREVIEW_FILE
 from gift_jax.runtime import devices as devices_lib
 from gift_jax.runtime import hosts, preemption
 

@@ -2,12 +2,8 @@
 
 import pathlib
 
-from gift_jax.distilled.dataset import (
-    ARRAYS_FILE,
-    METADATA_FILE,
-    DistilledDataset,
-    load_distilled,
-)
+from gift_jax.distilled.dataset import DistilledDataset
+from gift_jax.distilled.files import ARRAYS_FILE, METADATA_FILE, load_distilled
 from gift_jax.distilled.readers.request import Request
 
 LOOKS_LIKE = f"a directory with {ARRAYS_FILE} and {METADATA_FILE}"

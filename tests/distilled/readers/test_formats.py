@@ -7,8 +7,7 @@ import pytest
 
 from gift_jax import distilled
 from gift_jax.data import info
-from gift_jax.distilled import read_distilled
-from gift_jax.distilled.dataset import save_distilled
+from gift_jax.distilled import read_distilled, save_distilled
 from gift_jax.distilled.readers import guess_source
 from gift_jax.runtime.errors import InputError
 from tests.distilled.readers.samples import (
