@@ -33,8 +33,6 @@ from gift_jax.train.teacher import DivergedError, train_teacher
 
 _log = logging.getLogger(__name__)
 
-# The teachers of RDED and GIFT on ImageNet-1k.
-_TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
 # Of a teacher in training.
 _CHECKPOINTS = "checkpoints"
 
@@ -248,7 +246,7 @@ def _train(
 
 def _checkpoint_recipe(path: str) -> str | None:
     if path == TORCHVISION:
-        return f"torchvision {_TORCHVISION_WEIGHTS}"
+        return f"torchvision {checkpoints.TORCHVISION_WEIGHTS}"
     return file_fingerprint(pathlib.Path(path)) if path else None
 
 
@@ -274,5 +272,5 @@ def _import(job: Job, model: nn.Module) -> dict[str, Any]:
             "give the path of a checkpoint, or leave it empty to train a teacher"
         )
     return torch_import.import_torchvision(
-        spec.network.name, image_size=_seen_shape(job)[0], weights=_TORCHVISION_WEIGHTS
+        spec.network.name, image_size=_seen_shape(job)[0]
     )

@@ -32,8 +32,6 @@ _log = logging.getLogger(__name__)
 
 SOURCES = ("torch", "timm", "torchvision")
 _NEAREST = 3
-# The first weights of a network, which papers report.
-_TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
 
 
 def is_torch(name: str) -> bool:
@@ -136,7 +134,7 @@ class TorchTeacher:
         Raises:
           TeacherError: what the module returned is of another shape, or not finite.
         """
-        torch = _import_torch(self.name)
+        torch = _import("torch", self.name)
         network, mean, std = self._ready
         with torch.inference_mode():
             pixels = _shared(torch, images).to(mean.device)
@@ -149,7 +147,7 @@ class TorchTeacher:
 
     @functools.cached_property
     def _ready(self) -> tuple[Any, Any, Any]:
-        torch = _import_torch(self.name)
+        torch = _import("torch", self.name)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         mean, std = (
             torch.tensor(values, device=device).reshape(1, -1, 1, 1)
@@ -167,10 +165,6 @@ def _shared(torch: Any, images: base.Array) -> Any:
             return torch.from_dlpack(images)
     array = np.ascontiguousarray(images, np.float32)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
-
-
-def _import_torch(name: str) -> Any:
-    return _import("torch", name)
 
 
 def _import(package: str, name: str) -> Any:
@@ -197,7 +191,7 @@ def _own(
     name: str, num_classes: int, has_weights: bool
 ) -> tuple[Any, Normalization | None]:
     del has_weights  # of a module without, the user's code has loaded some
-    torch = _import_torch(f"torch:{name}")
+    torch = _import("torch", f"torch:{name}")
     build = _own_builder(name)
     given = {}
     if "num_classes" in inspect.signature(build).parameters:
@@ -235,10 +229,11 @@ def _torchvision(
         raise _unknown("torchvision", name, models.list_models())
     if has_weights:
         return models.get_model(name, num_classes=num_classes), None
-    state = checkpoints.torchvision_state_dict(name, _TORCHVISION_WEIGHTS)
+    weights = checkpoints.TORCHVISION_WEIGHTS
+    state = checkpoints.torchvision_state_dict(name, weights)
     network = models.get_model(name)
     network.load_state_dict(state)
-    stated = models.get_model_weights(name)[_TORCHVISION_WEIGHTS].transforms()
+    stated = models.get_model_weights(name)[weights].transforms()
     return network, Normalization(tuple(stated.mean), tuple(stated.std))
 
 
@@ -260,7 +255,7 @@ def _unknown(source: str, name: str, known: list[str]) -> InputError:
 
 def _load_weights(network: Any, checkpoint: str, name: str) -> None:
     """Puts the weights of a file into a module, wherever in the file they are."""
-    torch = _import_torch(name)
+    torch = _import("torch", name)
     plain = {
         key: checkpoints.plain_name(key)
         for key in network.state_dict()

@@ -11,6 +11,9 @@ from gift_jax.runtime.errors import InputError, MissingPackageError, pip_install
 
 # Counter of torch.nn.BatchNorm2d that neither evaluation nor training reads here.
 IGNORED_SUFFIX = "num_batches_tracked"
+# torchvision's first weights of a network, which papers report: the teachers of RDED
+# and GIFT on ImageNet-1k.
+TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
 # Parts of names that torch.nn.DataParallel and torch.compile add, wherever they wrap.
 _WRAPPING_PARTS = {"module", "_orig_mod"}
 # First parts of names that training adds to a state dict: of AveragedModel (SWA, EMA)

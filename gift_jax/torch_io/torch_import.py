@@ -163,11 +163,12 @@ def export_torch(
 
 
 def import_torchvision(
-    model: str, *, image_size: int = 224, weights: str = "IMAGENET1K_V1"
+    model: str,
+    *,
+    image_size: int = 224,
+    weights: str = checkpoints.TORCHVISION_WEIGHTS,
 ) -> dict[str, Any]:
     """Flax variables of a model with torchvision's ImageNet-1k weights.
-
-    The first weights, IMAGENET1K_V1, are the teachers of RDED and GIFT on ImageNet-1k.
 
     Args:
       model: "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2",
