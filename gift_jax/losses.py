@@ -190,7 +190,7 @@ def ce(
     A label outside of [0, C) cannot be refused inside a traced function, and its
     value means nothing.
 
-    Hyperparameters:
+    Other Parameters:
       smoothing: Share of the label that is spread over all C classes, the right one
         included, as PyTorch's and timm's `label_smoothing` is (that of `gift` leaves
         it out). HALD has 0.8 in its epochs with hard labels.

@@ -100,7 +100,7 @@ class OptimizerSpec:
         object.__setattr__(self, "code", registry.code_fingerprint(self.name))
         self._check()
         if self.code is not None:
-            _check_outside(self, optimizer)
+            _check_own(self, optimizer)
 
     def _check(self) -> None:
         if self.schedule not in SCHEDULES:
@@ -179,10 +179,10 @@ def optimizer_options(name: str) -> dict[str, Any]:
 
 def _optimizer(name: str) -> "Optimizer":
     found: Any = registry.find("optimizer", name, OPTIMIZERS)
-    return _outside(found) if registry.is_outside(name) else found
+    return _own_optimizer(found) if registry.is_own(name) else found
 
 
-def _outside(function: Callable[..., Any]) -> "Optimizer":
+def _own_optimizer(function: Callable[..., Any]) -> "Optimizer":
     """How a function of the user's own is built, from its signature."""
     try:
         arguments = list(inspect.signature(function).parameters.values())
@@ -199,7 +199,7 @@ def _outside(function: Callable[..., Any]) -> "Optimizer":
     )
 
 
-def _check_outside(spec: OptimizerSpec, optimizer: "Optimizer") -> None:
+def _check_own(spec: OptimizerSpec, optimizer: "Optimizer") -> None:
     if spec.weight_decay is not None:
         raise InputError(
             f"weight_decay of optimizer {spec.name!r} is {spec.weight_decay}: where an "

@@ -61,7 +61,7 @@ def find(what: str, name: str, known: Mapping[str, T]) -> T:
     """
     if name in known:
         return known[name]
-    if is_outside(name):
+    if is_own(name):
         return _imported(what, name)
     raise unknown_name(what, name, known, or_else=", or package.module:attribute")
 
@@ -84,10 +84,10 @@ def check_call(what: str, function: Any, call: str, *args: Any, **options: Any) 
         raise InputError(f"{what} cannot be called ({error}): {call}") from error
 
 
-def is_outside(name: str) -> bool:
+def is_own(name: str) -> bool:
     """Whether a name is that of something of the user's own.
 
-    >>> is_outside("my_losses:margin"), is_outside("gift")
+    >>> is_own("my_losses:margin"), is_own("gift")
     (True, False)
     """
     module, colon, attribute = name.partition(":")
@@ -165,7 +165,7 @@ def code_fingerprint(name: str) -> str | None:
     file as it was loaded, or in a notebook of what is named alone. None stands for
     what is part of the project.
     """
-    if not is_outside(name):
+    if not is_own(name):
         return None
     module = _module(name.partition(":")[0])
     return _digests.get(module) or _digest(_source(name).encode())

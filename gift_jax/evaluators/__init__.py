@@ -63,7 +63,7 @@ def make_evaluator(
       InputError: there is none of that name, or it is no evaluator.
     """
     factory = registry.find("evaluator", name, EVALUATORS)
-    if not registry.is_outside(name):
+    if not registry.is_own(name):
         return factory(split, transform, **options)
     call = f"factory(split, transform, {', '.join(f'{o}=...' for o in options)})"
     registry.check_call(

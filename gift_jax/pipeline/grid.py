@@ -272,7 +272,7 @@ def _setups(jobs: list[Job]) -> list[Setup]:
         num_classes, continual_spec = job.data.info.num_classes, job.spec.continual
         if continual_spec is not None:
             num_classes = len(continual_spec.outputs(num_classes))
-        for name in filter(registry.is_outside, job.spec.train.evaluators):
+        for name in filter(registry.is_own, job.spec.train.evaluators):
             job.evaluator(name, job.data.info.normalization)
         for students in job.spec.setups:
             students[0].network.build(job.data.info)

@@ -85,7 +85,7 @@ def make_teacher(job: Job) -> JobTeacher:
     """
     spec = job.spec.teacher
     if spec.network is None:
-        return _outside_teacher(job)
+        return _own_teacher(job)
     teacher, top1 = _average_teacher(job) if spec.also else _network_teacher(job)
     return _job_teacher(spec, teacher, top1)
 
@@ -137,7 +137,7 @@ def _average_teacher(job: Job) -> tuple[FlaxTeacher, float]:
     return teacher, _measured(job, teacher, of, teacher.preprocess)
 
 
-def _outside_teacher(job: Job) -> JobTeacher:
+def _own_teacher(job: Job) -> JobTeacher:
     """A teacher of the user's own, whose weights are not kept here."""
     spec, data = job.spec.teacher, job.data
     teacher: Teacher

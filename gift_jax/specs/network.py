@@ -48,7 +48,7 @@ class NetworkSpec:
         """
         name, given = registry.split_options(text)
         defaults = models.model_options(name)
-        in_section = {} if registry.is_outside(name) else section
+        in_section = {} if registry.is_own(name) else section
         return cls(
             name=name,
             dtype=section.dtype,
@@ -79,6 +79,6 @@ class NetworkSpec:
         model = _create_model(
             self.code, self.name, axis_name=AXIS, dtype=self.dtype, **options
         )
-        if registry.is_outside(self.name):
+        if registry.is_own(self.name):
             models.check_model(self.name, model, channels=dataset.channels, **size)
         return model

@@ -31,7 +31,7 @@ def optimizer_spec(section: ConfigDict, text: str) -> OptimizerSpec:
         learning_rate = section.learning_rate
     defaults = optimizers.optimizer_options(name)
     # The section has the options of the project's, and of others what all have.
-    own = registry.is_outside(name)
+    own = registry.is_own(name)
     shared = ("schedule", "warmup_epochs", "ema") if own else tuple(defaults)
     values = {option: section[option] for option in shared}
     options = base.chosen_options(name, given, defaults, values)

@@ -68,7 +68,7 @@ class TeacherSpec:
                 f"teacher.checkpoint is {self.checkpoint}, but {self.name} is no "
                 "network of this project: leave it out, and load weights there"
             )
-        if registry.is_outside(self.name) and not is_torch and self.mean:
+        if registry.is_own(self.name) and not is_torch and self.mean:
             raise InputError(
                 f"teacher.mean is {self.mean}, but {self.name} is given pixels in "
                 "[0, 1]: leave teacher.mean and teacher.std out, and normalise there"
@@ -107,7 +107,7 @@ class TeacherSpec:
             network = NetworkSpec.from_section(section, name)
             if not section.checkpoint:
                 training = _training(section, seed)
-        elif not (torch_teacher.is_torch(name) or registry.is_outside(name)):
+        elif not (torch_teacher.is_torch(name) or registry.is_own(name)):
             raise registry.unknown_name(
                 "teacher",
                 name,

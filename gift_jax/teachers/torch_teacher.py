@@ -179,7 +179,7 @@ def _import(package: str, name: str) -> Any:
 
 
 def _own_builder(name: str) -> Any:
-    if not registry.is_outside(name):
+    if not registry.is_own(name):
         raise InputError(
             f"the teacher torch:{name} names no module, expected "
             "torch:package.module:attribute"

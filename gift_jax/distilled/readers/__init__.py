@@ -164,7 +164,7 @@ def find_reader(
     Raises:
       InputError: there is no such format or option.
     """
-    if registry.is_outside(source):
+    if registry.is_own(source):
         outside: Any = registry.find("distilled.source", source, READERS)
         return outside, {}
     name, options = registry.split_options(source)
