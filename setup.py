@@ -66,7 +66,7 @@ setup(
         "matplotlib>=3.10",
         "ml_collections>=1.1.0",
         "ml_dtypes>=0.5.1",
-        "numpy>=2.0",
+        "numpy>=2.0.2",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.11.19,<1",  # 1.0 moves the names that are used here
         "pillow>=11",

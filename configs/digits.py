@@ -1,4 +1,4 @@
-"""The 8x8 digits of scikit-learn: no download, two minutes on a laptop.
+"""The 8x8 digits of scikit-learn: no download, about a minute on two cores.
 
     python -m gift_jax.main --config=configs/digits.py --workdir=/tmp/digits
 

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("workdirs", metavar="workdir", nargs="+", type=pathlib.Path, help=more)
     place = "where to write; by default WORKDIR/report, if there is one WORKDIR"
     add("--out", type=pathlib.Path, help=place)
-    add("--baseline", help="loss to compare with; by default kl, where it was run")
+    add("--baseline", help="loss to compare with; by default kl, or else kl x T^2")
     since = "another work directory: what changed since is the first table"
     add("--against", metavar="OLD", type=pathlib.Path, help=since)
     add("--scores", action="store_true", help="a table of DD-Ranking's scores")

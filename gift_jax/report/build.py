@@ -29,7 +29,8 @@ from gift_jax.report import (
 from gift_jax.runtime import atomic
 from gift_jax.runtime.errors import InputError
 
-_DEFAULT_BASELINE = "kl"
+# The first of them that was run.
+_DEFAULT_BASELINES = ("kl", "kl-t_squared=True")
 # What the last report in a directory consisted of: nothing else is deleted there.
 MANIFEST = ".report.json"
 _FILE_OF_A_REPORT = re.compile(r"[^/]+\.(md|html|csv|tex|png)")
@@ -91,7 +92,8 @@ def make_report(
 
     Args:
       workdirs: Where results.jsonl lie, and what they are about.
-      baseline: Label of the loss to compare with; by default kl, where it was run.
+      baseline: Label of the loss to compare with; by default kl, or else kl x T^2,
+        where it was run.
       against: An earlier work directory: a first table says what changed since.
       scored: Adds a table of DD-Ranking's scores, see `scores`.
 
@@ -105,8 +107,8 @@ def make_report(
     others = _but_continual(rows)
     grouped = groups.group_rows(others)
     labels = list(dict.fromkeys(row["loss"] for row in rows))
-    if baseline is None and _DEFAULT_BASELINE in labels:
-        baseline = _DEFAULT_BASELINE
+    if baseline is None:
+        baseline = next((b for b in _DEFAULT_BASELINES if b in labels), None)
     if baseline is not None and baseline not in labels:
         raise registry.unknown_name("baseline", baseline, labels)
     # The baseline first, the others as they first appear.
@@ -182,7 +184,7 @@ def plot(*workdirs: str | pathlib.Path) -> Figure:
       FileNotFoundError, InputError: see `write_report`; also where there is no
         benchmark, or several, in which losses can be compared.
 
-    >>> plot("workdir/digits").savefig("accuracy.pdf")  # doctest: +SKIP
+    >>> plot("workdir/cifar10").savefig("accuracy.pdf")  # doctest: +SKIP
     """
     rows, choices, _ = reading.read_results([pathlib.Path(w) for w in workdirs])
     grouped = groups.group_rows(_but_continual(rows))

@@ -43,14 +43,15 @@ def show_report(
 
     Args:
       *workdirs: Where results.jsonl lie; their runs are put together.
-      baseline: Label of the loss to compare with; by default kl, where it was run.
+      baseline: Label of the loss to compare with; by default kl, or else kl x T^2,
+        where it was run.
       against: An earlier work directory: a first table says what changed since.
       height: Of the frame that shows it, in pixels.
 
     Raises:
       FileNotFoundError, InputError: see `build.make_report`.
 
-    >>> show_report("workdir/digits", baseline="ce")  # doctest: +SKIP
+    >>> show_report("workdir/digits", baseline="gift")  # doctest: +SKIP
     """
     old = None if against is None else pathlib.Path(against)
     report = build.make_report([pathlib.Path(w) for w in workdirs], baseline, old)

@@ -370,3 +370,20 @@ def test_a_notebook_gets_the_bars(workdir):
     assert bars == sum(mean is not None for mean in means) > 0
     picture = Image.open(io.BytesIO(figure._repr_png_()))  # without pyplot, too
     assert picture.width > 600 and np.asarray(picture.convert("L")).std() > 10
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        (["kl-t_squared=True", "gift", "kl"], "kl"),
+        (["gift", "kl-t_squared=True"], "kl-t_squared=True"),
+        (["gift", "soft_ce"], None),
+    ],
+)
+def test_the_default_baseline_is_kl_or_else_kl_times_t_squared(
+    tmp_path, losses, expected
+):
+    write_rows(tmp_path, [row for loss in losses for row in rows(loss, KL)])
+    report = build.make_report([tmp_path])
+    found = {g.baseline and g.baseline.loss for g in report.groups}
+    assert found == {expected}
