@@ -127,9 +127,9 @@ _GO_ON = (
 def _run_job(config: ConfigDict) -> int:
     from gift_jax.pipeline import grid, job, results
     from gift_jax.report.summary import summary_table
-    from gift_jax.runtime import hosts, preemption
+    from gift_jax.runtime import hosts, paths, preemption
 
-    directory = pathlib.Path(str(_WORKDIR.value)).expanduser().resolve()
+    directory = paths.local(str(_WORKDIR.value), "--workdir").resolve()
     shard = grid.Shard.parse(_SHARD.value)
     places = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if _DISTRIBUTED.value or any(place is not None for place in places):

@@ -116,6 +116,13 @@ def test_wrong_configs_are_one_message(tmp_path, config, message):
     assert "Traceback" not in done.stderr
 
 
+def test_a_bucket_is_no_work_directory():
+    done = run_main("--config=configs/digits.py", "--workdir=gs://bucket/run")
+    assert done.returncode == 1
+    assert "--workdir is gs://bucket/run, a URL" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_missing_flagfile_is_one_message(tmp_path):
     done = run_main("--flagfile=absent.flags", f"--workdir={tmp_path}")
     assert done.returncode == 2

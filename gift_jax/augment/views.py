@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from gift_jax import streams
 from gift_jax.augment import operations
 from gift_jax.augment.spec import AugmentSpec
 from gift_jax.data.preprocess import Normalization
@@ -307,6 +308,7 @@ def mix_partners(
       (B,) float32 in [0, 1], the share of every view that is its own image's: of its
       values in a mixup, of its area in a cutmix.
     """
+    _check_key(key)
     if spec.mix == "none":
         return indices.astype(jnp.int32), jnp.ones(indices.shape, jnp.float32)
     view_key = jax.random.fold_in(key, view)
@@ -322,6 +324,15 @@ def mix_partners(
         return partner, lam if spec.mix == "mixup" else kept
 
     return jax.vmap(draw)(indices)
+
+
+def _check_key(key: jax.Array) -> None:
+    found = jax.random.key_impl(key)
+    if found != streams.IMPLEMENTATION:
+        raise ValueError(
+            f"a key of {found} draws views that depend on their batch: make it by "
+            f"jax.random.key(seed, impl={streams.IMPLEMENTATION!r})"
+        )
 
 
 def augment_batch(
@@ -350,9 +361,11 @@ def augment_batch(
       (B, H, W, C) float32.
 
     Raises:
-      TypeError, ValueError: As `augment_image`; floats are to be normalised, or there
-        are no partners for a mix.
+      TypeError, ValueError: As `augment_image`; floats are to be normalised, there are
+        no partners for a mix, or the key is of an implementation that draws for a whole
+        batch from its first key.
     """
+    _check_key(key)
     if normalization is not None and jnp.issubdtype(images.dtype, jnp.floating):
         raise TypeError(
             f"images are {images.dtype}, but what is normalised here are pixels in "

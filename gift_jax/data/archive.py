@@ -109,7 +109,7 @@ class Archive:
         found: sources.RecordList
         if ends is not None:
             self._check_ends(name, images, ends)
-            found = _EncodedList(images, labels, ends)
+            found = _EncodedList(images, labels, ends.astype(np.int64))
         else:
             found = sources.RecordList(self._pixels(name, images), labels)
         if len(found) != len(labels):

@@ -92,6 +92,11 @@ class ImageSplit:
         return self._source.labels_are_quick
 
     @property
+    def is_in_memory(self) -> bool:
+        """Whether it holds its images, encoded or not."""
+        return self._source.is_in_memory
+
+    @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits for all images, in order, with their labels."""
         return self._source.fingerprint

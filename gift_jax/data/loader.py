@@ -37,14 +37,15 @@ T = TypeVar("T")
 Batch = tuple[np.ndarray, np.ndarray]
 
 
-def default_workers(num_bytes: int) -> int:
+def default_workers(split: ImageSplit, num_bytes: int) -> int:
     """How many worker processes pay off on this host, 0 for none.
 
     Args:
-      num_bytes: Of the decoded images that it reads.
+      split: Of which every worker is given a copy: none where it holds its images.
+      num_bytes: Of the decoded images that are read.
     """
     cores = usable_cores()
-    if num_bytes < _LEAST_BYTES or cores < _LEAST_CORES:
+    if split.is_in_memory or num_bytes < _LEAST_BYTES or cores < _LEAST_CORES:
         return 0
     return min(cores, _MOST_WORKERS)
 

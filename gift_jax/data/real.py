@@ -15,6 +15,7 @@ import numpy as np
 from gift_jax.data import archive, fingerprint, preprocess, sources, tfds_source
 from gift_jax.data import info as info_lib
 from gift_jax.data.image_split import ImageSplit, open_image
+from gift_jax.runtime import paths
 from gift_jax.runtime.errors import InputError
 
 # Images looked at to learn the size and channels of a dataset without an entry.
@@ -138,13 +139,15 @@ def load_dataset(
     >>> digits.test.images(np.arange(2)).dtype
     dtype('uint8')
     """
+    if data_dir:
+        paths.local(data_dir, "dataset.data_dir")
     kind, _, location = name.partition(":")
     known = None
     collection: sources.Collection
     if location and kind == "tfds":
         collection = tfds_source.Tfds(location, data_dir)
     elif location and kind == "folder":
-        collection = sources.Folders(location)
+        collection = sources.Folders(location, train_split or "train")
     elif location and kind == "npz":
         collection = archive.Archive(pathlib.Path(location).expanduser())
     else:

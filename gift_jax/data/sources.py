@@ -42,6 +42,10 @@ class Source(Protocol):
         """Whether all labels are read within seconds."""
 
     @property
+    def is_in_memory(self) -> bool:
+        """Whether it holds the images, which every copy of it does, too."""
+
+    @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits for all images, in order, with their labels."""
 
@@ -86,6 +90,11 @@ class RecordList:
         """See `Source`."""
         return [self.images[index] for index in indices]
 
+    @property
+    def is_in_memory(self) -> bool:
+        """See `Source`."""
+        return isinstance(self.images, np.ndarray)
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """See `Source`."""
@@ -122,6 +131,11 @@ class Subset:
     def labels_are_quick(self) -> bool:
         """See `Source`."""
         return self.source.labels_are_quick
+
+    @property
+    def is_in_memory(self) -> bool:
+        """See `Source`."""
+        return self.source.is_in_memory
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -163,6 +177,11 @@ class OfClasses:
     def records(self, indices: Sequence[int]) -> Sequence[Record]:
         """See `Source`."""
         return self._subset.records(indices)
+
+    @property
+    def is_in_memory(self) -> bool:
+        """See `Source`."""
+        return self.source.is_in_memory
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -215,7 +234,8 @@ class Folders:
     lack classes.
 
     Args:
-      root: The folder that holds the splits. `root/train` names the classes.
+      root: The folder that holds the splits.
+      train: That of them which names the classes.
 
     Raises:
       FileNotFoundError: there is no such folder, or no class folder in it.
@@ -224,14 +244,15 @@ class Folders:
     folder without images, and an image that is no regular file, such as a pipe.
     """
 
-    def __init__(self, root: str | os.PathLike) -> None:
+    def __init__(self, root: str | os.PathLike, train: str = "train") -> None:
         self._root = pathlib.Path(os.path.expanduser(root))
-        train = self._root / "train"
-        self.classes = subfolders(train) if train.is_dir() else []
+        self._train = self._root / train
+        self.classes = subfolders(self._train) if self._train.is_dir() else []
         if not self.classes:
             raise FileNotFoundError(
-                f"no class folders in {train}; expected images at "
-                f"{self._root}/train/CLASS/*.jpg (or .png) and {self._root}/val/CLASS/"
+                f"no class folders in {self._train}; expected images at "
+                f"{self._train}/CLASS/*.jpg (or .png) and {self._root}/val/CLASS/, or "
+                "other names in dataset.train_split and dataset.test_split"
             )
 
     @property
@@ -249,7 +270,8 @@ class Folders:
                 "or dataset.train_split, to one of them"
             )
         annotations = folder / "val_annotations.txt"
-        if annotations.is_file():
+        # Who sorts these images into class folders often leaves the file.
+        if annotations.is_file() and (folder / "images").is_dir():
             return self._annotated(folder / "images", annotations)
         paths: list[pathlib.Path] = []
         labels: list[int] = []
@@ -281,7 +303,7 @@ class Folders:
         except ValueError:
             raise InputError(
                 f"class {class_name!r} in {where} is none of the "
-                f"{self.num_classes} classes in {self._root / 'train'}"
+                f"{self.num_classes} classes in {self._train}"
             ) from None
 
 
@@ -306,14 +328,18 @@ def image_files(folder: pathlib.Path) -> list[pathlib.Path]:
     Raises:
       InputError: an image that is no regular file, such as a pipe.
     """
-    found, unread = [], [folder]
+    found, unread, seen = [], [folder], {folder.resolve()}
     while unread:
         for entry in os.scandir(unread.pop()):
             path = pathlib.Path(entry)
             if path.name.startswith("."):
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                unread.append(path)
+            if entry.is_dir():
+                place = path.resolve()
+                leads_back = folder.resolve().is_relative_to(place)
+                if place not in seen and not leads_back:
+                    seen.add(place)
+                    unread.append(path)
             elif is_image_name(path):
                 if not entry.is_file():
                     raise InputError(f"{path} is no regular file")

@@ -116,6 +116,10 @@ class _TfdsSource:
     def labels_are_quick(self) -> bool:
         return len(self) <= _QUICK
 
+    @property
+    def is_in_memory(self) -> bool:
+        return False
+
     @functools.cached_property
     def fingerprint(self) -> str:
         return fingerprint.of(

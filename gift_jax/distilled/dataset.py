@@ -230,10 +230,11 @@ def _finite(values: np.ndarray, what: str) -> np.ndarray:
     """As float32; raises InputError where one is none of its numbers."""
     with np.errstate(over="ignore", invalid="ignore"):
         values = np.ascontiguousarray(values, np.float32)
-    is_finite = np.isfinite(values)
-    if not is_finite.all():
-        index = int(np.argwhere(~is_finite)[0, 0])
-        raise InputError(f"{what} {index} holds NaN or infinity")
+    for start in range(0, len(values), _IMAGES_AT_ONCE):  # a mask of all is as large
+        is_finite = np.isfinite(values[start : start + _IMAGES_AT_ONCE])
+        if not is_finite.all():
+            index = start + int(np.argwhere(~is_finite)[0, 0])
+            raise InputError(f"{what} {index} holds NaN or infinity")
     return values
 
 

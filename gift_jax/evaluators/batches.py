@@ -48,7 +48,7 @@ class SplitBatches:
         image_bytes = split.images(np.arange(1)).nbytes
         part_bytes = image_bytes * len(hosts.share(len(split)))
         if workers is None:
-            workers = loader.default_workers(part_bytes)
+            workers = loader.default_workers(split, part_bytes)
         self._workers = workers
         self._resident: list[tuple[Any, Any]] | None = None
         if part_bytes <= RESIDENT_BYTES * num_own:

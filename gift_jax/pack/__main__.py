@@ -15,7 +15,6 @@ Real train images, but for at most 5,000, stay behind: learning rates are tuned,
 temperatures calibrated, on those; nothing can be distilled there.
 """
 
-import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -23,7 +22,7 @@ from absl import app, flags
 
 from gift_jax import configs
 from gift_jax.pack.write import FLAGS_FILE, pack
-from gift_jax.runtime import errors, logs
+from gift_jax.runtime import errors, logs, paths
 from gift_jax.specs import options
 
 _CONFIG = configs.define_flag()
@@ -36,9 +35,9 @@ def main(argv: Sequence[str]) -> int:
     """The command. Returns its exit code."""
     del argv
     logs.show()
-    out = pathlib.Path(str(_OUT.value)).expanduser()
-    workdir = pathlib.Path(str(_WORKDIR.value)).expanduser().resolve()
     try:
+        out = paths.local(str(_OUT.value), "--out")
+        workdir = paths.local(str(_WORKDIR.value), "--workdir").resolve()
         options.with_flags(_CONFIG.value, configs.given(_CONFIG))
         pack(_CONFIG.value, workdir, out)
     except errors.EXPECTED as error:

@@ -9,7 +9,7 @@ from ml_collections.config_dict import ConfigDict
 
 from gift_jax.pipeline import processes, results
 from gift_jax.pipeline.grid import Grid, Setup, Shard
-from gift_jax.runtime import devices, progress
+from gift_jax.runtime import devices, paths, progress
 from gift_jax.runtime.cores import usable_cores
 from gift_jax.specs import options
 
@@ -41,7 +41,7 @@ def run_job(
     >>> rows = run_job(config, "workdir")  # doctest: +SKIP
     >>> {row["loss"]: row["top1_last"] for row in rows}  # doctest: +SKIP
     """
-    directory = pathlib.Path(directory)
+    directory = paths.local(directory, "the work directory")
     grid = Grid(config, directory, shard or Shard())
     results.read_results(directory)  # says once what of them is passed over
     grid.read_published()

@@ -222,6 +222,12 @@ def _read_batch(path: pathlib.Path) -> _Batch:
     crops = checked("crop coordinates", crops, size, 4).astype(np.float32)
     flips = checked("flips", flips, size).astype(np.bool_)
     logits = checked("logits", logits, size, *logits.shape[-1:])
+    with np.errstate(over="ignore"):
+        logits = logits.astype(np.float16)
+    if not np.isfinite(logits).all():
+        raise InputError(
+            f"{path}: logits hold NaN, infinity or numbers beyond those of float16"
+        )
     if partners is not None:
         partners = checked("mix partners", partners, size, kinds="iu")
         if not 0 <= partners.min() <= partners.max() < size:
@@ -238,7 +244,7 @@ def _read_batch(path: pathlib.Path) -> _Batch:
         partners=np.arange(size) if partners is None else partners,
         lam=np.full(size, lam, np.float32),
         boxes=np.tile(box.astype(np.int32), (size, 1)),
-        logits=logits.astype(np.float16),
+        logits=logits,
         indices=indices,
     )
 

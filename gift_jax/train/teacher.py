@@ -171,6 +171,6 @@ def _data(
     if num_bytes <= RESIDENT_BYTES:
         return views.TrainData(jnp.asarray(split.all_images()), labels, view_key)
     if workers is None:
-        workers = loader.default_workers(num_bytes)
+        workers = loader.default_workers(split, num_bytes)
     _log.info("the train split is read while it is trained on (%d workers)", workers)
     return StreamedData(labels, view_key, split, workers)

@@ -53,6 +53,14 @@ def many_views(image, count, **fields):
 # --- Distributions of the draws -----------------------------------------------------
 
 
+def test_keys_that_draw_for_a_whole_batch_are_refused():
+    key = jax.random.key(0, impl="rbg")
+    with pytest.raises(ValueError, match=r"rbg draws views that depend on their batch"):
+        augment.make_views(
+            key, random_images(2), 0, jnp.arange(2), augment.AugmentSpec(flip=True)
+        )
+
+
 def test_one_geometric_operation_is_drawn_per_image():
     draw = functools.partial(
         views.draw_warp, height=32, width=32, names=("crop", "scale", "rotate")

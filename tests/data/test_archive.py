@@ -133,6 +133,13 @@ def test_encoded_images_keep_their_bytes_and_take_no_more(path):
     assert other.fingerprint != split.fingerprint
 
 
+def test_ends_may_be_of_any_integers(path):
+    images = np.frombuffer(b"abcdef", np.uint8)
+    ends = np.cumsum(np.array([2, 4], np.uint32))
+    np.savez(path, test_images=images, test_ends=ends, test_labels=[0, 1])
+    assert archive.Archive(path).split("test").records([0, 1]) == [b"ab", b"cdef"]
+
+
 @pytest.mark.parametrize("ends", [[2, 5], [2, 2, 6], [4, 2, 6], [-1, 6], [], [2.5, 6]])
 def test_ends_that_do_not_divide_the_bytes(path, ends):
     images = np.frombuffer(b"abcdef", np.uint8)

@@ -154,14 +154,20 @@ def test_workers_read_array_records():
     assert len(pickle.dumps(open_split())) < 100_000
 
 
-def test_default_workers(monkeypatch):
+def test_default_workers(monkeypatch, folder):
+    folder_split = open_test_split(folder)
+    in_memory = real.load_dataset("digits").train
+    assert in_memory.of_classes((0, 1)).subset(np.arange(2)).is_in_memory
+    assert not folder_split.subset(np.arange(2)).is_in_memory
     imagenet, cifar = 50_000 * 224 * 224 * 3, 10_000 * 32 * 32 * 3
     for cores, expected in ((2, 0), (8, 8), (240, 16)):
         monkeypatch.setattr(
             os, "sched_getaffinity", lambda _, n=cores: set(range(n)), raising=False
         )
-        assert loader.default_workers(imagenet) == expected
-        assert loader.default_workers(cifar) == 0
+        assert loader.default_workers(folder_split, imagenet) == expected
+        assert loader.default_workers(folder_split, cifar) == 0
+        # Each would be given a copy.
+        assert loader.default_workers(in_memory, imagenet) == 0
 
 
 def test_a_worker_that_dies_is_an_error_that_says_what_to_do(folder):

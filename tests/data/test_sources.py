@@ -139,9 +139,13 @@ def test_links_to_images_and_folders_are_followed_once(folders):
     (train / "dog").symlink_to(folders / "elsewhere")
     (train / "cat" / "3.png").symlink_to(train / "cat" / "0.png")
     (train / "cat" / "loop").symlink_to(train)
+    more = folders / "more"
+    write_image(more / "4.png", np.zeros((4, 4)))
+    for name in ("more", "again"):
+        (train / "cat" / name).symlink_to(more)
     source = sources.Folders(folders).split("train")
-    assert len(source) == 5
-    assert source.labels(range(5)).tolist() == [0, 0, 0, 0, 1]
+    assert len(source) == 6
+    assert source.labels(range(6)).tolist() == [0, 0, 0, 0, 0, 1]
 
 
 def test_home_is_expanded(folders, monkeypatch):
@@ -186,6 +190,23 @@ def test_annotations_that_do_not_fit(tmp_path, text, message):
     (tmp_path / "val" / "val_annotations.txt").write_bytes(text)
     with pytest.raises(InputError, match=message):
         sources.Folders(tmp_path).split("val")
+
+
+def test_annotations_of_images_that_were_sorted_into_classes(tmp_path):
+    make_split(tmp_path, "train", ["a"])
+    write_image(tmp_path / "val" / "a" / "0.png", np.zeros((4, 4)))
+    (tmp_path / "val" / "val_annotations.txt").write_text("0.png\ta\n")
+    assert sources.Folders(tmp_path).split("val").labels([0]).tolist() == [0]
+
+
+def test_splits_of_other_names(folders):
+    (folders / "train").rename(folders / "training")
+    (folders / "val").rename(folders / "testing")
+    names = {"train_split": "training", "test_split": "testing"}
+    dataset = real.load_dataset(f"folder:{folders}", image_size=4, **names)
+    assert dataset.class_names == ("cat", "dog")
+    with pytest.raises(FileNotFoundError, match=r"/train; .*dataset\.train_split"):
+        real.load_dataset(f"folder:{folders}", image_size=4)
 
 
 def test_a_test_split_may_lack_classes(folders):

@@ -116,6 +116,8 @@ def edited(tmp_path, edit, batch="batch_1.tar", name="data_fkd_cutmix"):
         (lambda content: [*content[:2], [0.5] * 4, *content[3:]], "partners .*float64"),
         (lambda content: [*content[:3], "half", *content[4:]], "mix share have dtype"),
         (lambda content: [*content[:4], [1, 2, 3], content[5]], r"box .*shape \(3,\)"),
+        (lambda content: [*content[:5], content[5] * np.nan], "logits hold NaN"),
+        (lambda content: [*content[:5], np.full((4, 3), 7e4)], "beyond .* float16"),
     ],
 )
 def test_malformed_batches_are_refused(tmp_path, edit, message):
