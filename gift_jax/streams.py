@@ -25,6 +25,11 @@ class Purpose(enum.IntEnum):
     TEACHER_LABEL_NOISE = 10
 
 
+def key(seed: int) -> jax.Array:
+    """A typed key of a seed."""
+    return jax.random.key(seed, impl=IMPLEMENTATION)
+
+
 def stream_key(seed: int, purpose: Purpose) -> jax.Array:
     """The typed key of one purpose.
 
@@ -33,4 +38,4 @@ def stream_key(seed: int, purpose: Purpose) -> jax.Array:
       purpose: What the key is for. (Splitting the key of a seed would not do: the
         teacher and a student of the same seed would start from the same weights.)
     """
-    return jax.random.fold_in(jax.random.key(seed, impl=IMPLEMENTATION), int(purpose))
+    return jax.random.fold_in(key(seed), int(purpose))

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gift_jax import distill, losses
+from gift_jax import distill, losses, streams
 from gift_jax.distill import rded
 from gift_jax.distill.matching import datm, dc, dm, trajectories
 from gift_jax.distill.matching.base import Matching, draw_network
@@ -117,7 +117,7 @@ def _recovery(work: Workload, spec: Recovery) -> Iterator[Stage]:
     for number, objective in enumerate(method.objectives):
 
         def step(state: Any, variables: Any, labels: Any, of: Any) -> Any:
-            key, first = jax.random.key(0), jnp.int32(0)
+            key, first = streams.key(0), jnp.int32(0)
             return loop.step(
                 state, key, labels, variables, first, objective=of, method=method
             )

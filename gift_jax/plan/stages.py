@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gift_jax import losses
+from gift_jax import losses, streams
 from gift_jax.data.info import DatasetInfo
 from gift_jax.evaluators.accuracy import count_hits
 from gift_jax.evaluators.answers import answer
@@ -109,7 +109,7 @@ def resident_data(
     return views.TrainData(
         images=Shape((num_images, *info.image_shape), dtype),
         labels=Shape((num_images,), jnp.int32),
-        view_key=jax.eval_shape(jax.random.key, 0),
+        view_key=jax.eval_shape(streams.key, 0),
     )
 
 

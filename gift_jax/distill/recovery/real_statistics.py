@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gift_jax import streams
 from gift_jax.augment import AugmentSpec
 from gift_jax.augment.views import augment_image
 from gift_jax.data.info import DatasetInfo
@@ -192,7 +193,7 @@ def augmented(images: jax.Array, numbers: jax.Array) -> jax.Array:
       images: (B, S, S, C) uint8.
       numbers: (B,) places in the train split.
     """
-    key, spec = jax.random.key(0), views(images.shape[1])
+    key, spec = streams.key(0), views(images.shape[1])
 
     def view(number: jax.Array, image: jax.Array) -> jax.Array:
         return augment_image(jax.random.fold_in(key, number), image, spec)
