@@ -13,7 +13,7 @@ from flax import serialization
 from PIL import Image
 from pyarrow import parquet as pq
 
-from gift_jax.distilled import dataset as dataset_lib
+from gift_jax.distilled import files as files_lib
 from gift_jax.distilled import save_distilled
 from gift_jax.torch_io import torch_files
 from tests.fuzz.mutations import DATASET, content, legacy, npy
@@ -137,10 +137,10 @@ def repeated(directory):
 
 def product(directory, **changes):
     save_distilled(DATASET, directory / "own")
-    file = directory / "own" / dataset_lib.METADATA_FILE
+    file = directory / "own" / files_lib.METADATA_FILE
     record = json.loads(file.read_text()) | changes
     del record["checksum"]
-    record["checksum"] = dataset_lib._checksum(record)
+    record["checksum"] = files_lib._checksum(record)
     file.write_text(json.dumps(record))
     return directory / "own"
 

@@ -28,7 +28,7 @@ from gift_jax.distilled import (
     save_distilled,
     write_distilled,
 )
-from gift_jax.distilled import dataset as dataset_lib
+from gift_jax.distilled import files as files_lib
 from gift_jax.torch_io import torch_files
 
 Rng = np.random.Generator
@@ -351,15 +351,15 @@ def _write_product(directory: pathlib.Path) -> pathlib.Path:
 
 
 def _damage_product(rng: Rng, path: pathlib.Path) -> None:
-    names = (dataset_lib.ARRAYS_FILE, dataset_lib.METADATA_FILE)
+    names = (files_lib.ARRAYS_FILE, files_lib.METADATA_FILE)
     damage_file(rng, path / str(rng.choice(names)))
 
 
 def _within_product(rng: Rng, path: pathlib.Path) -> None:
     if rng.integers(2):
-        rezip(rng, path / dataset_lib.ARRAYS_FILE, change_npy(rng))
+        rezip(rng, path / files_lib.ARRAYS_FILE, change_npy(rng))
         return
-    file = path / dataset_lib.METADATA_FILE
+    file = path / files_lib.METADATA_FILE
     record = json.loads(file.read_text())
     del record["checksum"]
     values = [None, True, 0, -1, 2.5, 10**12, 1e300, "", "cifar10", [], [0.5] * 3, {}]
@@ -367,7 +367,7 @@ def _within_product(rng: Rng, path: pathlib.Path) -> None:
     for _ in range(int(rng.integers(1, 3))):
         name = str(rng.choice(list(record)))
         record[name] = values[int(rng.integers(len(values)))]
-    record["checksum"] = dataset_lib._checksum(record)
+    record["checksum"] = files_lib._checksum(record)
     file.write_text(json.dumps(record))
 
 
