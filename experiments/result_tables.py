@@ -45,6 +45,7 @@ TITLES = {
     "cifar10_w128_300": "CIFAR-10, RDED, official width (128), 600 steps",
     "fashion_mnist": "Fashion-MNIST, RDED, width 32, 200 steps",
     "cifar10_ipc1": "CIFAR-10, RDED, IPC 1, width 32, 300 steps",
+    "cifar10_ipc50": "CIFAR-10, RDED, IPC 50, width 32, 1,000 steps",
     "digits": "digits (8x8), RDED, width 32, 200 steps",
     "digits_tuned": "digits (8x8), RDED, width 32, 200 steps, tuned rates",
     "cifar100_rded": "CIFAR-100, RDED, ConvNet-3 teacher, width 32, 600 steps",
