@@ -328,7 +328,8 @@ def image_files(folder: pathlib.Path) -> list[pathlib.Path]:
     Raises:
       InputError: an image that is no regular file, such as a pipe.
     """
-    found, unread, seen = [], [folder], {folder.resolve()}
+    root = folder.resolve()
+    found, unread, seen = [], [folder], {root}
     while unread:
         for entry in os.scandir(unread.pop()):
             path = pathlib.Path(entry)
@@ -336,8 +337,7 @@ def image_files(folder: pathlib.Path) -> list[pathlib.Path]:
                 continue
             if entry.is_dir():
                 place = path.resolve()
-                leads_back = folder.resolve().is_relative_to(place)
-                if place not in seen and not leads_back:
+                if place not in seen and not root.is_relative_to(place):
                     seen.add(place)
                     unread.append(path)
             elif is_image_name(path):

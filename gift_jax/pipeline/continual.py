@@ -56,7 +56,7 @@ def label_step(
     columns = {
         **labelled.columns,
         **continual.columns,
-        "continual_trained_on": fingerprint(of_all_classes)[:16],
+        "continual_trained_on": fingerprint(of_all_classes),
     }
     return dataclasses.replace(labelled, columns=columns)
 

@@ -22,7 +22,7 @@ from gift_jax.report.formatting import (
     summary_text,
     value_text,
 )
-from gift_jax.report.groups import same_run
+from gift_jax.report.groups import same_run, verdict
 from gift_jax.report.markup import Cell, Table
 from gift_jax.report.statistics import Summary, summarize
 
@@ -244,9 +244,8 @@ def _averages(curve: Curve, future: Curve | None) -> list[Cell | str]:
     if future is not None and future is not curve:
         paired = _difference(curve, future)
         if paired.mean is not None:
-            sign = 0 if curve.diverged or future.diverged else paired.sign
-            text = _interval_text(paired, signed=True)
-            difference = [Cell(signed_text(paired.mean), sign), text]
+            cell = Cell(signed_text(paired.mean), verdict(paired, curve, future))
+            difference = [cell, _interval_text(paired, signed=True)]
     students = f" ({curve.diverged} of {len(curve.students)} students diverged)"
     return [
         summary_text(average) + students * bool(curve.diverged),

@@ -7,7 +7,7 @@ import collections
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Optional
+from typing import Any, Optional, Protocol
 
 from gift_jax.pipeline import results
 from gift_jax.pipeline.results import BENCHMARK, OPTIMIZER, SETTINGS, Row
@@ -108,13 +108,21 @@ class Group:
         return summarize(value for value in values if value is not None)
 
 
-def verdict(difference: Summary, *groups: Group | None) -> int:
+class Runs(Protocol):
+    """Runs that are summarized together."""
+
+    @property
+    def diverged(self) -> Any:
+        """True where one of them diverged."""
+
+
+def verdict(difference: Summary, *compared: Runs | None) -> int:
     """1 (better) or -1 (worse) where the interval excludes zero, else 0.
 
-    Also 0 where a run of any of the groups diverged: the seeds that are left are a
+    Also 0 where a run of any of those compared diverged: the seeds that are left are a
     choice.
     """
-    return 0 if any(g.diverged for g in groups if g) else difference.sign
+    return 0 if any(runs.diverged for runs in compared if runs) else difference.sign
 
 
 def group_rows(rows: Iterable[Row]) -> list[Group]:
