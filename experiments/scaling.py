@@ -20,7 +20,7 @@ from absl import app, flags
 
 from gift_jax import augment, losses, models, optimizers
 from gift_jax.data import preprocess
-from gift_jax.runtime import allocator, hosts
+from gift_jax.runtime import allocator, cluster, hosts
 from gift_jax.runtime.devices import AXIS, replicate
 from gift_jax.soft_labels import views
 from gift_jax.train import batches
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
     if _WORKER.value:
         coordinator, count, index = _WORKER.value
         if int(count) > 1:
-            hosts.initialize(coordinator, int(count), int(index))
+            cluster.join(coordinator, int(count), int(index))
         seconds = step_seconds()
         if hosts.is_primary():
             print(json.dumps(seconds))

@@ -85,7 +85,7 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
     # Imported after the flags are known to be right: a mistake there answers at once.
     import jax
 
-    from gift_jax.runtime import allocator, errors, hosts, preemption, xla
+    from gift_jax.runtime import allocator, cluster, errors, hosts, preemption, xla
     from gift_jax.specs import options
 
     allocator.keep_freed_memory()
@@ -102,19 +102,19 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends it at once
         print(f"interrupted; {_GO_ON}", file=sys.stderr)
-        hosts.fail("it was interrupted", code=130)
+        cluster.fail("it was interrupted", code=130)
         return 130
     except errors.EXPECTED as error:
         if absl_logging.level_debug():
             traceback.print_exc()
         print(f"error: {errors.message(error)}", file=sys.stderr)
         print("(--verbosity=1 shows where it was raised)", file=sys.stderr)
-        hosts.fail(errors.message(error))
+        cluster.fail(errors.message(error))
         return 1
     except BaseException as error:
         if hosts.count() > 1:
             traceback.print_exc()
-            hosts.fail(f"unexpected {type(error).__name__}: {error}")
+            cluster.fail(f"unexpected {type(error).__name__}: {error}")
         raise
 
 
@@ -127,13 +127,13 @@ _GO_ON = (
 def _run_job(config: ConfigDict) -> int:
     from gift_jax.pipeline import grid, job, results
     from gift_jax.report.summary import summary_table
-    from gift_jax.runtime import hosts, paths, preemption
+    from gift_jax.runtime import cluster, hosts, paths, preemption
 
     directory = paths.local(str(_WORKDIR.value), "--workdir").resolve()
     shard = grid.Shard.parse(_SHARD.value)
     places = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if _DISTRIBUTED.value or any(place is not None for place in places):
-        hosts.initialize(*places, timeout_seconds=_INITIALIZATION_TIMEOUT.value)
+        cluster.join(*places, timeout_seconds=_INITIALIZATION_TIMEOUT.value)
         hosts.require_equal(lambda: _settings(config))
     if not hosts.is_primary():
         logging.getLogger("gift_jax").setLevel(logging.ERROR)

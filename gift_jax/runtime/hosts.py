@@ -1,9 +1,9 @@
 """Several hosts (JAX processes) that run one job together.
 
-Every host runs the same program. The primary host writes products, logs and
-results; the others wait for it and read. Hosts agree through JAX's coordination
-service, not through devices, so a wait may take as long as it takes. With one host
-everything here is free.
+`cluster` joins and ends them. Every host runs the same program. The primary host writes
+products, logs and results; the others wait for it and read. Hosts agree through JAX's
+coordination service, not through devices, so a wait may take as long as it takes. With
+one host everything here is free.
 """
 
 import atexit
@@ -11,9 +11,6 @@ import contextlib
 import functools
 import itertools
 import json
-import os
-import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,12 +23,10 @@ from jax._src import distributed
 from gift_jax.runtime.errors import InputError
 
 _PREFIX = "gift_jax/"
-_FAILURE = f"{_PREFIX}failure"
 # Python handles signals between two waits.
 _WAIT_MILLISECONDS = 500
 _WAIT_SECONDS = 0.1
-_WATCH_SECONDS = 0.5
-_LINGER_SECONDS = 5.0
+WATCH_SECONDS = 0.5
 _SEEN_WITHIN_SECONDS = 60.0
 _POLL_SECONDS = 1.0
 # Of settings that differ.
@@ -189,19 +184,9 @@ def _wait_for(key: str) -> str:
     except jax.errors.JaxRuntimeError as error:
         if "DEADLINE_EXCEEDED" not in str(error):
             raise
-    while (value := _value(key)) is None:
+    while (value := said(key)) is None:
         time.sleep(_WAIT_SECONDS)
     return value
-
-
-def _value(key: str) -> str | None:
-    """What has been said under a key, or None."""
-    try:
-        return _client().key_value_try_get(key)
-    except jax.errors.JaxRuntimeError as error:
-        if "NOT_FOUND" not in str(error):
-            raise
-    return None
 
 
 def watch(key: str, react: Callable[[str], None]) -> None:
@@ -215,8 +200,8 @@ def watch(key: str, react: Callable[[str], None]) -> None:
 
     def listen() -> None:
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # the service is gone
-            while not is_over.wait(_WATCH_SECONDS):
-                message = _value(key)
+            while not is_over.wait(WATCH_SECONDS):
+                message = said(key)
                 if message is not None:
                     return react(message)
 
@@ -231,6 +216,16 @@ def watch(key: str, react: Callable[[str], None]) -> None:
     atexit.register(stop)
 
 
+def said(key: str) -> str | None:
+    """What has been said under a key, or None."""
+    try:
+        return _client().key_value_try_get(key)
+    except jax.errors.JaxRuntimeError as error:
+        if "NOT_FOUND" not in str(error):
+            raise
+    return None
+
+
 def say(key: str, message: str) -> None:
     """Tells all hosts that `watch` a key; the first message stands."""
     client = _client()
@@ -241,93 +236,13 @@ def say(key: str, message: str) -> None:
             raise
 
 
-def initialize(
-    coordinator_address: str | None = None,
-    num_processes: int | None = None,
-    process_id: int | None = None,
-    *,
-    timeout_seconds: int = 300,
-) -> None:
-    """Joins the hosts of a job; before anything else of JAX.
-
-    Without arguments JAX detects them: Cloud TPU, GKE, SLURM, Open MPI.
-
-    Args:
-      coordinator_address: "host:port" of process 0.
-      num_processes: How many there are.
-      process_id: Which of them this is.
-      timeout_seconds: How long to wait for the others. After it the process ends
-        with an error, as XLA would abort it.
-
-    Raises:
-      InputError: what is missing, not of the right form, or in use.
-    """
-    given = (coordinator_address, num_processes, process_id)
-    if any(value is not None for value in given) and None in given:
-        raise InputError(
-            "coordinator_address, num_processes and process_id go together, but are "
-            f"{coordinator_address!r}, {num_processes!r} and {process_id!r}"
-        )
-    if coordinator_address and not coordinator_address.rpartition(":")[2].isdigit():
-        raise InputError(
-            f"coordinator_address is {coordinator_address!r}, expected HOST:PORT"
-        )
-    if num_processes is not None and process_id not in range(num_processes):
-        raise InputError(
-            f"process_id is {process_id}, expected 0 to {num_processes - 1} for "
-            f"{num_processes} processes"
-        )
-    if coordinator_address and process_id == 0:
-        _check_free(int(coordinator_address.rpartition(":")[2]))
-    too_late = threading.Timer(
-        timeout_seconds,
-        _too_late,
-        args=[
-            f"not all of {num_processes or 'the'} processes met at "
-            f"{coordinator_address or 'the coordinator'} within {timeout_seconds} s: "
-            "start all of them, and check the address, the port, that all have the "
-            "same num_processes and every one another id"
-        ],
-    )
-    too_late.daemon = True
-    too_late.start()
-    try:
-        jax.distributed.initialize(
-            *given, initialization_timeout=timeout_seconds + int(_LINGER_SECONDS)
-        )
-    except ValueError as error:
-        if coordinator_address:
-            raise
-        raise InputError(
-            f"no cluster was detected ({error}); give --coordinator_address, "
-            "--num_processes and --process_id"
-        ) from error
-    finally:
-        too_late.cancel()
-    watch(_FAILURE, _end)
-
-
-def _check_free(port: int) -> None:
-    """Raises InputError for a port in use, at which JAX would crash."""
-    with socket.socket() as listener:
-        # What is left of an earlier start on this port does no harm.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("", port))
-        except (OSError, OverflowError) as error:
-            raise InputError(
-                f"process 0 cannot listen on port {port}: {error}; choose another for "
-                "coordinator_address"
-            ) from error
-
-
 def require_equal(
     settings: Callable[[], Mapping[str, Any]], *, name: str = "settings"
 ) -> None:
     """Compares what hosts were started with or see, and whether they are as many.
 
     Hosts with other settings would wait for one another for ever. To be called right
-    after `initialize` first.
+    after `cluster.join` first.
 
     Args:
       settings: Gives what is JSON-able, by the names to show; not called on one host.
@@ -379,50 +294,3 @@ def compiled_together(function: Callable) -> Callable:
         return function(*arguments)
 
     return call
-
-
-def fail(message: str, code: int = 1) -> None:
-    """Ends the job on all hosts because this one cannot go on; never returns there.
-
-    The others may be in a collective, which nothing but the end of the process
-    interrupts. Does nothing with one host.
-
-    Args:
-      message: Why.
-      code: Exit code of all.
-    """
-    if count() == 1:
-        return
-    with contextlib.suppress(jax.errors.JaxRuntimeError):  # all may be lost
-        say(_FAILURE, json.dumps([index(), message, code]))
-        # The primary host's process runs the service that the others hear it from.
-        deadline = time.monotonic() + _LINGER_SECONDS
-        others = range(1, count()) if is_primary() else ()
-        unaware = [f"{_FAILURE}/{host}" for host in others]
-        while unaware and time.monotonic() < deadline:
-            time.sleep(_WAIT_SECONDS)
-            unaware = [key for key in unaware if _value(key) is None]
-        if is_primary():
-            time.sleep(1.0)  # for the others to end
-    _exit(code)
-
-
-def _end(failure: str) -> None:
-    host, message, code = json.loads(failure)
-    if host != index():
-        print(f"error: process {host} stopped: {message}", file=sys.stderr)
-        say(f"{_FAILURE}/{index()}", "heard")
-        if is_primary():
-            time.sleep(2 * _WATCH_SECONDS)  # for the others to hear it from here
-        _exit(code)
-
-
-def _too_late(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
-    _exit(1)
-
-
-def _exit(code: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)

@@ -334,13 +334,13 @@ HOST = """
     import sys
     import jax
     from gift_jax.evaluators import accuracy, batches
-    from gift_jax.runtime import hosts
+    from gift_jax.runtime import cluster, hosts
     from gift_jax.teachers import FlaxTeacher
     import tests_of_evaluate as tests
 
     process_id, address = int(sys.argv[1]), sys.argv[2]
     jax.config.update("jax_num_cpu_devices", 2)
-    hosts.initialize(address, 2, process_id)
+    cluster.join(address, 2, process_id)
     for resident in (2**30, 0):
         batches.RESIDENT_BYTES = resident
         split = tests.random_split(37)

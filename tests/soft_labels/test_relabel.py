@@ -350,13 +350,13 @@ def test_memory_is_bounded_by_the_chunk_at_the_size_of_imagenet(tmp_path):
 _HOST = """
 import pathlib, sys
 import numpy as np
-from gift_jax.runtime import hosts
+from gift_jax.runtime import cluster, hosts
 from gift_jax.soft_labels import relabel, store as soft_labels
 from tests.soft_labels.test_relabel import any_logits, open_store
 
 port, index, count, directory = sys.argv[1:]
 directory = pathlib.Path(directory)
-hosts.initialize(f"localhost:{port}", int(count), int(index))
+cluster.join(f"localhost:{port}", int(count), int(index))
 soft_labels._CHUNK_BYTES = 8 * 2 * 5
 with (directory / f"labelled_{index}").open("w") as log:
 
