@@ -149,7 +149,11 @@ class Grid:
         Raises: as `make_distilled`, for any of them before there is any work to lose.
         """
         jobs = [setup.job for setup in self.setups if setup.job.spec.distilled.path]
-        published = {(job.spec.dataset, job.spec.distilled): job for job in jobs}
+        published = {
+            (spec.dataset, spec.distilled, spec.wants_learnt_rate): job
+            for job in jobs
+            for spec in [job.spec]
+        }
         for job in published.values() if len(published) > 1 else ():
             make_distilled(job, None)
 
@@ -220,9 +224,8 @@ class Grid:
     ) -> tuple[JobDistilled, JobTeacher | None]:
         """Those of the latest setup are kept: views, labels and steps share them."""
         spec = job.spec
-        made_from = (spec.seed, spec.dataset, spec.teacher, spec.distilled)
         names = spec.tagged("", "teacher", "distilled")
-        key = (*made_from, spec.needs_teacher_of_all_classes, names)
+        key = (spec.distilled_from, spec.needs_teacher_of_all_classes, names)
         return self._made.get(key, lambda: make_distilled_and_teacher(job))
 
 

@@ -29,7 +29,7 @@ from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import codecs, fkd, relabel, storage, store, views
 from gift_jax.soft_labels.base import SoftLabels
 from gift_jax.soft_labels.fixed import FixedSoftLabels
-from gift_jax.soft_labels.hard import HardLabels, SoftHardSoft
+from gift_jax.soft_labels.hard import HardLabels
 from gift_jax.soft_labels.online import OnlineSoftLabels
 from gift_jax.soft_labels.views import train_data
 from gift_jax.specs import RelabelSpec
@@ -128,9 +128,6 @@ def make_soft_labels(
         columns["soft_label_bytes"] = labels.total_bytes
         if spec.source == "fixed":
             labels = FixedSoftLabels(labels.read(0), job.spec.views)
-    views_of_images = labels.views
-    if spec.hard_epochs:
-        labels = SoftHardSoft(labels, job.spec.train.epochs, spec.hard_epochs)
     return LabelledDataset(
         name=named.name,
         transform=dataset.preprocess,
@@ -142,7 +139,7 @@ def make_soft_labels(
         fingerprint=named.trained_on,
         columns={
             **columns,
-            "views": views_of_images,
+            "views": labels.views,
             "soft_labels": spec.label,
             "trained_on": named.trained_on,
         },

@@ -16,6 +16,8 @@ from gift_jax.pipeline.labelling import LabelledDataset
 from gift_jax.pipeline.products import Product, file_fingerprint
 from gift_jax.runtime import hosts, progress, provenance
 from gift_jax.runtime.checksums import fingerprint
+from gift_jax.soft_labels.base import SoftLabels
+from gift_jax.soft_labels.hard import SoftHardSoft
 from gift_jax.specs import StudentSpec
 from gift_jax.streams import Purpose, stream_key
 from gift_jax.teachers import TeacherOfClasses
@@ -130,6 +132,14 @@ class Run:
         if not has_more:
             return found
         return [evaluators.on_first_outputs(one, measured) for one in found]
+
+    @property
+    def soft_labels(self) -> SoftLabels:
+        """Logits of every view, and none in epochs with hard labels."""
+        soft, hard_epochs = self.labelled.soft_labels, self.job.spec.relabel.hard_epochs
+        if not hard_epochs:
+            return soft
+        return SoftHardSoft(soft, self.job.spec.train.epochs, hard_epochs)
 
     @property
     def loss(self) -> losses.Loss:
@@ -286,7 +296,7 @@ def _train_together(runs: Sequence[Run]) -> None:
         fitted = fit_together(
             [jax.device_get(run.new_state()) for run in runs],
             first.labelled.data,
-            first.labelled.soft_labels,
+            first.soft_labels,
             loss=first.loss,
             view_images=first.labelled.view_images,
             epochs=train.epochs,

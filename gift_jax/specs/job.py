@@ -211,8 +211,19 @@ class JobSpec:
     @property
     def upstream(self) -> tuple:
         """Stands for all stages before students are trained."""
-        sections = (self.dataset, self.teacher, self.distilled, self.augment)
-        return (self.seed, *sections, self.relabel, self.views, self.continual)
+        labels = (self.augment, self.relabel, self.views)
+        # Rows of steps are put together by the batch size that was asked for.
+        continual = (self.continual, self.continual and self.train.batch_size)
+        return (*self.distilled_from, *labels, *continual)
+
+    @property
+    def distilled_from(self) -> tuple:
+        """Stands for distilled images and the teacher, and for what is asked of them.
+
+        That is whether they may come with a learning rate.
+        """
+        sections = (self.dataset, self.teacher, self.distilled)
+        return (self.seed, *sections, self.wants_learnt_rate)
 
     def tagged(self, name: str, *products: str) -> str:
         """A name with the fields of the variant that products depend on.

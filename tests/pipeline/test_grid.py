@@ -11,8 +11,18 @@ import time
 import numpy as np
 import pytest
 
+from gift_jax import distilled as distilled_lib
 from gift_jax.configs import digits
-from gift_jax.pipeline import distilled, grid, job, results, statistics, teacher
+from gift_jax.data import Normalization
+from gift_jax.pipeline import (
+    distilled,
+    grid,
+    job,
+    results,
+    statistics,
+    students,
+    teacher,
+)
 from gift_jax.report import groups, reading, tables
 from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import relabel
@@ -157,6 +167,24 @@ def test_names_do_not_depend_on_what_was_trained_before(tmp_path, monkeypatch):
     assert all("protocol=gift" not in name for name in found[0] if "muon" in name)
 
 
+def test_hard_epochs_are_in_the_middle_of_every_training(tmp_path, monkeypatch):
+    leave_untrained(monkeypatch)
+    schedules, fit_together = [], students.fit_together
+
+    def noted(states, data, soft_labels, *, epochs, **how):
+        views = [soft_labels.start_reading(epoch)() for epoch in range(epochs)]
+        schedules.append(
+            "".join("S" if view.logits is not None else "H" for view in views)
+        )
+        return fit_together(states, data, soft_labels, epochs=epochs, **how)
+
+    monkeypatch.setattr(students, "fit_together", noted)
+    config = small_config(relabel__views=2, relabel__hard_epochs=2)
+    config.variants = ("train.epochs=4", "train.epochs=10")
+    job.run_job(config, tmp_path)
+    assert schedules == ["SHHS", "SSSSHHSSSS"]
+
+
 def test_shards_are_the_grid_in_parts(whole, tmp_path):
     _, rows, _ = whole
     config = small_config(**GRID)
@@ -215,6 +243,25 @@ def test_published_images_of_all_variants_are_read_before_any_work(tmp_path):
         f"distilled.path={tmp_path}/{n}.npz" for n in ("whole", "of_9")
     )
     with pytest.raises(InputError, match=r"of_9\.npz.*no image of class 9"):
+        job.run_job(config, tmp_path / "workdir")
+    assert not (tmp_path / "workdir" / "teacher").exists()
+
+
+def test_a_learnt_rate_is_asked_for_by_every_job_of_the_images(tmp_path):
+    rng = np.random.default_rng(0)
+    images = distilled_lib.DistilledDataset(
+        images=rng.uniform(size=(10, 8, 8, 1)).astype(np.float32),
+        labels=np.arange(10),
+        metadata=distilled_lib.Metadata("digits", 10, "datm", "", learning_rate=0.025),
+        preprocess=Normalization((0.3,), (0.4,)),
+        soft_labels=np.eye(10, dtype=np.float32),
+    )
+    distilled_lib.write_distilled(images, tmp_path / "datm", "datm")
+    config = small_config(distilled__path=f"{tmp_path}/datm/images_best.pt")
+    config.distilled.name, config.distilled.ipc = "mine", 1
+    config.variants = ("", "protocol=datm")
+    refused = r"protocol is 'datm'.*set optimizer\.learning_rate=0\.025"
+    with pytest.raises(InputError, match=refused):
         job.run_job(config, tmp_path / "workdir")
     assert not (tmp_path / "workdir" / "teacher").exists()
 
