@@ -125,7 +125,8 @@ def evaluate(
         )
     size = min(batch_size, len(images))
     scale = _pixel_scale(images)
-    variables = state.evaluation_variables
+    # `fit` leaves a copy on every device, each of which would compute all of it.
+    variables = jax.device_put(state.evaluation_variables, jax.local_devices()[0])
     classes = num_classes(state.model, variables, images.shape[1:])
     check_labels(labels, len(images), classes)
     network = FlaxTeacher("student", state.model, variables, transform)

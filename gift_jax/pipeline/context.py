@@ -28,7 +28,7 @@ class Job:
     workdir: pathlib.Path
     data: real.RealDataset
     devices: tuple[jax.Device, ...]
-    _evaluators: dict[Any, evaluators.Evaluator] = dataclasses.field(
+    _evaluators: dict[Any, tuple[Any, evaluators.Evaluator]] = dataclasses.field(
         default_factory=dict, repr=False
     )
 
@@ -44,6 +44,9 @@ class Job:
         teacher: Teacher | None = None,
     ) -> evaluators.Evaluator:
         """What measures something on a split under some preprocessing.
+
+        That of the latest preprocessing and teacher is kept, with what is in memory
+        and on devices for it.
 
         Args:
           name: Of an evaluator.
@@ -65,18 +68,21 @@ class Job:
             },
         )
         of_teacher = teacher.fingerprint if teacher and "teacher" in context else None
-        key = (name, transform, split, batch_size, of_teacher)
-        if key not in self._evaluators:
-            self._evaluators[key] = evaluators.make_evaluator(
-                name,
-                images,
-                transform,
-                devices=hosts.devices(self.devices),
-                batch_size=batch_size,
-                workers=self.spec.dataset.workers,
-                **context,
-            )
-        return self._evaluators[key]
+        place, made_for = (name, split, batch_size), (transform, of_teacher)
+        if place in self._evaluators and self._evaluators[place][0] == made_for:
+            return self._evaluators[place][1]
+        self._evaluators.pop(place, None)  # freed before another is made
+        made = evaluators.make_evaluator(
+            name,
+            images,
+            transform,
+            devices=hosts.devices(self.devices),
+            batch_size=batch_size,
+            workers=self.spec.dataset.workers,
+            **context,
+        )
+        self._evaluators[place] = made_for, made
+        return made
 
     def dataset_recipe(self) -> dict[str, Any]:
         """What of the real dataset changes the products made from it."""

@@ -247,7 +247,7 @@ def run_students(
     """
     batch_size, devices = _batching(job, len(labelled.data.labels))
     runs = [Run(job, labelled, s, split, batch_size, devices) for s in students]
-    at_once = job.spec.train.at_once_on(devices[0].platform)
+    at_once = job.spec.train.students_at_once
     for start in range(0, len(runs), at_once):
         some = runs[start : start + at_once]
         unfinished = [run for run in some if not run.product.is_finished()]

@@ -85,7 +85,7 @@ class Workload:
     @property
     def at_once(self) -> int:
         """The most students that train at once."""
-        at_once = self.spec.train.at_once_on(self.machine.chip.platform)
+        at_once = self.spec.train.students_at_once
         trainings = itertools.chain(*self.trainings.values())
         return min(at_once, max(t.students for t in trainings))
 

@@ -150,7 +150,7 @@ class TrainSpec:
       keep_checkpoints: How many of the latest are kept.
       init_from: Directory of a run whose weights to start from.
       eval_batch_size: Images in a step of an evaluation.
-      students_at_once: Students under vmap; 0: 8 on accelerators, one on CPUs.
+      students_at_once: Students that train at once, under vmap.
       processes: That train a grid on CPUs; 0: one a core, where it has enough students.
       evaluators: What is measured, see `evaluators.EVALUATORS`; "accuracy" is one.
     """
@@ -170,7 +170,7 @@ class TrainSpec:
         """Raises InputError for what cannot be."""
         base.check_least("train", self, epochs=1, keep_checkpoints=1, eval_batch_size=1)
         base.check_least("train", self, batch_size=0, eval_every=0, checkpoint_every=0)
-        base.check_least("train", self, students_at_once=0, processes=0)
+        base.check_least("train", self, students_at_once=1, processes=0)
         for name in self.evaluators:
             registry.find("evaluator", name, evaluators.EVALUATORS)
         if "accuracy" not in self.evaluators:
@@ -187,10 +187,6 @@ class TrainSpec:
     def batch_size_for(self, num_images: int) -> int:
         """Images in a step, of so many in all."""
         return self.batch_size or official_batch_size(num_images)
-
-    def at_once_on(self, platform: str) -> int:
-        """The most students that train at once on a platform of JAX."""
-        return self.students_at_once or (1 if platform == "cpu" else 8)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -211,7 +211,7 @@ class Gradients(NamedTuple):
     """What one device found in its share of a batch.
 
     Attributes:
-      params: Gradient of the mean loss.
+      params: Gradient of the mean loss, whose mean over the devices it is.
       batch_stats: New running statistics.
       metrics: Scalars: mean loss, and top-1 agreement with the hard labels in [0, 1].
     """
@@ -224,9 +224,11 @@ class Gradients(NamedTuple):
 def batch_gradients(
     network: TrainState, batch: Batch, *, loss: losses.Loss
 ) -> Gradients:
-    """The gradient of the mean loss over this device's share of a batch.
+    """What a device's share of a batch adds to the gradient of the mean loss.
 
-    Runs under a mapped axis named "batch", over which batch norm averages.
+    Runs under a mapped axis named "batch", over which batch norm averages. The loss is
+    given the logits of the whole batch, so that one which compares examples is the
+    same on any number of devices.
 
     Args:
       network: `TrainState.network`, the same on all devices.
@@ -249,11 +251,14 @@ def batch_gradients(
             mutable=["batch_stats"],
             rngs={"dropout": step_key},
         )
-        per_example = loss(logits, batch.logits, batch.labels)
-        if batch.mix is not None:
-            of_partners = loss(logits, batch.mix.logits, batch.mix.labels)
-            weights = batch.mix.weights
-            per_example = weights * per_example + (1 - weights) * of_partners
+        soft, hard, mix = batch.logits, batch.labels, batch.mix
+        answers, soft, hard, mix = jax.lax.all_gather(
+            (logits, soft, hard, mix), AXIS, tiled=True
+        )
+        per_example = loss(answers, soft, hard)
+        if mix is not None:
+            of_partners = loss(answers, mix.logits, mix.labels)
+            per_example = mix.weights * per_example + (1 - mix.weights) * of_partners
         return jnp.mean(per_example), (logits, updates.get("batch_stats", {}))
 
     (value, (logits, batch_stats)), gradients = jax.value_and_grad(
@@ -301,6 +306,7 @@ def stack_states(states: Sequence[TrainState]) -> TrainState:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
+@jax.jit
 def unstack_state(state: TrainState, index: int) -> TrainState:
     """The state of one of several students."""
     return jax.tree.map(lambda leaf: leaf[index], state)

@@ -1,6 +1,8 @@
 """What a job hands to its stages."""
 
 import dataclasses
+import gc
+import weakref
 
 import jax
 import pytest
@@ -29,6 +31,15 @@ def test_evaluators_are_made_once_and_shared_with_other_jobs(job):
     assert job.evaluator("accuracy", shifted) is not job.evaluator(
         "accuracy", transform
     )
+
+
+def test_an_evaluator_of_another_teacher_or_preprocessing_is_freed(job):
+    transform = job.data.info.normalization
+    first = weakref.ref(job.evaluator("accuracy", transform))
+    assert first() is job.evaluator("accuracy", transform)
+    job.evaluator("accuracy", dataclasses.replace(transform, std=(0.25,)))
+    gc.collect()
+    assert first() is None
 
 
 def test_a_job_that_tunes_nothing_has_no_validation_split(job):

@@ -92,13 +92,13 @@ def test_several_teachers_are_trained_and_tested_each():
         # One view for all epochs.
         ("v4-8", "relabel.views=1", (2 * 20, 63, 4)),
         # Once for both students, which train at once.
-        ("v4-8", "relabel.source=online", (300 * 40, 63, 4)),
-        # Both hosts label all; one student after the other.
         (
-            "16xh100",
-            "relabel.source=online,train.students_at_once=1",
-            (2 * 300 * 40, 32, 8),
+            "v4-8",
+            "relabel.source=online,train.students_at_once=2",
+            (300 * 40, 63, 4),
         ),
+        # Both hosts label all; one student after the other.
+        ("16xh100", "relabel.source=online", (2 * 300 * 40, 32, 8)),
     ],
 )
 def test_relabelling_takes_the_chunks_of_the_store(name, options, expected):
@@ -204,6 +204,6 @@ def test_a_device_keeps_a_train_split_unless_it_is_read_meanwhile():
 
 def test_students_share_a_device_with_one_another_and_the_test_images():
     config = cifar10.get_config("student=conv1")
-    config.train.seeds = (0, 1, 2)
+    config.train.seeds, config.train.students_at_once = (0, 1, 2), 4
     found = student_training(work(config))
     assert (found.at_once, found.resident) == (3, 10_000 * 32 * 32 * 3 / 4)

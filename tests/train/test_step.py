@@ -36,7 +36,9 @@ from tests.train.training import (
 )
 
 
-def test_gradient_over_devices_is_that_of_the_whole_batch():
+# "dist" compares the examples of a batch with one another.
+@pytest.mark.parametrize("loss", [GIFT, losses.get_loss("dist")], ids=["gift", "dist"])
+def test_gradient_over_devices_is_that_of_the_whole_batch(loss):
     # One SGD step of rate 1 without momentum shows the gradient itself.
     data, model = make_data(16), make_model(norm="none")
     logits = make_soft_labels(16).logits
@@ -54,11 +56,11 @@ def test_gradient_over_devices_is_that_of_the_whole_batch():
     def whole_batch(params):
         images = VIEW_IMAGES.images(data, 0, indices)
         outputs = model.apply({"params": params}, images, train=True)
-        return GIFT(outputs, jnp.asarray(logits), data.labels).mean()
+        return loss(outputs, jnp.asarray(logits), data.labels).mean()
 
     expected = jax.grad(whole_batch)(state.params)
     run_epoch = make_run_epoch(
-        loss=GIFT, view_images=VIEW_IMAGES, devices=tuple(jax.devices()[:4])
+        loss=loss, view_images=VIEW_IMAGES, devices=tuple(jax.devices()[:4])
     )
     before = jax.device_get(state.params)
     one_batch = batches.EpochBatches(indices.reshape(1, 4, 4), None)
