@@ -647,8 +647,9 @@ def dist(
         + ce_weight * ce
 
     with softmax(x / T). The second term belongs to the batch: every example is given
-    the same. Huang et al., NeurIPS 2022, https://arxiv.org/abs/2205.10536; constants for ImageNet-1k of
-    https://github.com/hunto/image_classification_sota (CIFAR-100: T 4).
+    the same. Huang et al., NeurIPS 2022, https://arxiv.org/abs/2205.10536; constants
+    for ImageNet-1k of https://github.com/hunto/image_classification_sota (CIFAR-100:
+    T 4).
 
     Other Parameters:
       temperature: T.

@@ -11,7 +11,6 @@ import numpy as np
 
 from gift_jax.data import image_split, preprocess
 from gift_jax.evaluators.batches import shared_batches
-from gift_jax.runtime import hosts
 from gift_jax.runtime.devices import fetched, mapped, replicate
 from gift_jax.teachers import FlaxTeacher, Teacher
 
@@ -50,13 +49,12 @@ def _program(
     reduce: Reduce,
     devices: tuple[jax.Device, ...],
 ) -> Callable:
-    program = mapped(
+    return mapped(
         functools.partial(answer, model=model, transform=transform, reduce=reduce),
         in_axes=(None, 0, 0),
         out_axes=None,
         devices=devices,
     )
-    return hosts.compiled_together(program)
 
 
 class SplitAnswers:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gift_jax.runtime import hosts
 from gift_jax.runtime.errors import InputError, pip_install
 
 try:
@@ -17,7 +18,7 @@ try:
 except ImportError:  # another JAX, in which at worst nothing is freed
     _kept_by_pmap = None
 
-# Of every pmap.
+# The axis of every pmap.
 AXIS = "batch"
 
 
@@ -38,22 +39,26 @@ def local() -> tuple[jax.Device, ...]:
         ) from error
 
 
-def mapped(function: Callable, **options: Any) -> Callable:
+def mapped(
+    function: Callable, *, devices: Sequence[jax.Device], **options: Any
+) -> Callable:
     """A function over devices, whose programs are freed once nobody has it any more.
 
     Args:
       function: What is mapped; JAX keeps its programs as long as what is returned.
+      devices: Of this host or of all; hosts run it once all have compiled it.
       **options: Of `jax.pmap`, but for the name of the axis, which is `AXIS`.
     """
     # An object of its own, also where a method or a function of a module is mapped.
     function = functools.partial(function)
-    program = jax.pmap(function, axis_name=AXIS, **options)
-    # JAX (0.10.2) keeps what it makes of a function until nobody has the function, but
-    # what it keeps has it.
+    program = jax.pmap(function, axis_name=AXIS, devices=devices, **options)
+    # The cache of pmap (JAX 0.10.2) holds its functions weakly, but what it keeps of
+    # one holds the function.
     forget = getattr(_kept_by_pmap, "evict_function", None)
     if forget is not None:
         weakref.finalize(program, forget, function).atexit = False
-    return program
+    is_own = len(own(devices)) == len(devices)
+    return program if is_own else hosts.compiled_together(program)
 
 
 def own(devices: Sequence[jax.Device]) -> list[jax.Device]:

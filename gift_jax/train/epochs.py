@@ -4,14 +4,13 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gift_jax import losses
-from gift_jax.runtime import hosts
 from gift_jax.runtime.devices import mapped, own, replicate, run_ahead
 from gift_jax.soft_labels import base, views
 from gift_jax.soft_labels.hard import HardLabels
@@ -37,6 +36,11 @@ _MOST_STEPS_AT_ONCE = 64
 Data = views.TrainData | StreamedData
 # Told the sizes of the batches that were dispatched last; whether to stop there.
 Stop = Callable[[np.ndarray], bool]
+# Trains on some batches of a view, and measures.
+Step = Callable[
+    [TrainState, views.TrainData, Any, np.ndarray],
+    tuple[TrainState, dict[str, jax.Array]],
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +95,23 @@ class EpochMetrics:
         return min(found, key=lambda first: first[0], default=None)
 
 
-class RunEpoch(Protocol):
-    """Trains an epoch, or what of it is left."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunEpoch:
+    """Trains an epoch, or what of it is left, on some devices; see `make_run_epoch`.
+
+    Attributes:
+      step: Trains on one batch.
+      steps: Trains on several of equal size, the batches first.
+      most: Batches that it is given at once.
+      devices: Of all hosts.
+      view_images: What makes the images of a view.
+    """
+
+    step: Step
+    steps: Step
+    most: int
+    devices: tuple[jax.Device, ...]
+    view_images: views.ViewImages
 
     def __call__(
         self,
@@ -104,9 +123,7 @@ class RunEpoch(Protocol):
         earlier: Mapping[str, np.ndarray] | None = None,
         stop: Stop | None = None,
     ) -> tuple[TrainState, EpochMetrics]:
-        """Returns the new state and the metrics of all steps of the epoch.
-
-        Neither is waited for, but for the last but one dispatch.
+        """Returns before the last dispatch is done; all earlier ones are.
 
         Args:
           state: Is donated.
@@ -116,7 +133,41 @@ class RunEpoch(Protocol):
           earlier: Metrics of the steps that were trained before, (steps, students)
             each.
           stop: Asked after every dispatch whether to end there.
+
+        Returns:
+          The new state and the metrics of all steps of the epoch.
         """
+        collected: list[Mapping[str, Any]] = [earlier] if earlier else []
+        done = len(earlier["loss"]) if earlier else 0
+        here = [i for i, d in enumerate(self.devices) if d in own(self.devices)]
+        calls = [
+            (len(part), part[:, here] if len(part) > 1 else part[0, here])
+            for part in _parts(batches, done, self.most)
+        ]
+        wait = not run_ahead(self.devices)
+        with contextlib.closing(self._feed(data, view, calls)) as feed:
+            for (length, indices), some in zip(calls, feed, strict=False):
+                function = self.steps if length > 1 else self.step
+                state, metrics = function(state, some, view, indices)
+                # The host is one dispatch ahead, so that it can stop soon.
+                jax.block_until_ready((state.step, metrics) if wait else collected[-1:])
+                collected.append(metrics)
+                sizes = batches.sizes[done : done + length]
+                done += length
+                if stop is not None and stop(sizes):
+                    break
+        return state, EpochMetrics(collected, batches.sizes[:done], batches.students)
+
+    def _feed(
+        self, data: Data, view: Any, calls: Sequence[tuple[int, np.ndarray]]
+    ) -> Generator[views.TrainData]:
+        """The data of every call."""
+        if not isinstance(data, StreamedData):
+            return (data for _ in calls)
+        assert isinstance(self.view_images, StreamedViews)
+        indices = [indices for _, indices in calls]
+        spec = self.view_images.spec
+        return data.of_batches(indices, view.number, spec, self.devices)
 
 
 @functools.lru_cache(maxsize=16)
@@ -126,7 +177,7 @@ def make_run_epoch(
     view_images: views.ViewImages,
     devices: tuple[jax.Device, ...],
     students: int | None = None,
-    scan: bool | None = None,
+    whole: bool | None = None,
 ) -> RunEpoch:
     """Compiles an epoch for some devices.
 
@@ -139,61 +190,25 @@ def make_run_epoch(
       students: How many students train at once, each in its own order: every array
         of the state has them as its first axis, batches as their last but one. None
         stands for one student without such an axis.
-      scan: Whether the steps of an epoch are a `lax.scan`, or a few of equal lengths,
-        or the host dispatches every step, in parts. None stands for a scan except on
-        CPUs, where XLA (jaxlib 0.10.2) runs gradients of convolutions inside of a
-        loop several times slower than outside, and compiles longer than short runs
-        last. Images that are streamed are always trained on step by step.
-
-    Returns:
-      See `RunEpoch`.
+      whole: Whether a step is one program, and the steps of an epoch a `lax.scan` of
+        it, or a few of equal lengths; otherwise it is three, and the host dispatches
+        every step. None stands for the former except on CPUs, where XLA (jaxlib
+        0.10.2) runs gradients of convolutions inside of a loop several times slower
+        than outside, and compiles longer than short runs last. Images that are
+        streamed are trained on step by step.
     """
-    on_cpu = devices[0].platform == "cpu"
     streamed = isinstance(view_images, StreamedViews)
-    scan = not (on_cpu or streamed) if scan is None else scan
-    wait = not run_ahead(devices)
-    if scan:
-        step, steps = _whole_steps(loss, view_images, devices, students)
+    # Every device has images of its own where they are streamed.
+    of_data = views.TrainData(0, None, None) if streamed else None  # type: ignore
+    how = (loss, view_images, devices, students, of_data)
+    if whole is None:
+        whole = devices[0].platform != "cpu"
+    if whole:
+        step, steps = _whole_steps(*how)
     else:
-        step = steps = _step_in_parts(loss, view_images, devices, students)
-    here = [i for i, device in enumerate(devices) if device in own(devices)]
-
-    def run_epoch(
-        state: TrainState,
-        data: Data,
-        view: Any,
-        batches: EpochBatches,
-        *,
-        earlier: Mapping[str, np.ndarray] | None = None,
-        stop: Stop | None = None,
-    ) -> tuple[TrainState, EpochMetrics]:
-        collected: list[Mapping[str, Any]] = [earlier] if earlier else []
-        done = len(earlier["loss"]) if earlier else 0
-        calls = [
-            (len(part), part[:, here] if len(part) > 1 else part[0, here])
-            for part in _parts(batches, done, _MOST_STEPS_AT_ONCE if scan else 1)
-        ]
-        feed: Generator[Any] = (data for _ in calls)
-        if isinstance(data, StreamedData):
-            assert isinstance(view_images, StreamedViews)
-            indices_of_calls = [indices for _, indices in calls]
-            feed = data.of_batches(
-                indices_of_calls, view.number, view_images.spec, devices
-            )
-        with contextlib.closing(feed):
-            for (length, indices), some in zip(calls, feed, strict=False):
-                function = steps if length > 1 else step
-                state, metrics = function(state, some, view, indices)
-                # The host is one dispatch ahead, so that it can stop soon.
-                jax.block_until_ready((state.step, metrics) if wait else collected[-1:])
-                collected.append(metrics)
-                sizes = batches.sizes[done : done + length]
-                done += length
-                if stop is not None and stop(sizes):
-                    break
-        return state, EpochMetrics(collected, batches.sizes[:done], batches.students)
-
-    return run_epoch
+        step = steps = _step_in_parts(*how)
+    most = _MOST_STEPS_AT_ONCE if whole and not streamed else 1
+    return RunEpoch(step, steps, most, devices, view_images)
 
 
 def _parts(batches: EpochBatches, done: int, most: int) -> list[np.ndarray]:
@@ -210,17 +225,12 @@ def _parts(batches: EpochBatches, done: int, most: int) -> list[np.ndarray]:
     return [part for part in parts if len(part)]
 
 
-Step = Callable[
-    [TrainState, views.TrainData, Any, np.ndarray],
-    tuple[TrainState, dict[str, jax.Array]],
-]
-
-
 def _whole_steps(
     loss: losses.Loss,
     view_images: views.ViewImages,
     devices: tuple[jax.Device, ...],
     students: int | None,
+    of_data: views.TrainData | None,
 ) -> tuple[Step, Step]:
     """`train_step` as one program, and with the indices of many batches as another."""
     step = _of_students(
@@ -237,14 +247,12 @@ def _whole_steps(
         )
 
     one, many = (
-        hosts.compiled_together(
-            mapped(
-                function,
-                in_axes=(None, None, None, axis),
-                out_axes=None,
-                devices=devices,
-                donate_argnums=(0,),
-            )
+        mapped(
+            function,
+            in_axes=(None, of_data, None, axis),
+            out_axes=None,
+            devices=devices,
+            donate_argnums=(0,),
         )
         for function, axis in ((step, 0), (steps, 1))
     )
@@ -256,15 +264,13 @@ def _step_in_parts(
     view_images: views.ViewImages,
     devices: tuple[jax.Device, ...],
     students: int | None,
+    of_data: views.TrainData | None,
 ) -> Step:
     """A step as three programs, each compiled once for all students it is the same for.
 
     A grid of optimizers and losses compiles its networks once for every loss, and not
     for every optimizer.
     """
-    # Every device has images of its own where they are streamed.
-    streamed = isinstance(view_images, StreamedViews)
-    of_data = views.TrainData(0, None, None) if streamed else None  # type: ignore
     part = functools.partial(_part, devices=devices, students=students)
     batch_of = part(
         make_batch, (None, None, 0), in_axes=(of_data, None, 0), view_images=view_images
@@ -295,14 +301,13 @@ def _part(
 ) -> Callable:
     """A function with its options bound, over students and over devices."""
     bound = functools.partial(function, **options)
-    program = mapped(
+    return mapped(
         _of_students(bound, students, axes_of_students),
         in_axes=in_axes,
         out_axes=out_axes,
         devices=devices,
         donate_argnums=donate_argnums,
     )
-    return hosts.compiled_together(program)
 
 
 def _of_students(

@@ -37,14 +37,14 @@ def run(
     first_epoch: int = 0,
     data=None,
     labels=None,
-    scan=None,
+    whole=None,
 ):
     devices = tuple(jax.devices()[:num_devices])
     run_epoch = make_run_epoch(
         loss=GIFT,
         view_images=VIEW_IMAGES,
         devices=devices,
-        scan=scan,
+        whole=whole,
     )
     data = make_data() if data is None else data
     history = []
@@ -84,7 +84,7 @@ def test_any_number_of_devices_gives_the_same_training(on_one_device, num_device
 def test_scan_equals_dispatching_every_step(on_one_device, monkeypatch):
     # A scan of two steps an epoch, and one of the rest.
     monkeypatch.setattr(epochs_lib, "_MOST_STEPS_AT_ONCE", 2)
-    scanned, losses_scanned = run(scan=True)
+    scanned, losses_scanned = run(whole=True)
     np.testing.assert_allclose(losses_scanned, on_one_device[1], atol=1e-5)
     assert_same_weights(scanned, on_one_device[0])
 
@@ -191,7 +191,7 @@ def test_students_that_train_at_once_are_those_trained_one_by_one(num_devices, s
             view_images=VIEW_IMAGES,
             devices=devices,
             students=students,
-            scan=scan,
+            whole=scan,
         )
         return [
             (jax.device_get(state), metrics)
@@ -260,7 +260,7 @@ def test_an_epoch_that_was_stopped_goes_on_exactly(scan, monkeypatch):
     monkeypatch.setattr(epochs_lib, "_MOST_STEPS_AT_ONCE", 2)
     devices = tuple(jax.devices()[:1])
     run_epoch = make_run_epoch(
-        loss=GIFT, view_images=VIEW_IMAGES, devices=devices, scan=scan
+        loss=GIFT, view_images=VIEW_IMAGES, devices=devices, whole=scan
     )
     data, view = make_data(), make_soft_labels().start_reading(1)()
     order = batches.epoch_batches(

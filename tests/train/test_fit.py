@@ -186,7 +186,7 @@ def test_a_training_that_is_stopped_anywhere_ends_the_same(
 ):
     if scan:  # as on an accelerator, one step at once
         monkeypatch.setattr(epochs_lib, "_MOST_STEPS_AT_ONCE", 1)
-        scanned = functools.partial(make_run_epoch, scan=True)
+        scanned = functools.partial(make_run_epoch, whole=True)
         monkeypatch.setattr(fit_lib, "make_run_epoch", scanned)
     told, dispatched = [], []
 
@@ -292,7 +292,7 @@ def progress_of(student, teacher, labels, *, progress):
 @pytest.mark.parametrize(("scan", "count"), [(False, 1), (True, 3)])
 def test_a_loss_is_told_how_much_of_the_training_is_done(scan, count, monkeypatch):
     monkeypatch.setattr(
-        fit_lib, "make_run_epoch", functools.partial(make_run_epoch, scan=scan)
+        fit_lib, "make_run_epoch", functools.partial(make_run_epoch, whole=scan)
     )
     told = []
     fit_together(

@@ -15,6 +15,7 @@ from tests.train.training import (
     CE,
     NORMALIZATION,
     SIDE,
+    assert_same_weights,
     assert_trees_equal,
     make_data,
     make_state,
@@ -42,14 +43,23 @@ def streamed(data):
     return StreamedData(data.labels, data.view_key, Split(data.images))
 
 
-def train(data, view_images, *, num_devices=1, epochs=2, batch_size=16, stop=None):
+def train(
+    data,
+    view_images,
+    *,
+    num_devices=1,
+    epochs=2,
+    batch_size=16,
+    stop=None,
+    whole=None,
+):
     devices = tuple(jax.devices()[:num_devices])
     history = []
     for _, state, metrics in train_epochs(
         make_state(),
         data,
         None,
-        make_run_epoch(loss=CE, view_images=view_images, devices=devices),
+        make_run_epoch(loss=CE, view_images=view_images, devices=devices, whole=whole),
         first_epoch=0,
         epochs=epochs,
         batch_size=batch_size,
@@ -77,6 +87,17 @@ def test_streamed_training_is_resident_training_to_the_last_bit(mix, num_devices
     np.testing.assert_array_equal(other_losses, losses_seen)
     assert_trees_equal(other.variables, resident.variables)
     assert_trees_equal(other.opt_state, resident.opt_state)
+
+
+def test_streamed_steps_can_be_one_program_as_on_accelerators():
+    spec = augment.AugmentSpec(pad_crop=1, flip=True)
+    data = make_data()
+    in_parts, losses_in_parts = train(data, views.AugmentedViews(spec, NORMALIZATION))
+    whole, losses_seen = train(
+        streamed(data), StreamedViews(spec, NORMALIZATION), num_devices=2, whole=True
+    )
+    np.testing.assert_allclose(losses_seen, losses_in_parts, atol=1e-5)
+    assert_same_weights(whole, in_parts)
 
 
 def test_every_image_is_read_once_an_epoch_and_not_long_before_its_use():
