@@ -85,15 +85,25 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
     # Imported after the flags are known to be right: a mistake there answers at once.
     import jax
 
-    from gift_jax.runtime import allocator, cluster, errors, hosts, preemption, xla
+    from gift_jax.runtime import (
+        allocator,
+        cluster,
+        devices,
+        errors,
+        hosts,
+        preemption,
+        xla,
+    )
     from gift_jax.specs import options
 
-    allocator.keep_freed_memory()
+    only_cpus = not devices.may_have_accelerators()
+    if only_cpus:
+        allocator.keep_freed_memory()
     # What is stored, and compared, is float32, whatever JAX_ENABLE_X64 says.
     jax.config.update("jax_enable_x64", False)
     try:
         options.with_flags(config, given, change)
-        if options.names_own_code(config):
+        if only_cpus and options.names_own_code(config):
             xla.leave_reductions_out_of_fusions()
         return _run_job(config)
     except preemption.PreemptedError:

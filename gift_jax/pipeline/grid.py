@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-import os
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 from ml_collections.config_dict import ConfigDict
 
 from gift_jax import registry, specs
@@ -29,6 +29,8 @@ from gift_jax.specs import DatasetSpec, JobSpec, StudentSpec
 from gift_jax.train import batches
 
 OnTrained = Callable[[], None]
+# Of the compiled functions of the latest grid.
+_cache_directory: str | None = None
 _T = TypeVar("_T")
 
 
@@ -245,9 +247,14 @@ class _Latest(Generic[_T]):
 
 def _keep_compiled_functions(directory: pathlib.Path) -> None:
     """Sets up JAX's compilation cache, where the user has not."""
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    global _cache_directory
+    chosen = jax.config.values["jax_compilation_cache_dir"]
+    if chosen not in (None, _cache_directory):
         return
-    jax.config.update("jax_compilation_cache_dir", str(directory))
+    if _cache_directory not in (None, str(directory)):
+        compilation_cache.reset_cache()  # JAX opens it once
+    _cache_directory = str(directory)
+    jax.config.update("jax_compilation_cache_dir", _cache_directory)
     # The many small functions of a job together take seconds, too.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 

@@ -26,7 +26,7 @@ def main() -> int:
       The exit code.
     """
     answers = _standard_output()
-    allocator.keep_freed_memory()
+    allocator.keep_freed_memory()  # workers are for CPUs
     logs.show("WARNING")
     orders = _standard_input()
     size = int.from_bytes(orders.read(8), "little")

@@ -2,6 +2,8 @@
 
 import collections
 import functools
+import importlib.metadata
+import importlib.util
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,6 +39,14 @@ def local() -> tuple[jax.Device, ...]:
             f"use it ({reason[:160]}): unset it, or install the JAX for that device, "
             f"such as {pip_install('cuda')}, or likewise tpu"
         ) from error
+
+
+def may_have_accelerators() -> bool:
+    """Whether JAX may find accelerators; known before it starts, and starts nothing."""
+    if platforms := jax.config.values["jax_platforms"]:
+        return platforms != "cpu"
+    plugins = importlib.metadata.entry_points(group="jax_plugins")
+    return bool(plugins) or importlib.util.find_spec("libtpu") is not None
 
 
 def mapped(

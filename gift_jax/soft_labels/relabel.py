@@ -6,7 +6,6 @@ With as many views as a student trains epochs this is the protocol of the
 official code, whose teacher runs on every augmented batch.
 """
 
-import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -29,7 +28,7 @@ from gift_jax.soft_labels.base import LabelViews, label_in_batches
 from gift_jax.soft_labels.fixed import FixedSoftLabels
 from gift_jax.soft_labels.online import OnlineSoftLabels
 from gift_jax.soft_labels.store import SoftLabelStore
-from gift_jax.teachers import FlaxTeacher, Teacher
+from gift_jax.teachers import Teacher, is_traced
 
 _log = logging.getLogger(__name__)
 
@@ -48,18 +47,18 @@ def make_label_views(
 
     Args:
       teacher: The teacher. Views are made and labelled in one program if it is a
-        `FlaxTeacher`; any other is given their pixels.
+        `TracedTeacher`; any other is given their pixels.
       data: The whole distilled set.
       view_images: Makes the images of the views.
       transform: The student's preprocessing.
-      devices: Local devices to spread a batch over; views for a teacher that is no
-        `FlaxTeacher` are made on the first.
+      devices: Local devices to spread a batch over; views for a teacher that is not
+        traced are made on the first.
 
     Returns:
       `label_views(view, indices)` -> (len(indices), num_classes) float32; the
       number of indices must divide over the devices.
     """
-    if not isinstance(teacher, FlaxTeacher):
+    if not is_traced(teacher):
         data = jax.device_put(data, devices[0])
 
         @jax.jit
@@ -72,14 +71,11 @@ def make_label_views(
 
         return label_pixels
 
-    # Without the weights, which are arguments and no constants of the program.
-    network = dataclasses.replace(teacher, variables=None)
-
     def answer(
         variables: Any, data: views_lib.TrainData, number: Any, indices: Any
     ) -> jax.Array:
         images = view_images.images(data, number, indices)
-        return network.apply(variables, images, transform)
+        return teacher.apply(variables, images, transform)
 
     program = mapped(answer, in_axes=(None, None, None, 0), devices=devices)
     variables, data = replicate((teacher.variables, data), devices)

@@ -28,6 +28,8 @@ OPTIONS = {
     "batch_size": "train.batch_size",
 }
 
+# What PyTorch runs.
+_OF_PYTORCH = re.compile(r"\b(?:torch|timm|torchvision):[^+,\s]*")
 _QUOTED = r"""'[^']*'|"[^"]*\""""
 
 
@@ -218,10 +220,10 @@ def flattened(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, 
 
 
 def names_own_code(config: ml_collections.ConfigDict) -> bool:
-    """Whether a field is, or has in it, a "module:attribute" of the user's own."""
+    """Whether a field has in it a "module:attribute" of one's own that JAX runs."""
     # Those of the dataset, such as "tfds:NAME" and "folder:PATH", are no code.
     return any(
-        re.search(r"\w:[A-Za-z_]", value)
+        re.search(r"\w:[A-Za-z_]", _OF_PYTORCH.sub("", value))
         for name, value in flattened(config).items()
         if not name.startswith("dataset.")
     )

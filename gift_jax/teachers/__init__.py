@@ -1,6 +1,11 @@
 """Teachers: whatever gives logits for images."""
 
-from gift_jax.teachers.base import Teacher, TeacherError
+from gift_jax.teachers.base import (
+    Teacher,
+    TeacherError,
+    TracedTeacher,
+    is_traced,
+)
 from gift_jax.teachers.callable_teacher import CallableTeacher
 from gift_jax.teachers.flax_teacher import FlaxTeacher
 from gift_jax.teachers.of_classes import TeacherOfClasses
@@ -14,6 +19,8 @@ __all__ = [
     "TeacherError",
     "TeacherOfClasses",
     "TorchTeacher",
+    "TracedTeacher",
     "Transform",
     "TransformedTeacher",
+    "is_traced",
 ]

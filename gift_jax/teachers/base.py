@@ -3,12 +3,13 @@
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import jax
 import numpy as np
 
 from gift_jax import registry
+from gift_jax.data.preprocess import Preprocess
 from gift_jax.runtime.errors import InputError
 
 Array = np.ndarray | jax.Array
@@ -45,6 +46,34 @@ class Teacher(Protocol):
         Returns:
           (B, num_classes) float32.
         """
+
+
+class TracedTeacher(Teacher, Protocol):
+    """A teacher that JAX compiles into larger programs, over devices."""
+
+    @property
+    def variables(self) -> Any:
+        """Its weights, arguments of those programs."""
+
+    def apply(
+        self, variables: Any, inputs: jax.Array, transform: Preprocess
+    ) -> jax.Array:
+        """Logits of images that were preprocessed for a student.
+
+        Args:
+          variables: Its own.
+          inputs: (B, H, W, C) float.
+          transform: The student's preprocessing, which is undone if the teacher's is
+            another.
+
+        Returns:
+          (B, num_classes) float32.
+        """
+
+
+def is_traced(teacher: Teacher) -> TypeGuard[TracedTeacher]:
+    """Whether a teacher is one, or sees to the inputs and outputs of one."""
+    return hasattr(teacher, "variables") and hasattr(teacher, "apply")
 
 
 def logits_in_batches(

@@ -74,18 +74,7 @@ class FlaxTeacher:
     def apply(
         self, variables: Any, inputs: jax.Array, transform: Preprocess
     ) -> jax.Array:
-        """Logits of images that were preprocessed for a student, in larger programs.
-
-        Args:
-          variables: The teacher's, an argument so that compiled functions do not
-            hold them as constants.
-          inputs: (B, H, W, C) float.
-          transform: The student's preprocessing, which is undone if the
-            teacher's is another.
-
-        Returns:
-          (B, num_classes) float32.
-        """
+        """Logits of images that were preprocessed for a student, as `TracedTeacher`."""
         if transform is not self.preprocess and transform != self.preprocess:
             inputs = self.preprocess.apply(transform.invert(inputs))
         return jnp.asarray(self.model.apply(variables, inputs, train=False))

@@ -2,9 +2,12 @@
 
 import dataclasses
 import functools
+from typing import Any, cast
 
+import jax
 import numpy as np
 
+from gift_jax.data.preprocess import Preprocess
 from gift_jax.teachers import base
 
 
@@ -33,3 +36,19 @@ class TeacherOfClasses:
     def logits(self, images: base.Array) -> base.Array:
         """(B, len(classes)) float32 for (B, H, W, C) pixels, see `base.Teacher`."""
         return self.teacher.logits(images)[:, np.array(self.classes)]
+
+    @property
+    def variables(self) -> Any:
+        """The teacher's; an AttributeError where JAX cannot trace it."""
+        return self._traced.variables
+
+    def apply(
+        self, variables: Any, inputs: jax.Array, transform: Preprocess
+    ) -> jax.Array:
+        """(B, len(classes)) float32, see `base.TracedTeacher`."""
+        logits = self._traced.apply(variables, inputs, transform)
+        return logits[:, np.array(self.classes)]
+
+    @property
+    def _traced(self) -> base.TracedTeacher:
+        return cast(base.TracedTeacher, self.teacher)

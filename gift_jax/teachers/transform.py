@@ -2,11 +2,14 @@
 
 import dataclasses
 import functools
+from typing import Any, cast
 
 import jax
 
+from gift_jax.data.preprocess import Preprocess
 from gift_jax.runtime.errors import InputError
 from gift_jax.teachers import base
+from gift_jax.teachers.flax_teacher import FlaxTeacher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,3 +97,17 @@ class TransformedTeacher:
     def logits(self, images: base.Array) -> base.Array:
         """(B, num_classes) float32 for (B, H, W, C) pixels, see `base.Teacher`."""
         return self.teacher.logits(self.transform.apply(images))
+
+    @property
+    def variables(self) -> Any:
+        """The teacher's; an AttributeError where JAX cannot trace it."""
+        return cast(FlaxTeacher, self.teacher).variables
+
+    def apply(
+        self, variables: Any, inputs: jax.Array, transform: Preprocess
+    ) -> jax.Array:
+        """(B, num_classes) float32, see `base.TracedTeacher`."""
+        teacher = cast(FlaxTeacher, self.teacher)
+        seen = self.transform.apply(transform.invert(inputs))
+        own = teacher.preprocess
+        return teacher.apply(variables, own.apply(seen), own)

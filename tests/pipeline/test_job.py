@@ -6,13 +6,22 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from gift_jax import models, torch_io
 from gift_jax.configs import digits
 from gift_jax.distilled import load_distilled
 from gift_jax.evaluators import AccuracyEvaluator
 from gift_jax.models import variables
-from gift_jax.pipeline import distilled, job, labelling, products, results, teacher
+from gift_jax.pipeline import (
+    distilled,
+    grid,
+    job,
+    labelling,
+    products,
+    results,
+    teacher,
+)
 from gift_jax.soft_labels.store import DamagedStoreError
 from gift_jax.train import checkpoint, fit
 
@@ -439,14 +448,21 @@ def test_how_much_a_published_file_may_unpack_to(tmp_path):
         job.run_job(small_config(**fields), tmp_path / "workdir")
 
 
-def test_compiled_functions_are_kept_where_the_user_says(finished, monkeypatch):
-    directory, _ = finished
-    updated = {}
-    monkeypatch.setattr(jax.config, "update", updated.__setitem__)
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
-    job.run_job(small_config(loss__name="gift+kl"), directory)
-    assert "jax_compilation_cache_dir" not in updated
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-    job.run_job(small_config(loss__name="gift+kl"), directory)
-    kept = directory / "compilation_cache"
-    assert updated["jax_compilation_cache_dir"] == str(kept)
+def test_compiled_functions_are_kept_where_the_user_says(tmp_path):
+    def cache_of(directory):
+        grid.Grid(small_config(), directory, grid.Shard())
+        return jax.config.values["jax_compilation_cache_dir"]
+
+    before = jax.config.values["jax_compilation_cache_dir"]
+    try:
+        jax.config.update("jax_compilation_cache_dir", str(tmp_path / "user"))
+        assert cache_of(tmp_path / "a") == str(tmp_path / "user")
+        jax.config.update("jax_compilation_cache_dir", None)
+        # Otherwise in the work directory, also in that of a later job.
+        for name in "abb":
+            kept = tmp_path / name / "compilation_cache"
+            assert cache_of(tmp_path / name) == str(kept)
+            jax.jit(lambda x: 2 * x)(np.ones(3))
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+        compilation_cache.reset_cache()

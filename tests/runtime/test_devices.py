@@ -33,6 +33,29 @@ def test_with_one_host_all_devices_are_its_own():
     assert devices.own(jax.devices()) == jax.devices()
 
 
+@pytest.mark.parametrize(
+    ("platforms", "plugins", "expected"),
+    [
+        ("cpu", ["cuda"], False),
+        ("cuda,cpu", [], True),
+        (None, ["cuda"], True),
+        (None, [], False),
+    ],
+)
+def test_accelerators_are_expected_where_there_is_a_plugin(
+    platforms, plugins, expected, monkeypatch
+):
+    monkeypatch.setattr(
+        devices.importlib.metadata, "entry_points", lambda *, group: plugins
+    )
+    before = jax.config.values["jax_platforms"]
+    jax.config.update("jax_platforms", platforms)
+    try:
+        assert devices.may_have_accelerators() is expected
+    finally:
+        jax.config.update("jax_platforms", before)
+
+
 @pytest.mark.parametrize("error", [RuntimeError("no tpu\nfound"), AssertionError()])
 def test_a_platform_without_a_device_is_one_line(monkeypatch, error):
     def none():

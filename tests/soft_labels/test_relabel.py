@@ -20,7 +20,14 @@ from gift_jax.soft_labels import store as store_lib
 from gift_jax.soft_labels.base import prefetched
 from gift_jax.soft_labels.codecs import FLOAT16
 from gift_jax.soft_labels.online import OnlineSoftLabels
-from gift_jax.teachers import CallableTeacher, FlaxTeacher
+from gift_jax.teachers import (
+    CallableTeacher,
+    FlaxTeacher,
+    TeacherOfClasses,
+    Transform,
+    TransformedTeacher,
+    is_traced,
+)
 from tests import launch
 
 SIDE, NUM_CLASSES, NUM_IMAGES, VIEWS = 8, 5, 21, 3
@@ -134,6 +141,25 @@ def test_any_other_teacher_is_given_the_pixels_of_the_views(
         np.testing.assert_allclose(
             store.read(view), expected_logits(teacher, data, view), 2**-11, 1e-4
         )
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda teacher: TeacherOfClasses(teacher, (3, 0)),
+        lambda teacher: TransformedTeacher(teacher, Transform(SIDE + 4, SIDE)),
+    ],
+    ids=["of_classes", "transformed"],
+)
+def test_a_teacher_behind_another_labels_on_all_devices(wrap, teacher, data):
+    wrapped, indices = wrap(teacher), np.arange(8)
+    found = label_views(wrapped, data, 4)(0, indices)
+    assert len(found.sharding.device_set) == 4
+    views_of = views.AugmentedViews(SPEC, STUDENT).images(data, 0, indices)
+    pixels = (views_of + 2) / 4  # STUDENT, by hand
+    np.testing.assert_allclose(found, wrapped.logits(pixels), rtol=1e-4, atol=1e-5)
+    # What JAX cannot trace stays so behind another.
+    assert not is_traced(wrap(plain(teacher)))
 
 
 @pytest.mark.parametrize("kind", ["flax", "plain"])

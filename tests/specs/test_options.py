@@ -68,7 +68,9 @@ def test_mistakes(text, message):
     [
         ("loss.name", "kl+my_losses:margin", True),
         ("variants", ("ipc=1", "loss=my_losses:margin"), True),
-        ("teacher.name", "torch:my_models:Net", True),
+        ("teacher.name", "my_teachers:Net", True),
+        ("teacher.name", "torch:my_models:Net", False),
+        ("teacher.name", "timm:resnet18+my_teachers:Net", True),
         ("dataset.name", "folder:images", False),
         ("relabel.store", "gs://bucket/path", False),
     ],
