@@ -116,6 +116,21 @@ class Checkpoints:
         """
         with self._saving():
             self._manager.wait_until_finished()
+        self._check_sealed()
+
+    def _check_sealed(self) -> None:
+        """Raises CheckpointError where Orbax did not call `_seal` in time."""
+        # Those that have their names: one that is being saved is no step yet.
+        steps = (
+            ocp.utils.checkpoint_steps(self._directory) if hosts.is_primary() else []
+        )
+        if not steps or (self._directory / f"{max(steps)}" / checksums.FILE).exists():
+            return
+        raise CheckpointError(
+            f"checkpoint {max(steps)} in {self._directory} has no {checksums.FILE}: "
+            f"Orbax {ocp.__version__} saves in another way than the versions that were "
+            "tested (docs/versions.md); install one of those"
+        )
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
@@ -151,6 +166,7 @@ class Checkpoints:
         """
         if not hosts.is_primary():
             return
+        self._check_sealed()
         host = jax.device_get({"step": state.step, "opt_state": state.opt_state})
         items = {
             "variables": ocp.args.StandardSave(jax.device_get(state.variables)),

@@ -20,7 +20,7 @@ def test_the_report_needs_no_data_and_leaves_no_array():
     config.student.name = "conv2"
     config.student.width = 8
     config.augment.diffaug = "flip"  # compiled much faster than the whole
-    config.train.seeds = (0, 1)
+    config.train.seeds, config.train.students_at_once = (0, 1), 2
     config.train.evaluators = "accuracy+builtins:print"
     before = jax.live_arrays()
     found = plan(config)

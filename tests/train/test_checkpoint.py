@@ -50,6 +50,18 @@ def assert_trees_equal(tree, other):
     jax.tree.map(np.testing.assert_array_equal, tree, other)
 
 
+def test_an_orbax_that_seals_nothing_is_found_before_much_is_trained(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(checkpoint.Checkpoints, "_seal", lambda self: None)
+    with open_checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, make_state(), {})
+        with pytest.raises(checkpoint.CheckpointError, match=r"1 .*has no checksums"):
+            checkpoints.wait()
+        with pytest.raises(checkpoint.CheckpointError, match=r"1 .*has no checksums"):
+            checkpoints.save(2, make_state(), {})
+
+
 @pytest.mark.parametrize("optimizer", sorted(optimizers.OPTIMIZERS))
 def test_round_trip_is_exact(tmp_path, optimizer):
     state = stepped(make_state(optimizer))
