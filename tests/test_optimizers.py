@@ -772,3 +772,15 @@ def test_the_optimizer_follows_the_schedule():
 def test_a_spec_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         OptimizerSpec("sgd").learning_rate = 1.0
+
+
+def test_the_adam_of_muon_has_the_b2_of_its_readme():
+    """Its rate is so small that gradients which follow from it hardly change."""
+    spec = OptimizerSpec("muon", 1.0, 0.0, schedule="constant")
+    optimizer = optimizers.build_optimizer(spec, epochs=1, steps_per_epoch=2)
+    params, memory = {"bias": jnp.zeros(1)}, collections.defaultdict(float)
+    state = initial(spec, optimizer, params)
+    for step, slope in enumerate([1.0, 10.0]):
+        updates, state = optimizer.update({"bias": jnp.full(1, slope)}, state, params)
+        expected = adam_direction(step, slope, memory, b2=0.95, nesterov=True)
+        np.testing.assert_allclose(updates["bias"], -0.015 * expected, rtol=1e-4)

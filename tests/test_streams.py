@@ -36,3 +36,12 @@ def test_keys_are_those_of_earlier_versions(default):
         2270913636,
         1819146049,
     ]
+
+
+def test_purposes_have_the_numbers_of_earlier_versions():
+    """By name: two of them exchanged would give the same sorted keys."""
+    assert {purpose.name: int(purpose) for purpose in Purpose} == {
+        "TEACHER_INIT": 0, "TEACHER_ORDER": 1, "TEACHER_VIEWS": 2, "TEACHER_DROPOUT": 3,
+        "VIEWS": 4, "STUDENT_INIT": 5, "STUDENT_ORDER": 6, "STUDENT_DROPOUT": 7,
+        "DISTILLATION": 8, "EXPERT": 9, "TEACHER_LABEL_NOISE": 10,
+    }  # fmt: skip

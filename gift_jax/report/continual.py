@@ -113,10 +113,11 @@ def forgetting(rows: Sequence[Row]) -> float | None:
       rows: Of the K steps of a student, in order.
 
     Returns:
-      None where the accuracies of tasks were not recorded.
+      None where the accuracies of tasks were not recorded, and of a single step.
     """
-    last = rows[-1]
-    lost = []
+    if len(rows) < 2:
+        return None
+    last, lost = rows[-1], []
     for task in range(1, len(rows)):
         name = f"top1_task{task}_last"
         if any(row.get(name) is None for row in rows[task - 1 :]):

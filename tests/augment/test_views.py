@@ -217,6 +217,10 @@ def test_color_draws_stay_in_the_official_ranges():
     by_contrast = drawn[:, 0, 0, 2] - drawn[:, 0, 0, 1]
     assert 0 <= by_contrast.min() < 0.05
     assert 2.5 < by_contrast.max() <= 3
+    # The same keys: brightness, saturation and contrast are drawn apart.
+    saturation = by_contrast / spread
+    assert abs(np.corrcoef(saturation, mean)[0, 1]) < 0.08
+    assert abs(np.corrcoef(saturation, spread)[0, 1]) < 0.08
 
 
 @pytest.mark.parametrize("side", [8, 9])

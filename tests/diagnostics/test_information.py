@@ -117,3 +117,11 @@ def test_blocks_are_averaged_and_the_rest_is_left_out():
         assert getattr(found, name) == pytest.approx(expected, abs=1e-5)
     with pytest.raises(ValueError, match="block is 26, expected 1 to 25"):
         information.info_nce_in_blocks(students, targets, block=26)
+
+
+def test_blocks_may_be_centred():
+    students, targets = normal(20, 10) + 3, normal(20, 10, seed=1) - 1
+    found = information.info_nce_in_blocks(students, targets, block=20, centred=True)
+    whole = information.info_nce(students, targets, centred=True)
+    assert found.bound == pytest.approx(float(whole.bound), abs=1e-5)
+    assert found.alignment == pytest.approx(float(whole.alignment), abs=1e-5)

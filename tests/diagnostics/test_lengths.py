@@ -49,3 +49,11 @@ def test_a_network_without_one_has_none():
     assert lengths.last_layer_length({"a": matrix, "block": {"b": matrix}}, 10) == (
         pytest.approx(40**0.5)
     )
+
+
+def test_the_last_layer_is_told_by_its_outputs():
+    params = {
+        "hidden": {"kernel": jnp.ones((10, 4))},
+        "top": {"kernel": jnp.ones((4, 10))},
+    }
+    assert lengths.last_layer_length(params, 10) == pytest.approx(40**0.5)

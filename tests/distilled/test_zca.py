@@ -158,3 +158,19 @@ def test_refuses_floats_and_too_few_images():
     for images in (IMAGES[:47], IMAGES[:0], IMAGES[0]):
         with pytest.raises(ValueError, match="whole train split"):
             zca.fit_kornia(images)
+
+
+def test_kip_s_images_come_back_at_their_mean_length():
+    standardised = zca.fit_rfad(IMAGES).normalization.apply(PIXELS)
+    flat = np.float64(standardised).reshape(len(IMAGES), -1)
+    expected = np.linalg.norm(flat - flat.mean(1, keepdims=True), axis=1).mean()
+    assert zca.fit_kip(IMAGES).length == pytest.approx(expected, rel=1e-5)
+
+
+def test_kip_s_images_have_that_length_wherever_they_come_from():
+    """Learnt images are not of the length that whitening gives to real ones."""
+    whitening = zca.fit_kip(IMAGES)
+    inputs = whitening.apply(PIXELS)
+    np.testing.assert_allclose(
+        whitening.invert(2 * inputs), whitening.invert(inputs), atol=1e-5
+    )

@@ -163,3 +163,26 @@ def test_mistakes(tmp_path, field, value, message):
     config[section][name] = value
     with pytest.raises(ValueError, match=message):
         job.run_job(config, tmp_path)
+
+
+def test_a_rate_is_judged_by_all_its_seeds():
+    """By their mean; where one diverged it is not chosen, however good the other is."""
+    tops = {0.01: (50.0, 52.0), 0.1: (60.0, 20.0), 1.0: (90.0, None)}
+
+    def run(students, *, split):
+        for student in students:
+            rate = student.optimizer.learning_rate
+            found = tops.get(rate, (10.0, 10.0))[student.seed]
+            status = "diverged" if found is None else "finished"
+            yield {"learning_rate": rate, "top1_last": found, "status": status}
+
+    (spec, *_) = specs.expand(small_config(optimizer__name="sgd"))
+    asked = specs.TuningSpec(True, 100, (1.0, 10.0, 100.0), (0, 1))
+    found = tuning.tune(run, spec.setups[0][0], asked, on_trained=lambda: None)
+    tried = {t["learning_rate"]: t["top1"] for t in found["tried"]}
+    assert (tried[0.01], tried[0.1], tried[1.0]) == (51.0, 40.0, None)
+    assert found["learning_rate"] == 0.01
+
+
+def test_of_equal_rates_the_one_by_the_smaller_factor_is_chosen():
+    assert tuning.best_rate({0.01: 60.0, 0.03: 50.0, 0.3: 60.0}, default=0.1) == 0.3

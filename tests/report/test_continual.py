@@ -182,3 +182,27 @@ def test_there_is_a_report_of_them(tmp_path, with_others):
     text = (tmp_path / "report" / "report.md").read_text()
     assert f"{14 + with_others} runs" in text
     assert "12.50" in text
+
+
+def test_what_was_learnt_later_is_forgotten_too():
+    """The best of task 1 comes after step 2: (80 - 60) and (75 - 75), over two."""
+    tasks = [[50.0], [80.0, 75.0], [60.0, 75.0, 90.0]]
+    assert continual.forgetting(student([50.0, 77.0, 75.0], tasks=tasks)) == 10.0
+
+
+def test_a_student_of_the_future_that_diverged_leaves_no_verdict():
+    found = []
+    for order in (0, 1, 2):
+        for seed in (0, 1):
+            for teacher, gain in (("future", 0.0), ("masked", 5.0 + 0.1 * order)):
+                top1 = [50.0 + gain, 40.0 + gain]
+                found += student(top1, order=order, seed=seed, teacher=teacher)
+    lost = next(r for r in found if r["continual_teacher"] == "future" and r["seed"])
+    lost |= {"status": "diverged", "top1_last": None}
+    lines = continual.tables(continual.curves(found))[1].cells
+    (masked,) = (line for line in lines if line[1].text == "masked")
+    assert masked[-2].verdict == 0 and masked[2].verdict == 0
+
+
+def test_one_step_forgets_nothing_that_is_known():
+    assert continual.forgetting(student([50.0], tasks=[[50.0]])) is None

@@ -251,3 +251,17 @@ def test_groups_stand_by_what_tells_them_apart_and_by_loss(both):
 def test_the_rows_of_the_tests_are_rows():
     assert results.check_row({**row("kl", 0, 1.0), "workdir": "work"}) is None
     assert results.check_choice(json.loads(json.dumps(choice("kl", 0.1)))) is None
+
+
+def test_a_loss_of_ones_own_has_the_default_of_the_others():
+    own = rows("mine", GIFT, loss_code="c" * 16)
+    all_groups = compared([*rows("kl", KL), *own], "kl", choices(kl=RATES[2]))
+    assert [g.rate for g in all_groups] == ["default", "default"]
+
+
+def test_a_seed_that_diverged_in_the_baseline_is_in_no_difference():
+    # The latest accuracy before the run diverged is in its row.
+    broken = row("kl", 3, 10.0, status="diverged", diverged_epoch=7)
+    gift = found(compared([*rows("kl", KL[:3]), broken, *rows("gift", GIFT)]))
+    assert gift.difference.n == 3
+    assert gift.difference.mean == pytest.approx(np.mean(np.subtract(GIFT, KL)[:3]))

@@ -165,3 +165,12 @@ def test_it_is_in_the_report_with_its_numbers(tmp_path):
     assert ["gift", None, "adamw", 2.0] in [line[:4] for line in figure.data]
     assert len(figure.data) == 1 + 6
     assert "regret" in [table.name for table in report.tables]
+
+
+def test_one_loss_at_two_kinds_of_rates_is_not_compared_with_itself():
+    found, choices = [], []
+    for name in ("sgd", "adamw"):
+        found += rows("kl", [30.0, 31.0], optimizer=name)
+        found += rows("kl", [42.0, 43.0], optimizer=name, learning_rate=0.01)
+        choices.append(choice("kl", 0.01, optimizer=name))
+    assert regret.regrets(compared(found, None, choices)) == []

@@ -204,3 +204,23 @@ def test_the_table():
 def test_without_random_images_there_is_no_score():
     with pytest.raises(InputError, match=r"distilled\.name='random\+\.\.\.'"):
         scores.score(compared(rows("gift", SYN)))
+
+
+def test_the_teacher_is_that_of_the_same_real_images():
+    other = rows(
+        "gift",
+        SYN,
+        teacher_top1=99.0,
+        dataset_fingerprint="e" * 16,
+        trained_on="f" * 16,
+    )
+    assert scores_of(compared([*other, *ALL]))["gift"].hlr.mean == pytest.approx(
+        82 - 41
+    )
+
+
+def test_hard_labels_are_scored_by_their_own_accuracy():
+    better = hard([70.0, 70.5, 71.0], augment="none")
+    ce = scores_of(compared([*ALL, *better]))["ce"]
+    assert ce.group.settings["augment"] == "flip=True"
+    assert ce.hlr.mean == pytest.approx(82 - 41)

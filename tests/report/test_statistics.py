@@ -122,3 +122,8 @@ def test_intervals_of_rank_correlations_cover_what_they_say():
         found = statistics.rank_correlation(list(zip(x, y, strict=True)))
         hits += found.interval[0] < true < found.interval[1]
     assert 0.92 < hits / 400 < 0.98
+
+
+def test_the_reverse_order_has_no_interval_either():
+    found = statistics.rank_correlation([(1, 9), (2, 3), (3, 2), (4, 1)])
+    assert found.value == pytest.approx(-1) and found.interval is None

@@ -203,3 +203,10 @@ def test_no_other_fill_keeps_the_direction_as_well_as_the_mean():
     for other in (0, -8, logits.min(), logits.mean()):
         assert (cosine(filled) > cosine(np.where(kept, logits, other)) + 1e-4).all()
     assert (cosine(round_trip(get_codec("int8"), logits)) > 0.9999).all()
+
+
+def test_codes_of_a_row_of_subnormal_steps_do_not_wrap_around():
+    logits = np.linspace(0, 3.4e-5, 10, dtype=np.float32)[None]
+    codec = get_codec("int8")
+    found = codec.decode(codec.encode(logits), 10)
+    assert np.abs(found - logits).max() <= 3.4e-5 / 100

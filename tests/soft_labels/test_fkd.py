@@ -166,3 +166,25 @@ def test_labels_of_other_images_are_refused():
     view = fkd.FkdLabels(FIXTURES / "data_fkd_cutmix").read(0)
     with pytest.raises(ValueError, match="those of 10 images, got 12"):
         fkd.replay(np.zeros((12, 16, 16, 3), np.float32), view, np.arange(2))
+
+
+@pytest.mark.parametrize("shape", [(41, 41), (28, 41)])
+def test_fractions_of_the_image_are_whole_pixels(shape):
+    """41 * float32(k / 41) is below k for some k, and images need not be square."""
+    height, width = shape
+    image = np.arange(height * width, dtype=np.float32).reshape(1, *shape, 1)
+    places = np.arange(height)
+    zeros = np.zeros(height, np.int32)
+    view = fkd.FkdView(
+        mix="none",
+        crops=np.float32(
+            [[k / height, k / width, 1 / height, 1 / width] for k in places]
+        ),
+        flips=zeros.astype(bool),
+        partners=zeros,
+        lam=zeros.astype(np.float32),
+        boxes=np.zeros((height, 4), np.int32),
+        logits=np.zeros((height, 2), np.float16),
+    )
+    seen = fkd.replay(np.repeat(image, height, axis=0), view, places)
+    np.testing.assert_array_equal(seen[:, 0, 0, 0], image[0, places, places, 0])
