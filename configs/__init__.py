@@ -1,4 +1,4 @@
-"""One config a dataset, over the defaults of `common`; and published `protocols`.
+"""One config per dataset, over the defaults of `common`; and published `protocols`.
 
 The folder is installed as `gift_jax.configs`.
 """

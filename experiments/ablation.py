@@ -1,4 +1,4 @@
-"""What of GIFT does what.
+"""Which parts of GIFT do what.
 
     python -m experiments.ablation --config=configs/digits.py --workdir=DIR
 

@@ -4,12 +4,12 @@
 
 Classes arrive in steps. At every step a new student is trained on the distilled images
 of all classes so far (GDumb) and measured on the test images of those classes, as DM
-and FRePo do on CIFAR-100: 5 steps, 20 images a class, five orders of the classes,
+and FRePo do on CIFAR-100: 5 steps, 20 images per class, five orders of the classes,
 `np.random.seed(k); np.random.permutation(100)`. Ten steps:
 `--config.continual.steps=10`.
 
-A teacher that is trained on all classes tells a student of classes that it has not yet
-seen. So there are three: that teacher ("future"), its logits of the classes so far
+A teacher that is trained on all classes tells a student about classes that it has not
+yet seen. So there are three: that teacher ("future"), its logits of the classes so far
 ("masked"), and one that is trained anew at every step on the real images of the classes
 so far ("retrained", where teachers are trained here).
 """

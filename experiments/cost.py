@@ -5,7 +5,7 @@
 
 All losses run in turn, round after round, on the same stored soft labels; times are
 compared with those of the base within a round. Memory is what XLA sets aside for a step
-as one program, as on accelerators; on CPUs, where it is three, the times are theirs.
+as one program, as on accelerators; on CPUs a step is three programs, which are timed.
 A step's time varies by more than a loss can take, so loss and gradient are timed alone,
 too.
 """
@@ -39,7 +39,7 @@ def main() -> None:
     base = arguments.base
     names = [base, *(n for n in arguments.losses.split(",") if n != base)]
     for name in names:
-        losses.get_loss(name)  # raises now where there is none
+        losses.get_loss(name)  # raises now for an unknown loss
     numbers = [int(number) for number in arguments.classes.split(",")]
     texts: list[str] = []
     results: dict[str, Any] = {"machine": report.machine()}

@@ -2,7 +2,7 @@
 
     python -m experiments.falsification --config=configs/digits.py --workdir=DIR
 
-Longer training, one image a class, small batches, weight decay 0 and 0.005, mixed
+Longer training, one image per class, small batches, weight decay 0 and 0.005, mixed
 views, few views, bfloat16, epochs of hard labels between soft ones; and other teachers:
 one that was trained on labels of which 40% are wrong, a brief one, a small and a large
 one. A published teacher is replaced by those, and published images stay as they are.
@@ -19,7 +19,7 @@ def variants(epochs: int) -> tuple[str, ...]:
     """The config as it is, and with one change each.
 
     Args:
-      epochs: Of students.
+      epochs: Epochs of the students.
     """
     return (
         *("", f"train.epochs={3 * epochs}", "ipc=1", "train.batch_size=10"),

@@ -1,11 +1,12 @@
-"""What soft labels are worth: none, one an image, one a view, and some of the time.
+"""What soft labels are worth: none, one per image, one per view, some of the time.
 
     python -m experiments.hard_labels --config=configs/digits.py --workdir=DIR
 
-Hard labels need no teacher; a fixed soft label is the teacher's of the image as it is.
+Hard labels need no teacher; a fixed soft label is the teacher's for the image as it is.
 HALD (arXiv 2512.15647) trains a third of the epochs with soft labels, and the rest, in
-the middle, with smoothed hard ones; beside it stand as many soft labels without hard
-epochs. All views are mixed by CutMix, as HALD's are; random real images and RDED's.
+the middle, with smoothed hard ones; it is compared with as many soft labels without
+hard epochs. All views are mixed by CutMix, as HALD's are; random real images and
+RDED's.
 """
 
 import ml_collections

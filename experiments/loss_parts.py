@@ -1,9 +1,9 @@
-"""What of `standardized_gift` does what, and what its length's weight may follow.
+"""Which parts of `standardized_gift` do what, and what its length's weight may follow.
 
     python -m experiments.loss_parts --config=configs/digits.py --workdir=DIR
 
 `parts` is the loss with every part of it exchangeable, by default its first term alone,
-and a loss of one's own as any:
+and is named like any loss of the user's own:
 `--config.loss.name=gift_jax.experiments.loss_parts:parts-temperature=8.0`. KL
 multiplied by T^2, which has no unit length and no refinement, stands beside it.
 docs/theory.md has what came of it.
@@ -76,7 +76,7 @@ def parts(
       gamma: Weight of the hard label in the refinement; 0 refines nothing.
       correct: Whether the hard label's logit is raised to the teacher's largest.
       centre: Whether the mean over the classes is taken off first.
-      temperature: Of the divergence of z-scores.
+      temperature: Temperature of the divergence of z-scores.
       cosine: Whether to take the limit of large temperatures instead, 1 - cosine.
       unit: What the student's logits are divided by: their "own" length, or that of the
         "teacher", which makes them no z-scores; not for the cosine.
@@ -86,15 +86,15 @@ def parts(
         `standardized_gift`, which pulls along the sphere as well; "radial" across it
         only; "relative" likewise, to the teacher's lengths in units in which they are
         the student's on average over the batch.
-      share: Which part of the teacher's lengths is taught.
-      length_weight: Of that term.
+      share: Share of the teacher's lengths that is taught.
+      length_weight: Weight of that term.
       rule: What the weight follows: "constant"; "angle", times the fourth power of the
         cosine to the target; "matched", so that the term's gradient is never longer
         than the direction's at large T; "reached", times a power of the share of the
         teacher's length that the student has, and in units of the student's where that
-        is longer; or the epoch: "linear" grows
-        from 0 to 1, "late" over the middle third, "early" falls from 1 to 0.
-      power: Of "reached".
+        is longer; or the epoch: "linear" grows from 0 to 1, "late" over the middle
+        third, "early" falls from 1 to 0.
+      power: Power of "reached".
       progress: See `losses.at_progress`.
 
     Returns:

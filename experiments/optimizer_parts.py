@@ -2,9 +2,10 @@
 
     python -m experiments.optimizer_parts --config=configs/cifar10.py --workdir=DIR
 
-`parts` computes the updates of both for every matrix, and takes of each layer the one,
-the other, or the direction of one at the length of the other; an optimizer of one's own
-as any: `--config.optimizer.name=gift_jax.experiments.optimizer_parts:parts-last=adamw`.
+`parts` computes the updates of both for every matrix, and takes for each layer the one,
+the other, or the direction of one at the length of the other. It is named like any
+optimizer of the user's own:
+`--config.optimizer.name=gift_jax.experiments.optimizer_parts:parts-last=adamw`.
 docs/results.md has what came of it.
 """
 
@@ -41,7 +42,7 @@ def parts(
     last: str = "muon",
     adamw_rate: float = _ADAMW.learning_rate,
 ) -> optax.GradientTransformation:
-    """Muon, of whose layers each can be trained otherwise; without weight decay.
+    """Muon, but each kind of layer can be trained otherwise; without weight decay.
 
     Each of a ConvNet's first convolution, its hidden ones and its classifier takes
     "muon"; "adamw"; "muon_direction", at the Frobenius length of AdamW's update; or
@@ -49,11 +50,11 @@ def parts(
     has for them.
 
     Args:
-      learning_rate: Muon's, by the step.
-      first: Of the convolution with the fewest inputs.
-      hidden: Of the other convolutions.
-      last: Of matrices.
-      adamw_rate: Peak of AdamW's, which follows the same schedule.
+      learning_rate: Muon's learning rate, by the step.
+      first: Update of the convolution with the fewest inputs.
+      hidden: Update of the other convolutions.
+      last: Update of matrices.
+      adamw_rate: Peak of AdamW's learning rate, which follows the same schedule.
     """
     scale = adamw_rate / _MUON.learning_rate
     muon = _without_decay(_MUON, learning_rate)

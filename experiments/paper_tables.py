@@ -12,7 +12,7 @@ writes:
         --flagfile=PACK/config.flags --workdir=DIR
 
 `--config.train.students_at_once=8` trains seeds and rates under one vmap, which may be
-faster there. Every finished row is in the results at once, and the same command goes on
+faster there. Every finished row is in the results at once, and the same command resumes
 after it was stopped.
 """
 

@@ -37,9 +37,9 @@ class Size:
     """What is labelled.
 
     Attributes:
-      images: N.
-      classes: C.
-      side: Of an image, in pixels.
+      images: Number of images, N.
+      classes: Number of classes, C.
+      side: Side of an image, in pixels.
       views: Views of every image.
     """
 
@@ -51,10 +51,10 @@ class Size:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one phase.
+    """Cost of one phase.
 
     Attributes:
-      seconds: That it took.
+      seconds: Seconds that it took.
       before: Resident bytes of the process at its start.
       peak: Most resident bytes during it.
     """
@@ -120,7 +120,7 @@ def run(size: Size, codec: LabelCodec, directory: pathlib.Path) -> dict[str, Cos
     Args:
       size: What is labelled.
       codec: How labels are stored.
-      directory: Of the store.
+      directory: Directory of the store.
 
     Returns:
       What each of the three costs.

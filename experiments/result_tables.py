@@ -4,8 +4,7 @@
 
 A folder of docs/rows holds the results.jsonl of one work directory as it is, and its
 tuning.jsonl where it has one, so that `python -m gift_jax.report docs/rows/NAME...`
-reports it, too. A table stands in a page
-between a marker and `<!-- end -->`:
+reports it, too. A table stands in a page between a marker and `<!-- end -->`:
 
     <!-- accuracies: NAME -->           losses by optimizers, of one folder
     <!-- tuned: NAME -->                the same, each at its default and its own rate
@@ -36,7 +35,7 @@ ROWS = ROOT / "docs" / "rows"
 PAGES = [ROOT / name for name in ("README.md", "docs/results.md", "docs/theory.md")]
 FIGURE = ROOT / "docs" / "images" / "regret.png"
 
-# What a folder is called where several are compared, in the order of the tables.
+# Titles of folders where several are compared, in the order of the tables.
 TITLES = {
     "cifar10_w32_100": "CIFAR-10, RDED, width 32, 200 steps",
     "cifar10_w32_100_tuned": "CIFAR-10, RDED, width 32, 200 steps, tuned rates",
@@ -70,8 +69,8 @@ _OPTIMIZERS = {
     "schedule_free_adamw": "SF-AdamW",
     "prodigy": "Prodigy",
 }
-# Forms of it that are no default: shown beside it, but with no regret of their own, nor
-# the best that others are behind.
+# Variants of the loss, not its default: shown beside it, but with no regret of their
+# own, and never the best that others are behind.
 _VARIANT = "standardized_gift-"
 _IN_MOST_FOLDERS = ("sgd", "adamw", "muon")
 # With more optimizers than these cells hold means only.
@@ -90,7 +89,7 @@ def read(folder: str) -> list[Group]:
 
 
 def measured() -> dict[str, list[Group]]:
-    """The folders that are there, in the order of `TITLES`; tuned ones at that rate."""
+    """The folders that exist, in the order of `TITLES`; where tuned, at tuned rates."""
     return {
         name: [group for group in read(name) if group.rate != DEFAULT]
         for name in TITLES
@@ -173,7 +172,7 @@ def regrets(*losses: str) -> str:
 
 
 def _regrets(groups: Sequence[Group]) -> dict[str, regret.Regrets]:
-    """By loss, of groups at one kind of learning rates."""
+    """Regrets by loss, of groups at one kind of learning rates."""
     return {one.loss: one for one in regret.regrets(_compared(groups))}
 
 
@@ -215,7 +214,7 @@ def _in_order(run: Collection[str]) -> list[str]:
 
 
 def _name(name: str) -> str:
-    """Of a loss or an optimizer, as it is read."""
+    """Name of a loss or an optimizer in the tables."""
     return _OPTIMIZERS.get(name) or _LOSSES.get(name, f"`{name}`")
 
 

@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
 
 
 def _run(processes: int, devices: int) -> float:
-    """Starts the processes, each with some devices; the step time."""
+    """Starts the processes, each with some devices; returns the step time."""
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
         coordinator = f"localhost:{listener.getsockname()[1]}"

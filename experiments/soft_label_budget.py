@@ -31,7 +31,7 @@ def study(config: ml_collections.ConfigDict) -> None:
 
 
 def _formats(dataset: str) -> list[str]:
-    """Those that take fewer bytes than float16 each, and than the one before.
+    """Formats that take fewer bytes than float16 each, and than the one before.
 
     A logit that top-k keeps takes four bytes: a quarter of them are as large as int8.
     """

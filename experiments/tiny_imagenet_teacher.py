@@ -1,4 +1,4 @@
-"""A published teacher of Tiny-ImageNet, as a function of one's own.
+"""A published teacher of Tiny-ImageNet, as a function of the user's own.
 
 A MobileNetV2 of width 0.5 with module names of its own, whose second stage keeps the
 side and whose head has 640 channels: https://github.com/Rehan000/forge-tta (MIT),
@@ -27,7 +27,7 @@ Weights = Mapping[str, jax.Array]
 
 
 def build() -> Callable[[np.ndarray], jax.Array]:
-    """From (B, 64, 64, 3) pixels in [0, 1] to (B, 200) logits, with a fingerprint."""
+    """Turns (B, 64, 64, 3) pixels in [0, 1] into (B, 200) logits; has a fingerprint."""
     path = pathlib.Path(os.environ["TINY_IMAGENET_TEACHER"])
     weights = {name: jnp.asarray(array) for name, array in load_torch(path).items()}
     teacher = functools.partial(jax.jit(logits), weights)

@@ -45,7 +45,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "best": best.fields,
 }
 
-# Those whose learning rate is learnt with the images, if it is not given.
+# Protocols whose learning rate is learnt with the images, if it is not given.
 LEARNT_RATE = ("datm",)
 
 
@@ -53,10 +53,10 @@ def fields(name: str, setting: Setting) -> dict[str, Any]:
     """The fields of a config that a protocol sets, with their values.
 
     Args:
-      name: Of `PROTOCOLS`, or "package.module:attribute" of the user's own.
-      setting: What it is for.
+      name: A name in `PROTOCOLS`, or "package.module:attribute" of the user's own.
+      setting: The setting that they are for.
 
     Raises:
-      InputError: there is no such protocol, or it has none for this setting.
+      InputError: there is no such protocol, or it has no recipe for this setting.
     """
     return registry.find("protocol", name, PROTOCOLS)(setting)

@@ -1,4 +1,4 @@
-"""What all protocols share: what they are asked for, and views spelt out."""
+"""What all protocols share: the setting that they are for, and views spelt out."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from gift_jax.runtime.errors import InputError
 
 T = TypeVar("T")
 
-# Whose recipe a dataset of gift_jax/data/info.py is given, at any size.
+# Family whose recipe a dataset of gift_jax/data/info.py is given, at any size.
 _FAMILIES = {
     **dict.fromkeys(("cifar10", "cifar100"), "cifar"),
     "tiny_imagenet": "tiny",
@@ -25,7 +25,7 @@ class Setting(NamedTuple):
     Attributes:
       dataset: Name of the real dataset.
       image_size: Side in pixels; None where it is not known yet.
-      num_classes: C; likewise.
+      num_classes: Number of classes, C; likewise.
       ipc: Images per class.
       teacher: Name of the teacher's network, without its options.
       students: Names of the students' networks, likewise.
@@ -40,7 +40,7 @@ class Setting(NamedTuple):
 
     @property
     def side(self) -> int:
-        """Of the images in pixels.
+        """Side of the images in pixels.
 
         Raises:
           InputError: it is not known yet.
@@ -55,13 +55,13 @@ class Setting(NamedTuple):
 
     @property
     def family(self) -> str:
-        """Whose recipe it is given: "cifar", "tiny" or "imagenet".
+        """Family whose recipe it is given: "cifar", "tiny" or "imagenet".
 
         Authors have recipes for datasets by name, ImageNet's at 64 pixels, too. Others
         are given that of the nearest size: to 32 pixels, to 64, and above.
 
         Raises:
-          InputError: as `side`.
+          InputError: see `side`.
         """
         if self.dataset in _FAMILIES:
             return _FAMILIES[self.dataset]
@@ -77,7 +77,7 @@ class Setting(NamedTuple):
         """A value that depends on the student.
 
         Raises:
-          InputError: it is another for another of the students.
+          InputError: the value differs between the students.
         """
         values = [by_name.get(name, default) for name in self.students]
         if any(value != values[0] for value in values):
@@ -92,7 +92,7 @@ def views(**changed: Any) -> dict[str, Any]:
     """Every field of `augment`, so that nothing of the config's own remains.
 
     Args:
-      **changed: Those that are on.
+      **changed: Fields that are on.
     """
     fields = dataclasses.asdict(AugmentSpec(**changed))
     return {f"augment.{name}": value for name, value in fields.items()}

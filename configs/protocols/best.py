@@ -13,7 +13,7 @@ from gift_jax.configs.protocols.base import Setting
 
 
 def fields(setting: Setting) -> dict[str, Any]:
-    """Those of `gift`, with another optimizer and loss."""
+    """The fields of `gift`, with another optimizer and loss."""
     return {
         **gift.fields(setting),
         "optimizer.name": "muon",

@@ -12,7 +12,7 @@ from gift_jax.configs.protocols.base import LABELS_OF_VIEWS, Setting, views
 
 
 def fields(setting: Setting) -> dict[str, Any]:
-    """One soft label an image and DSA on small images, CutMix and one a view on others.
+    """Small images: one soft label per image, DSA; others: one per view, CutMix.
 
     The package tries the learning rates 0.001, 0.005, 0.01, 0.05 and 0.1 where none is
     learnt with the images, whatever the optimizer (`lr_list`), and keeps the best on

@@ -2,7 +2,7 @@
 
 Epochs, batch size, optimizer, rate, zeta, the kinds of augmentation, the loss and the
 one ResNet-18 teacher are the paper's. Temperature and crops are RDED's, whose
-augmentation it takes; weight decay is not told and none.
+augmentation it takes; weight decay is not stated, and is none.
 """
 
 from typing import Any

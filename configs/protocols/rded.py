@@ -7,7 +7,7 @@ from typing import Any
 
 from gift_jax.configs.protocols.base import LABELS_OF_VIEWS, Setting, views
 
-# `adamw_lr` by `stud_name`, of the networks that there are here.
+# `adamw_lr` by `stud_name`, for the networks that exist here.
 _RATES = {
     "vgg11": 5e-4,
     "efficientnet_b0": 2e-3,
@@ -51,7 +51,7 @@ def rded_views(setting: Setting) -> dict[str, Any]:
 
 
 def _batch_size(setting: Setting) -> int:
-    """Of `argument.py`, for IPC 1, 10 and 50; others have that of the next below."""
+    """Batch size of `argument.py`, for IPC 1, 10 and 50; others have the one below."""
     if setting.dataset == "tiny_imagenet":
         return setting.at_most_all(100)
     size = 10 if setting.ipc < 10 else 50 if setting.ipc < 50 else 100

@@ -41,7 +41,7 @@ def _cifar100(setting: Setting) -> dict[str, Any]:
 def _tiny_imagenet(setting: Setting) -> dict[str, Any]:
     return {
         **views(resized_crop=0.08, flip=True),
-        # Of its scripts the one that multiplies by T^2.
+        # As in the one of its scripts that multiplies by T^2.
         "loss.name": "kl-t_squared=True",
         "optimizer.name": (
             "sgd-learning_rate=0.2-weight_decay=0.0001-schedule=cosine-warmup_epochs=5"

@@ -28,7 +28,7 @@ _EVALUATION_BATCH, _RELABELLING_BATCH = 500, 256
 
 
 def training(students: int) -> str:
-    """Names what is measured for so many students."""
+    """Names what is measured for `students` students."""
     return f"training, {students} student{'s' if students > 1 else ''}"
 
 
@@ -45,7 +45,7 @@ def rows(case: Case, started: float) -> Iterator[Row]:
         name, trained = training(students), None
         try:
             trained = _train(case, soft_labels, students)
-        except Exception as error:  # most likely of memory: others may have enough
+        except Exception as error:  # most likely out of memory: others may have enough
             yield case.row(BY, name, students=students, error=first_line(error))
         if number == 0:
             if trained is not None:
@@ -85,9 +85,9 @@ class _Trained(NamedTuple):
 
     Attributes:
         first_step_at: `time.time()` at the end of the first step.
-        first_epoch: With compilation.
-        steps: A step, of every round.
-        donated: Whether the state of before an epoch is freed by it.
+        first_epoch: Time of the first epoch, with compilation.
+        steps: Time of a step, of every round.
+        donated: Whether an epoch frees the state before it.
         busy: See `busy_share`.
     """
 
@@ -142,7 +142,7 @@ def _traced(case: Case, name: str, run: Callable[[], Any]) -> float | None:
 
 
 def _matmul(case: Case) -> Row:
-    """Products large enough for the peak, several in one go on accelerators."""
+    """Matrix products large enough for the peak; on accelerators several in one go."""
     device = jax.local_devices()[0]
     size, products = (2048, 1) if device.platform == "cpu" else (8192, 20)
     factor = jax.random.normal(jax.random.key(0), (size, size), case.dtype)
@@ -175,7 +175,7 @@ def _random_labels(case: Case) -> SoftLabels:
 
 
 def _evaluate(case: Case) -> Row:
-    """As a job does: the images stay on the device, batches are asked one by one."""
+    """Evaluates as a job does: images stay on the device, batches follow one by one."""
     workload, count, rng = case.workload, case.test_images, np.random.default_rng(0)
     side, classes = workload.image_size, workload.num_classes
     images = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
@@ -200,7 +200,7 @@ def _evaluate(case: Case) -> Row:
 
 
 def _relabel(case: Case) -> Row:
-    """Views with a teacher of the student's architecture, into a store on disk."""
+    """Labels views with a teacher of the student's network, into a store on disk."""
     label_views = ours.teacher_views(case.workload)
     batch_size = min(_RELABELLING_BATCH, case.workload.num_images)
 

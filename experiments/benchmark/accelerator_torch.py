@@ -20,7 +20,7 @@ def rows(case: Case, platform: str, peak: float | None) -> Iterator[Row]:
     Args:
         case: What to measure.
         platform: JAX's name of the kind of device that it is compared on.
-        peak: Operations a second of a matrix product there.
+        peak: Operations per second of a matrix product there.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if platform != "cpu" and device == "cpu":
@@ -38,7 +38,7 @@ def rows(case: Case, platform: str, peak: float | None) -> Iterator[Row]:
         by = "PyTorch, " + ("eager" if mode is None else f"torch.compile {mode}")
         try:
             yield from _rows(case, by, mode, labels, torch.device(device), peak)
-        except Exception as error:  # of the compiler, or of memory
+        except Exception as error:  # of the compiler, or out of memory
             what = f"training, {labels} labels"
             yield case.row(by, what, students=1, error=first_line(error))
 
@@ -70,7 +70,7 @@ def _rows(
     epoch = functools.partial(_finished, training.epoch, device)
     epoch()
     first = time.perf_counter() - began
-    # Every kind of view, of which each is compiled when it comes first.
+    # Runs every kind of view, each of which is compiled when it comes first.
     for _ in range(2):
         epoch()
     flops = workloads.training_flops(workload)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 import jax
 
-# How the planes of devices begin, and those of their lines that hold operations. On
-# other lines names of whole programs cover the gaps between operations.
+# Prefixes of the names of devices' planes, and of their lines that hold operations. On
+# other lines, names of whole programs cover the gaps between operations.
 _LINES = {"/device:GPU": "Stream", "/device:TPU": "XLA Ops"}
 
 
@@ -15,9 +15,9 @@ def busy_share(run: Callable[[], object], directory: pathlib.Path) -> float | No
     """Traces what a function does.
 
     Args:
-        run: Returns when the device is done.
-        directory: For the trace; TensorBoard's profile plugin and XProf open it, and
-            https://ui.perfetto.dev its trace.json.gz.
+        run: The function; returns when the device is done.
+        directory: Folder of the trace; TensorBoard's profile plugin and XProf open it,
+            and https://ui.perfetto.dev its trace.json.gz.
 
     Returns:
         The share of wall time in which the first accelerator computed; None where the

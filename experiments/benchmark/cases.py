@@ -14,7 +14,7 @@ import numpy as np
 from experiments.benchmark import workers
 from experiments.benchmark.workloads import WORKLOADS, Workload
 
-# Of all rounds of a row, after which no other begins.
+# Seconds of all rounds of a row, after which no other round begins.
 _MOST_SECONDS = 20.0
 MATMUL = "matrix product"
 # A row of the table, as JSON.
@@ -31,14 +31,14 @@ class Case:
 
     Attributes:
         network: One of `NETWORKS`.
-        dtype: Of activations, "float32" or "bfloat16".
+        dtype: Type of activations, "float32" or "bfloat16".
         students: How many train at once, one row for each number.
-        steps: Of an epoch.
+        steps: Steps of an epoch.
         rounds: How often each is timed.
         test_images: Images of an evaluation.
-        width: Of ConvNets; None stands for the official one.
+        width: Width of ConvNets; None stands for the official one.
         profile: Folder for traces; None makes none.
-        compile_modes: Of `torch.compile`.
+        compile_modes: Modes of `torch.compile`.
     """
 
     network: str
@@ -104,11 +104,11 @@ class Case:
 
         Args:
             by: Whose program it is.
-            what: It does.
-            seconds: Of every round.
-            images: In these seconds; a step of several students counts those of each.
+            what: What the program does.
+            seconds: Seconds of every round.
+            images: Images in these seconds, summed over the students of a step.
             flops: Useful operations in these seconds.
-            peak: Operations a second of a matrix product of that dtype.
+            peak: Operations per second of a matrix product of that dtype.
             **found: Whatever else was found.
         """
         median = float(np.median(seconds))
@@ -130,10 +130,10 @@ def first_line(error: Exception) -> str:
 
 
 def serve(functions: Mapping[str, Callable[..., Iterable[Row]]]) -> None:
-    """The whole of a process that `rows_of` starts: one row a line out.
+    """The whole of a process that `rows_of` starts: writes one row per line.
 
     Args:
-        functions: By name, of a case and keyword arguments.
+        functions: Functions of a case and keyword arguments, by name.
     """
     answers = workers.own_stdout()
     name, case, arguments = json.loads(sys.stdin.readline())
@@ -149,9 +149,9 @@ def rows_of(
     Args:
         case: What to measure.
         module: The main module of the process, which calls `serve`.
-        name: Of the function there.
+        name: Name of the function there.
         environment: Variables besides those of this process.
-        **arguments: Of the function.
+        **arguments: Keyword arguments of the function.
 
     Yields:
         The rows, as they are found; one with an error where the process fails.

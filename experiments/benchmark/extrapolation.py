@@ -48,7 +48,7 @@ def text(seconds: Mapping[str, float]) -> str:
     """The extrapolation as Markdown.
 
     Args:
-        seconds: Of one iteration as `measured` counts it, by who took them.
+        seconds: Seconds of one iteration as `measured` counts it, by contender.
     """
     here, there = measured(), target()
     whole = there.flops * there.iterations

@@ -31,9 +31,9 @@ class Contender:
     """Something that is timed.
 
     Attributes:
-        label: As in the tables.
-        worker: Which process runs it.
-        name: What that process calls it.
+        label: Name in the tables.
+        worker: Name of the process that runs it.
+        name: Its name in that process.
     """
 
     label: str
@@ -146,7 +146,7 @@ def faster(samples: Samples, labels: Sequence[str]) -> str | None:
 
 
 def ratios(samples: Samples, workload: Workload) -> dict[str, list[float]]:
-    """What the table states, of every round; larger is better for this package."""
+    """The ratios of the table, for every round; larger is better for this package."""
     stored = np.asarray(samples[STORED])
     gemm = faster(samples, GEMMS)
     assert gemm is not None

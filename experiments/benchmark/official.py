@@ -117,13 +117,13 @@ class Training:
         num_classes: Length of the logits.
         batch_size: Images of a step.
         memory_format: A key of `torch_networks.FORMATS`.
-        loss: Of (student logits, teacher logits, labels).
+        loss: Loss of (student logits, teacher logits, labels).
         optimizer: "sgd", "adam" or "adamw".
         soft_labels: (N, classes) logits; None stands for the online teacher.
-        dtype: "float32", or "bfloat16" of what autocast makes so.
-        compile_mode: One of `torch.compile`, which is given augmentation, networks and
+        dtype: "float32", or "bfloat16" for what autocast casts to it.
+        compile_mode: Mode of `torch.compile`, which is given augmentation, networks and
             loss as one function; None compiles nothing.
-        width: Of a ConvNet.
+        width: Width of a ConvNet.
     """
 
     def __init__(

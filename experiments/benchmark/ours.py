@@ -37,7 +37,7 @@ from gift_jax.train.step import (
 )
 
 ALONE = "alone "
-_CALLS = 500  # of a loss alone, in a run
+_CALLS = 500  # calls of a loss alone in a run
 _EPOCHS = 1000  # more than are ever run
 VIEWS = 4
 _SCRATCH = tempfile.TemporaryDirectory()
@@ -122,7 +122,7 @@ def _data(workload: Workload) -> views.TrainData:
 
 
 def _training(workload: Workload, contender: str) -> workers.Run:
-    """Epoch after epoch of one student."""
+    """Trains one student, epoch after epoch."""
     label_views = teacher_views(workload)
     trained = epochs(
         workload,
@@ -151,9 +151,9 @@ def epochs(
 
     Args:
         workload: The network, and its data.
-        soft_labels: Of its images.
+        soft_labels: Soft labels of its images.
         loss: A name of `losses.LOSS_NAMES`.
-        students: How many, each with weights and an order of its own.
+        students: Number of students, each with weights and an order of its own.
 
     Returns:
         What `train_epochs` yields.

@@ -105,7 +105,7 @@ def _single(rounds: int, *, pytorch: bool) -> Samples:
 
 
 def _whole(iterations: int, rounds: int, steps: Samples) -> Samples:
-    """Seconds of whole recoveries; of PyTorch in the faster of both formats."""
+    """Seconds of whole recoveries; for PyTorch, in the faster of both formats."""
     contenders = {OURS: _process("recovery_ours", f"--iterations={iterations}")}
     for labels, kept in (
         (measure.PYTORCH, ()),

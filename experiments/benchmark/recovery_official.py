@@ -1,12 +1,12 @@
 """SRe2L's recovery as a PyTorch loop: what the official procedure does, for speed.
 
-Of every iteration: the images, rolled, go through a frozen teacher, whose batch norms
+In every iteration the images, rolled, go through a frozen teacher, whose batch norms
 tell by hooks how far the mean and variance of what they are fed are from their running
 ones; the loss is cross-entropy and `bn_weight` times these distances, that of the first
 layer tenfold; Adam with betas 0.5 and 0.9 moves the images at a rate that falls along a
 cosine; and they are clipped to what pixels can be. Sources of the constants are in
-`gift_jax.distill.recovery.sre2l`. Faster than the official code are mean and variance
-in one pass, where that copies the features first.
+`gift_jax.distill.recovery.sre2l`. Mean and variance are taken in one pass, which is
+faster than the official code, which copies the features first.
 
 As a command it recovers the images of `recovery_problem` once, and prints the seconds.
 """
@@ -34,11 +34,11 @@ class Recovery:
     """A batch of images in recovery.
 
     Args:
-        teacher: Its batch norms are hooked; frozen here.
-        images: (B, 3, H, W) float, normalised: where they start.
+        teacher: The teacher; its batch norms are hooked, and it is frozen here.
+        images: (B, 3, H, W) float, normalised, to start from.
         labels: (B,) int64.
-        normalization: Of the images.
-        constants: Of the method; multi-crop is left out.
+        normalization: Normalisation of the images.
+        constants: Constants of the method; multi-crop is left out.
         memory_format: A key of `torch_networks.FORMATS`.
     """
 
@@ -77,7 +77,7 @@ class Recovery:
         self._distances.append(distance + (variance - norm.running_var).norm())
 
     def loss(self, images: torch.Tensor) -> torch.Tensor:
-        """The scalar that is minimised, of images as they are."""
+        """The scalar that is minimised, for the given views of the images."""
         self._distances.clear()
         logits = self._teacher(images.contiguous(memory_format=self._format))
         first, *others = self._distances
@@ -102,7 +102,7 @@ class Recovery:
         return loss.item()
 
     def pixels(self) -> np.ndarray:
-        """(B, H, W, 3) uint8."""
+        """Pixels of the images, (B, H, W, 3) uint8."""
         pixels = self.images.detach() * self._std + self._mean
         rounded = (pixels.clamp(0, 1) * 255).round().to(torch.uint8)
         return rounded.permute(0, 2, 3, 1).numpy()

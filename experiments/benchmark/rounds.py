@@ -15,7 +15,7 @@ def in_turn(
     """Times all contenders in every round, every second round in reverse order.
 
     Args:
-        contenders: What returns its seconds, by name.
+        contenders: Functions that return their seconds, by name.
         rounds: How often each is timed.
         on_round: Called after every round.
     """

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-GEMM_SIZE = 2048  # of the square matrices whose product is the peak
+GEMM_SIZE = 2048  # side of the square matrices whose product is the peak
 # `make(contender, workload)` returns `run()`, which returns the steps that it took.
 Run = Callable[[], int]
 Make = Callable[[str, str], Run]
@@ -18,7 +18,7 @@ class WorkerError(RuntimeError):
 
 
 def serve(make: Make) -> None:
-    """The loop of a worker: one request a line in, seconds per step a line out.
+    """The loop of a worker: reads a request per line, writes seconds per step.
 
     The first request for a contender makes it and runs it once without timing it, so
     that nothing is compiled or allocated in a measurement. The contenders of one
@@ -53,7 +53,7 @@ class Worker:
 
     Args:
         module: Its main module, which calls `serve`.
-        *arguments: Of its command line.
+        *arguments: Arguments of its command line.
     """
 
     def __init__(self, module: str, *arguments: str) -> None:

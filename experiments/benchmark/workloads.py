@@ -17,13 +17,13 @@ class Workload:
     """One network on images of one size; batch sizes are those of the official ladder.
 
     Attributes:
-        name: As in the tables.
+        name: Name in the tables.
         network: A name of `gift_jax.models.MODELS`.
         image_size: Height and width.
         batch_size: Images of a step.
         num_classes: Length of the logits.
         steps: Steps of one epoch, which is timed as one.
-        dtype: Of activations, "float32" or "bfloat16".
+        dtype: Type of activations, "float32" or "bfloat16".
         width: Channels of a ConvNet; None stands for the official number.
     """
 
@@ -76,7 +76,7 @@ def find(name: str) -> Workload:
 def training_flops(workload: Workload) -> int:
     """Useful floating-point operations of one training step of the student.
 
-    Those of convolutions and linear layers, a multiplication and an addition each:
+    Counts convolutions and linear layers, a multiplication and an addition each:
 
         forward  = sum of 2 * outputs * kernel rows * kernel columns * inputs
         training = 3 * forward - forward of the first layer
@@ -90,7 +90,7 @@ def training_flops(workload: Workload) -> int:
 
 
 def forward_flops(workload: Workload) -> int:
-    """Those of one forward pass, as of an online teacher."""
+    """Useful operations of one forward pass, as of an online teacher."""
     return sum(_layer_flops(workload))
 
 

@@ -24,7 +24,7 @@ _IMAGES, _ENDS, _LABELS, _CLASSES = "_images", "_ends", "_labels", "classes"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _EncodedList(sources.RecordList):
-    """Encoded images one after the other, of which number i ends at `ends[i]`."""
+    """Encoded images one after the other; image i ends at byte `ends[i]`."""
 
     images: np.ndarray
     ends: np.ndarray
@@ -89,7 +89,7 @@ class Archive:
 
     @functools.cached_property
     def classes(self) -> Sequence[str]:
-        """Their names; numbers where the file has none."""
+        """Names of the classes; numbers where the file has none."""
         if _CLASSES in self._arrays:
             return [str(name) for name in self._arrays[_CLASSES].ravel()]
         return [str(number) for number in range(self.num_classes)]
@@ -159,13 +159,13 @@ def write(
     """Writes images as they are stored, encoded or as pixels, with their labels.
 
     Args:
-      path: The .npz; appears when it is whole.
-      splits: By the names to give them.
+      path: The .npz; it appears only when it is complete.
+      splits: The splits by the names to give them in the file.
       classes: Names of the classes.
 
     Raises:
       InputError: the pixels of a split have more than one size.
-      OSError: an image cannot be read, or the file not written.
+      OSError: an image cannot be read, or the file cannot be written.
     """
     arrays: dict[str, np.ndarray] = {}
     for name, split in splits.items():
@@ -191,6 +191,6 @@ def _images(split: str, records: Sequence[Any]) -> dict[str, np.ndarray]:
 
 
 def _divide(ends: np.ndarray, size: int) -> bool:
-    """Whether they cut so many bytes into pieces, none of them empty."""
+    """Whether `ends` cut `size` bytes into pieces, none of them empty."""
     lengths = np.diff(ends.astype(np.int64), prepend=0)
     return bool(lengths.sum() == size and np.all(lengths > 0))

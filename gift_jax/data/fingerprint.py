@@ -1,16 +1,16 @@
 """Fingerprints of real images: by their encoded bytes, their order and their labels.
 
-Where the files lie, and when they were written, does not count. Every byte does, up to
-`SAMPLED_BEYOND` bytes a split. Of larger splits the size of every file counts, and
-about `_SAMPLES` whole files or blocks of `_BLOCK` bytes at equal distances: another
-selection, version or encoding is noticed, an image is not that was exchanged for one of
-the same size between two samples.
+The place of the files and the time they were written do not count. Every byte counts,
+up to `SAMPLED_BEYOND` bytes a split. In larger splits the size of every file counts,
+and about `_SAMPLES` whole files or blocks of `_BLOCK` bytes at equal distances: another
+selection, version or encoding is noticed, but not an image between two samples that was
+exchanged for one of the same size.
 
-Labels count, all of them, where they are read from folders. Those of TFDS lie in its
-files beside the images, with records that a slice such as "train[:90%]" leaves out;
-there the name, the version and the lengths of the shards count as well. Pixels that
-were encoded again are other images, and so are those of a set that TFDS prepared
-again in other files.
+All labels count where they are read from folders. TFDS stores labels in its files
+beside the images, with records that a slice such as "train[:90%]" leaves out; there the
+name, the version and the lengths of the shards count as well. Images that were encoded
+again count as other images, and so do those of a set that TFDS prepared again in other
+files.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def of_files(paths: Sequence[pathlib.Path]) -> str:
     """16 hexadecimal digits for the contents of files in their order, not their names.
 
     Raises:
-      OSError: one cannot be read.
+      OSError: a file cannot be read.
     """
     sizes = [path.stat().st_size for path in paths]
     digest = hashlib.sha256(f"{sizes}".encode())
@@ -56,7 +56,7 @@ def of_files(paths: Sequence[pathlib.Path]) -> str:
 
 
 def _starts(size: int, most: int | None) -> Iterable[int]:
-    """Where the blocks of a file begin, or so many of them and the last one."""
+    """Starts of all blocks of a file, or of `most` (at least one) and the last one."""
     if most is None or size <= _BLOCK:
         return range(0, size, _BLOCK)
     return np.linspace(0, size - _BLOCK, max(1, most) + 1).astype(int).tolist()

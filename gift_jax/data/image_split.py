@@ -27,7 +27,7 @@ Indices = Sequence[int] | np.ndarray
 
 # Encoded images held at a time while a pool of threads decodes them.
 _CHUNK = 512
-# Of all formats that Pillow knows; for some, such as EPS, it starts other programs.
+# Not all formats that Pillow knows: for some, such as EPS, it starts other programs.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 _IN_MEMORY = re.compile(" <_io.BytesIO object at 0x[0-9a-f]+>")  # in Pillow's errors
 
@@ -37,7 +37,7 @@ class ImageSplit:
 
     Args:
       source: Where the images come from.
-      info: What the images are brought to.
+      info: Size and channels to bring the images to, and the number of classes.
       name: Name of the split, for messages.
 
     Raises:
@@ -64,14 +64,14 @@ class ImageSplit:
         return self._info.image_shape
 
     def subset(self, indices: np.ndarray) -> "ImageSplit":
-        """The images of those places, in their order."""
+        """The images at these indices, in their order."""
         return ImageSplit(sources.Subset(self._source, indices), self._info, self.name)
 
     def of_classes(self, classes: tuple[int, ...]) -> "ImageSplit":
-        """The images of some classes, whose places are their new labels.
+        """The images of some classes; a class's place in `classes` is its new label.
 
         Raises:
-          InputError: there is no image of them, or as `labels_of`.
+          InputError: there is no image of these classes, or as for `labels_of`.
         """
         info = dataclasses.replace(self._info, num_classes=len(classes))
         source = sources.OfClasses(self._source, self.labels, classes)
@@ -82,7 +82,7 @@ class ImageSplit:
         """(N,) int32 classes; read once, without decoding an image.
 
         Raises:
-          InputError: as `labels_of`.
+          InputError: see `labels_of`.
         """
         return self.labels_of(range(len(self)))
 
@@ -93,7 +93,7 @@ class ImageSplit:
 
     @property
     def is_in_memory(self) -> bool:
-        """Whether it holds its images, encoded or not."""
+        """Whether its images are held in memory, encoded or not."""
         return self._source.is_in_memory
 
     @property
@@ -142,8 +142,8 @@ class ImageSplit:
         Args:
           function: Called with an index and the decoded image, greyscale or RGB
             by the channels of the dataset; must be safe to call from threads.
-          indices: Which images.
-          threads: How many; by default one a core.
+          indices: Indices of the images.
+          threads: Number of threads; by default one per core.
 
         Yields:
           The results in the order of the indices.
@@ -168,7 +168,7 @@ class ImageSplit:
 
         Args:
           indices: B indices in [0, N).
-          threads: How many to decode with; by default one a core.
+          threads: Number of threads to decode with; by default one per core.
 
         Returns:
           (B, S, S, C) uint8, where S is the image size of the dataset.
@@ -227,14 +227,14 @@ class ImageSplit:
 def open_image(
     record: sources.Record | BinaryIO, name: object
 ) -> Iterator[Image.Image]:
-    """Opens an encoded image, of which the block may decode the pixels.
+    """Opens an encoded image or an array; the `with` block may decode its pixels.
 
     Args:
       record: A JPEG, PNG, BMP, WEBP or GIF, or an array.
-      name: For messages.
+      name: Name of the image, for messages.
 
     Raises:
-      OSError: it cannot be opened or decoded; names it, and its file.
+      OSError: it cannot be opened or decoded; the message names it, and its file.
     """
     try:
         if isinstance(record, np.ndarray):
@@ -245,7 +245,7 @@ def open_image(
                 yield image
     except InputError:
         raise
-    except Exception as error:  # of Pillow, for damaged and hostile files, any
+    except Exception as error:  # Pillow raises anything for damaged or hostile files
         text = _IN_MEMORY.sub("", str(error)) or type(error).__name__
         if isinstance(record, pathlib.Path) and str(record) not in text:
             text = f"{record}: {text}"

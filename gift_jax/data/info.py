@@ -21,7 +21,7 @@ class DatasetInfo:
 
     Attributes:
       name: The name in configs.
-      num_classes: C.
+      num_classes: Number of classes, C.
       image_size: Side in pixels that images are brought to.
       channels: 1 or 3.
       normalization: Channel statistics.
@@ -117,8 +117,8 @@ CLASS_NAMES = {
     "cifar100": tuple(_CIFAR100_CLASSES.split()),
 }
 
-# What other projects call them: GIFT, RDED and CIM (`imagenet-nette`), SRe2L and
-# CDA (`in1k`, `tiny`), DATM (`Tiny`), RFAD (`fashion`). Case does not matter.
+# Names of the datasets in other projects: GIFT, RDED and CIM (`imagenet-nette`), SRe2L
+# and CDA (`in1k`, `tiny`), DATM (`Tiny`), RFAD (`fashion`). Case does not matter.
 ALIASES = {
     "cifar-10": "cifar10",
     "cifar-100": "cifar100",
@@ -140,7 +140,7 @@ ALIASES = {
 
 
 def canonical_name(name: str) -> str:
-    """What a dataset is called here; case does not matter."""
+    """Name of a dataset in this project; case does not matter."""
     return ALIASES.get(name.lower(), name.lower())
 
 

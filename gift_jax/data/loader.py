@@ -24,7 +24,7 @@ from gift_jax.data.image_split import ImageSplit
 from gift_jax.runtime.cores import usable_cores
 from gift_jax.runtime.errors import InputError
 
-# Of decoded images: less is read sooner than workers start.
+# Bytes of decoded images; fewer are read sooner than workers start.
 _LEAST_BYTES = 512 * 2**20
 # On fewer cores threads do as well: Pillow lets them run while it decodes.
 _LEAST_CORES = 4
@@ -41,8 +41,9 @@ def default_workers(split: ImageSplit, num_bytes: int) -> int:
     """How many worker processes pay off on this host, 0 for none.
 
     Args:
-      split: Of which every worker is given a copy: none where it holds its images.
-      num_bytes: Of the decoded images that are read.
+      split: Split to read. Every worker gets a copy of it, so no workers pay off for
+        a split that holds its images in memory.
+      num_bytes: Size of the decoded images that are read, in bytes.
     """
     cores = usable_cores()
     if split.is_in_memory or num_bytes < _LEAST_BYTES or cores < _LEAST_CORES:
@@ -56,21 +57,20 @@ def read_batches(
     """Reads consecutive images of a split, in order, in batches of one size.
 
     Args:
-      split: Where the images are read from.
-      part: Which images.
+      split: Split to read images from.
+      part: Indices of the images.
       batch_size: Images in a batch, B.
       steps: Number of batches. Hosts that evaluate together need the same number,
         so the last ones may be padding altogether.
-      workers: As of `read_indices`.
+      workers: See `read_indices`.
 
     Returns:
       An iterator over (B, S, S, C) uint8 images and (B,) int32 labels, the same for
-      any number of workers. What is missing in the last batches are black images of
-      label -1.
+      any number of workers. The last batches are padded with black images of label -1.
 
     Raises:
       InputError: the batches are too few for the images.
-      OSError: as `read_indices`.
+      OSError: see `read_indices`.
     """
     if steps * batch_size < len(part):
         raise InputError(
@@ -91,9 +91,9 @@ def read_indices(
     Args:
       split: Where the images are read from.
       batches: The indices of every batch. A sequence that computes them when it is
-        asked must be one that pickle can write, as each worker gets a copy.
-      workers: Processes that read ahead, or 0 for a thread of this one. They stop
-        when the iterator is exhausted or closed (`contextlib.closing`).
+        asked must be picklable, as each worker gets a copy.
+      workers: Number of processes that read ahead, or 0 for a thread of this process.
+        They stop when the iterator is exhausted or closed (`contextlib.closing`).
 
     Returns:
       An iterator over (len(batch), S, S, C) uint8, in the order of the batches.
@@ -158,7 +158,7 @@ def _read_by_workers(
             while first:
                 yield first.popleft()
             yield from iterator
-        except RuntimeError as error:  # of Grain; what a worker raises keeps its type
+        except RuntimeError as error:  # Grain's; what a worker raises keeps its type
             raise OSError(
                 f"a process that reads images has died ({error}). Most often memory is "
                 "short: set dataset.workers to fewer, or to 0"
@@ -167,10 +167,10 @@ def _read_by_workers(
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Keeps signals from the threads and processes that start meanwhile, forever.
+    """Blocks signals in all threads and processes that start meanwhile, for good.
 
-    Those of the keyboard and of clusters go to all processes of a job, but it is the
-    main one that decides when to stop.
+    The keyboard and clusters send signals to all processes of a job, but only the main
+    process decides when to stop.
     """
     resource_tracker.ensure_running()  # else its start would unblock them
     ours = {signal.SIGINT, signal.SIGTERM}
@@ -185,7 +185,7 @@ def _signals_blocked() -> Iterator[None]:
 def _main_module_hidden() -> Iterator[None]:
     """Keeps new processes from importing the main module, which they do not need.
 
-    They would run a script without `if __name__ == "__main__"` once more.
+    Otherwise they would run a script without `if __name__ == "__main__"` once more.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")

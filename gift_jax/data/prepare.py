@@ -42,7 +42,7 @@ def prepare(name: str, data_dir: str | None = None) -> str:
     directory = tfds_source.tfds_directory(data_dir)
     builder = tfds.builder(tfds_name, data_dir=directory)
     builder.download_and_prepare(file_format="array_record")
-    # TFDS leaves a dataset alone that is there in another format.
+    # TFDS leaves a dataset that is there in another format as it is: opening it raises.
     tfds_source.Tfds(tfds_name, directory)
     return str(builder.data_dir)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from gift_jax.runtime.errors import InputError
 
-Array = Any  # np.ndarray or jax.Array, of which the result has the same kind
+Array = Any  # np.ndarray or jax.Array; a result is of the same kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Normalization:
     """Channel-wise standardisation, `(pixels - mean) / std`.
 
     Attributes:
-      mean: C floats, of pixels in [0, 1].
-      std: C positive floats.
+      mean: C floats, channel means of pixels in [0, 1].
+      std: C positive floats, channel standard deviations.
 
     >>> norm = Normalization(mean=(0.5,), std=(0.25,))
     >>> norm.apply(np.ones((1, 1, 1))).item(), norm.invert(np.zeros((1, 1, 1))).item()
@@ -50,7 +50,7 @@ class Normalization:
         """Pixels in [0, 1] (..., C) -> float32 network inputs (..., C).
 
         Raises:
-          InputError: `mean` is of another number of channels.
+          InputError: the number of channels is not that of `mean`.
         """
         return (pixels.astype(np.float32) - _channels(self.mean, pixels)) / _channels(
             self.std, pixels
@@ -60,7 +60,7 @@ class Normalization:
         """Network inputs (..., C) -> float32 pixels (..., C).
 
         Raises:
-          InputError: `mean` is of another number of channels.
+          InputError: the number of channels is not that of `mean`.
         """
         return inputs.astype(np.float32) * _channels(self.std, inputs) + _channels(
             self.mean, inputs
@@ -88,13 +88,13 @@ class Whitening:
     this one formula holds.
 
     Attributes:
-      normalization: What is applied to the pixels first.
+      normalization: Channel standardisation, applied to the pixels first.
       center: (H * W * C,) float32, subtracted before the product.
       matrix: (H * W * C, H * W * C) float32.
       inverse: (H * W * C, H * W * C) float32, the inverse of `matrix`.
-      length: If given, an image's own mean is subtracted before the product, and it is
-        brought to unit length (KIP). What that takes away, `invert` cannot know: it
-        gives each image this length, and the mean of the channels.
+      length: If given, each image's own mean is subtracted before the product, and the
+        image is scaled to unit length (KIP). `invert` cannot restore what that removes:
+        it gives each image this length and the mean of the channels.
     """
 
     normalization: Normalization
@@ -132,14 +132,14 @@ class Whitening:
 
 
 def _unit_length(rows: Array) -> Array:
-    """Rows minus their mean, of length 1; flat ones stay 0."""
+    """Rows minus their mean, scaled to length 1; constant rows become 0."""
     rows = rows - rows.mean(axis=1, keepdims=True)
     squares = (rows**2).sum(axis=1, keepdims=True)
     return rows / (squares + 1e-12) ** 0.5
 
 
 def _product(rows: Array, matrix: np.ndarray) -> Array:
-    """In float32 on every device; what TPUs and TF32 do otherwise loses 1%."""
+    """Product in true float32 on every device: TPUs' default and TF32 lose 1%."""
     if isinstance(rows, jax.Array):
         return jnp.matmul(rows, matrix, precision=jax.lax.Precision.HIGHEST)
     return rows @ matrix

@@ -22,7 +22,7 @@ from gift_jax.runtime.errors import InputError
 _SAMPLES = 32
 # Images held at a time while channel statistics are measured.
 _CHUNK = 512
-# Of the train split, for the one number that is fitted on them.
+# Images of the train split on which the softmax temperature is fitted.
 _CALIBRATION_IMAGES = 5000
 _WORDNET_ID = re.compile(r"n\d{8}")
 _OF_IMAGENET = ("imagenet", "imagewoof", "tiny_imagenet")
@@ -33,14 +33,15 @@ class RealDataset:
     """A real dataset: what it is, and its splits.
 
     Attributes:
-      info: What it is.
-      train: For teachers and distillation.
-      test: What accuracies are reported on.
-      validation: Held out of the train split, to choose learning rates on; None
-        where nothing is.
+      info: Sizes, channel statistics and names of the splits.
+      train: Images for teachers and distillation.
+      test: Images that accuracies are reported on.
+      validation: Images held out of the train split, to choose learning rates on; None
+        where none are held out.
       class_names: Names of the classes in order, if they are known.
-      with_held_out: The train split with what is held out of it: what published sets
-        were distilled from, and their whitening is fitted on. None as `validation`.
+      with_held_out: The whole train split, held-out images included: published sets
+        were distilled from it, and their whitening is fitted on it. None where
+        `validation` is.
     """
 
     info: info_lib.DatasetInfo
@@ -52,7 +53,7 @@ class RealDataset:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits for the images of all splits, and what they pass.
+        """16 hexadecimal digits for the images of all splits and for `info`.
 
         See `data.fingerprint` for what it notices. The name of the dataset and its
         place do not count.
@@ -63,9 +64,9 @@ class RealDataset:
 
     @functools.cached_property
     def calibration(self) -> ImageSplit:
-        """Train images to fit a temperature of the softmax on, 5,000 at most.
+        """Train images to fit a softmax temperature on.
 
-        Those that are held out, or else some of the train split, always the same:
+        The held-out images, or else at most 5,000 of the train split, always the same:
         students are trained on the distilled images only.
         """
         if self.validation is not None:
@@ -74,7 +75,7 @@ class RealDataset:
         return self.train.subset(np.sort(order[:_CALIBRATION_IMAGES]))
 
     def of_classes(self, classes: tuple[int, ...]) -> "RealDataset":
-        """The dataset with some of its classes only, whose places are their labels."""
+        """The images of some classes; a class's place in `classes` is its new label."""
 
         def restricted(split: ImageSplit | None) -> ImageSplit | None:
             return None if split is None else split.of_classes(classes)
@@ -106,9 +107,10 @@ def load_dataset(
 
     Args:
       name: A name in `info.DATASETS`; "tfds:NAME" for any TFDS image
-        classification set, of which the size, channels and channel statistics
-        are measured on the train split; or, likewise, "folder:PATH" for class folders
-        in PATH/train and PATH/val and "npz:PATH" for an `archive.Archive`.
+        classification set, whose size and channels are learned from some images and
+        whose channel statistics are measured on the train split; or, likewise,
+        "folder:PATH" for class folders in PATH/train and PATH/val and "npz:PATH" for
+        an `archive.Archive`.
       data_dir: Where TFDS keeps its datasets; by default $TFDS_DATA_DIR, or else
         ~/tensorflow_datasets. For "tiny_imagenet" the unpacked archive. For any name
         in `info.DATASETS` it may be an npz of its splits, or hold class folders in
@@ -116,17 +118,18 @@ def load_dataset(
       image_size: Side to bring images to. Needed where images come in many
         sizes, without effect where they have it already, and an error for a
         named dataset of another fixed size.
-      normalization: Channel statistics in place of those known or measured. Of one
-        channel, or of three, for images of one's own, they say what these become.
+      normalization: Channel statistics in place of the known or measured ones. For a
+        dataset without an entry their number, one or three, sets the channels that
+        the images are converted to.
       train_split: Split to use for training; for folders, a folder.
       test_split: Split to measure accuracies on.
       validation_images: How many images to hold out of the train split, always the
         same ones.
-      measure: Of a train split whose channel statistics are not known; None stands for
-        `channel_statistics`, which reads every image.
+      measure: Measures the channel statistics of a train split where they are unknown;
+        None stands for `channel_statistics`, which reads every image.
 
     Returns:
-      The dataset, of which no image may have been read yet.
+      The dataset; none of its images need have been read yet.
 
     Raises:
       FileNotFoundError: the dataset is not there; says how to prepare it.
@@ -200,7 +203,7 @@ def load_dataset(
 def _hold_out(
     train: sources.Source, count: int, name: str
 ) -> tuple[sources.Source, sources.Source | None]:
-    """Splits `count` images, drawn once and for all, from a train split."""
+    """Holds `count` images, drawn once and for all, out of a train split."""
     if not count:
         return train, None
     if count >= len(train):
@@ -231,7 +234,7 @@ def _open_known(
             f"{info.name} is read from folders: give the unpacked archive, which "
             "holds train/ and val/, as data_dir"
         )
-    else:  # says what is missing
+    else:  # raises, and says what is missing
         collection = sources.Folders(data_dir)
     if collection.num_classes != info.num_classes:
         raise InputError(
@@ -244,7 +247,7 @@ def _open_known(
 def _check_class_folders(
     info: info_lib.DatasetInfo, found: list[str], data_dir: str | os.PathLike
 ) -> None:
-    """Refuses names by which classes would have another order than published ones."""
+    """Refuses folder names that order the classes unlike published sets."""
     known = info_lib.CLASS_NAMES.get(info.name)
     if all(name.isdigit() for name in found) or tuple(found) == known:
         return
@@ -308,7 +311,7 @@ def _measured_info(
 
 
 def _of_one_channel(found: preprocess.Normalization) -> preprocess.Normalization:
-    """Statistics of images of which some were grey, if all of them are."""
+    """Statistics of one channel where all images prove to be grey, else of three."""
     is_grey = len(set(found.mean)) == len(set(found.std)) == 1
     return preprocess.Normalization(found.mean[:1], found.std[:1]) if is_grey else found
 
@@ -320,10 +323,11 @@ def channel_statistics(
 
     Args:
       split: Some images, all of which are read.
-      on_images: Called with how many were read since the call before.
+      on_images: Called with the number of images read since the last call.
 
     Returns:
-      Of pixels in [0, 1] after the validation transform; population deviation.
+      Statistics of pixels in [0, 1] after the validation transform; population
+      deviation.
     """
     total = np.zeros(split.images([0]).shape[-1])
     total_squares = np.zeros_like(total)

@@ -43,7 +43,7 @@ class Source(Protocol):
 
     @property
     def is_in_memory(self) -> bool:
-        """Whether it holds the images, which every copy of it does, too."""
+        """Whether it holds the images in memory, as then does every copy of it."""
 
     @property
     def fingerprint(self) -> str:
@@ -59,7 +59,7 @@ class Collection(Protocol):
 
     @property
     def classes(self) -> Sequence[str]:
-        """Their names, in order."""
+        """Names of the classes, in order."""
 
     def split(self, name: str) -> Source:
         """Opens a split; InputError for a name that is not among the splits."""
@@ -149,8 +149,8 @@ class OfClasses:
 
     Attributes:
       source: The other source.
-      source_labels: (N,) integers, of all of it, which takes long to read.
-      classes: Which, each once; their places here are the new labels.
+      source_labels: (N,) integers, labels of the whole source; reading them takes long.
+      classes: Classes to keep, each once; their places here are the new labels.
     """
 
     labels_are_quick: ClassVar[bool] = True
@@ -228,14 +228,14 @@ class Folders:
     """Class folders, `root/SPLIT/CLASS/**/*.jpg`; see `subfolders`, `image_files`.
 
     The order is that of torchvision's `ImageFolder`, and so that of published
-    teachers, but where all classes are numbers: `10` comes after `9`. Names that
+    teachers, except where all classes are numbers: `10` comes after `9`. Names that
     begin with a dot are left out. A split with a `val_annotations.txt`, as in the
-    official layout of Tiny-ImageNet, is read by that file. A split but `train` may
-    lack classes.
+    official layout of Tiny-ImageNet, is read by that file. Splits other than `train`
+    may lack classes.
 
     Args:
       root: The folder that holds the splits.
-      train: That of them which names the classes.
+      train: The split whose folders name the classes.
 
     Raises:
       FileNotFoundError: there is no such folder, or no class folder in it.
@@ -270,7 +270,7 @@ class Folders:
                 "or dataset.train_split, to one of them"
             )
         annotations = folder / "val_annotations.txt"
-        # Who sorts these images into class folders often leaves the file.
+        # People who sort these images into class folders often leave the file.
         if annotations.is_file() and (folder / "images").is_dir():
             return self._annotated(folder / "images", annotations)
         paths: list[pathlib.Path] = []
@@ -308,7 +308,7 @@ class Folders:
 
 
 def subfolders(folder: pathlib.Path) -> list[str]:
-    """Names of the folders in a folder: as numbers if all are, else as text."""
+    """Names of the folders in a folder, sorted as numbers if all are, else as text."""
     names = [
         entry.name
         for entry in os.scandir(folder)
@@ -322,8 +322,8 @@ def subfolders(folder: pathlib.Path) -> list[str]:
 def image_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """The images in a folder and in those below it, in natural order: 10 after 9.
 
-    Of any suffix in any case that Pillow reads as a picture here; other files, and what
-    begins with a dot, are passed over.
+    Files with an image suffix, in any case; other files, and names that begin with a
+    dot, are passed over.
 
     Raises:
       InputError: an image that is no regular file, such as a pipe.
@@ -348,7 +348,7 @@ def image_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def is_image_name(path: pathlib.Path) -> bool:
-    """Whether a file has the suffix of an image, and is none of a tool's own."""
+    """Whether a file has an image's suffix and no leading dot, as tools' files have."""
     return path.suffix.lower() in _IMAGE_SUFFIXES and not path.name.startswith(".")
 
 

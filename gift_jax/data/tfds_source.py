@@ -14,8 +14,8 @@ from gift_jax.data import fingerprint, sources
 from gift_jax.runtime.errors import InputError, pip_install
 
 _READ_AT_ONCE = 1024
-# Labels lie beside the images, all of which are read for them: in 1.4 s the 50,000 of
-# CIFAR-10 on a core, but 140 GB of ImageNet-1k.
+# Labels are stored beside the images, so all images are read for them: 1.4 s on a core
+# for the 50,000 of CIFAR-10, but 140 GB for ImageNet-1k.
 _QUICK = 100_000
 _WNID = re.compile(r"n\d{8}")
 
@@ -24,7 +24,7 @@ class Tfds:
     """A TFDS image classification set that was prepared as array_record.
 
     ImageNet's classes are put in the order of their sorted WordNet ids, which is
-    that of torchvision's weights; `imagenet_resized` is stored in another one.
+    that of torchvision's weights; `imagenet_resized` is stored in another order.
 
     Args:
       name: "NAME", "NAME/CONFIG" or "NAME:VERSION".
@@ -32,7 +32,7 @@ class Tfds:
         else ~/tensorflow_datasets.
 
     Raises:
-      FileNotFoundError: the dataset is not there. The network is not asked.
+      FileNotFoundError: the dataset is not there. No network is used.
       InputError: it is damaged, in another format or holds no images with labels.
     """
 
@@ -47,7 +47,7 @@ class Tfds:
             )
         except tfds.core.DatasetNotFoundError as error:
             raise FileNotFoundError(_not_prepared(name, directory)) from error
-        except Exception as error:  # of TFDS, for damaged files, any
+        except Exception as error:  # TFDS raises anything for damaged files
             raise InputError(
                 f"TFDS dataset {name!r} in {directory} is damaged: {error}"
             ) from error
@@ -83,7 +83,7 @@ class _TfdsSource:
     image_key: str
     label_key: str
     class_order: np.ndarray
-    files: Sequence[Any]  # with the records that are taken of each
+    files: Sequence[Any]  # shards, with the records that are taken of each
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -105,7 +105,7 @@ class _TfdsSource:
             values = [example[key] for example in examples]
             if any(value is None for value in values):
                 raise ValueError(f"a record without {key}")
-        except Exception as error:  # of array_record, for damaged files, any
+        except Exception as error:  # array_record raises anything for damaged files
             raise OSError(
                 f"TFDS dataset {self.examples.dataset_info.full_name} is damaged or "
                 f"incomplete: {error}"

@@ -55,11 +55,11 @@ def make_distiller(name: str, *, ipc: int, **options: Any) -> Distiller:
     Args:
       name: A key of `DISTILLERS`, or "package.module:attribute".
       ipc: Images per class.
-      **options: Its own options.
+      **options: Options of the distiller.
 
     Raises:
-      InputError: there is none of that name, it has no such option, an option cannot
-        be used, or it is no distiller: no dataclass, or of another `make`.
+      InputError: there is no distiller of that name, it has no such option, an option
+        cannot be used, or it is no distiller: no dataclass, or with another `make`.
 
     >>> from gift_jax.data.real import load_dataset
     >>> make_distiller("random", ipc=5).make(

@@ -18,35 +18,35 @@ Constants = TypeVar("Constants", bound=tuple)
 
 # What a distiller can need. With "teacher_gradients" it needs a teacher that can be
 # differentiated: a network of this project. With "teacher_statistics" its `make` takes
-# `real`: of every network of the teacher what `recovery.real_statistics` measures. With
-# "experts" it takes `experts`, the trajectories of its `experts_for(data, seed)`.
+# `real`: what `recovery.real_statistics` measures for every network of the teacher.
+# With "experts" it takes `experts`, the trajectories of its `experts_for(data, seed)`.
 NEEDS = frozenset(
     {"teacher", "teacher_gradients", "teacher_statistics", "train_images", "experts"}
 )
 
 
 class OnProgress(Protocol):
-    """Told of progress. What it raises ends the work."""
+    """Callback for progress. What it raises ends the work."""
 
     def __call__(self, done: int, total: int, **metrics: float) -> None:
-        """Called with how much is done, of how much, and what is shown with it."""
+        """Called with the work done, all the work, and metrics to show."""
 
 
 class Distiller(Protocol):
     """A frozen dataclass of its options, checked when it is made.
 
-    One may have an attribute `resumable`, True: its `make` is given a `directory`, a
-    path (or None) where it may keep what it needs to go on after it was stopped. It is
-    there again at the next attempt, and removed when the images are made. With an
-    attribute `on_all_hosts`, True, all hosts call `make`, and share that directory;
-    otherwise the primary does.
+    A distiller may have an attribute `resumable`, True: its `make` is given a
+    `directory`, a path (or None) where it may keep what it needs to resume after it was
+    stopped. The directory is there again at the next attempt, and removed when the
+    images are made. With an attribute `on_all_hosts`, True, all hosts call `make`, and
+    share that directory; otherwise only the primary host does.
 
-    One may have a method `check(data)`, which raises InputError where it cannot make
-    images of a real dataset: jobs call it before any work. It reads no image, and
-    labels as `check_class_sizes` does.
+    A distiller may have a method `check(data)`, which raises InputError where it cannot
+    make images of a real dataset: jobs call it before any work. It reads no image, and
+    reads labels as `check_class_sizes` does.
 
     Attributes:
-      needs: Of `NEEDS`.
+      needs: What it needs, some of `NEEDS`.
       ipc: Images per class.
     """
 
@@ -68,12 +68,12 @@ class Distiller(Protocol):
 
         Args:
           data: The real dataset.
-          teacher: None where it is not needed.
-          seed: Of everything random.
+          teacher: The teacher; None where it is not needed.
+          seed: Seed of everything random.
           on_progress: Called now and then.
 
         Raises:
-          InputError: they cannot be made from this dataset.
+          InputError: the images cannot be made from this dataset.
         """
 
 
@@ -94,12 +94,12 @@ def make_options(distiller: Any) -> list[str]:
 
 
 def check_options(distiller: Any, *, positive: Sequence[str]) -> None:
-    """Raises InputError for numbers that are none, negative, or of another type.
+    """Raises InputError for options that are negative, not finite or of a wrong type.
 
     Args:
       distiller: A dataclass; only fields that are numbers by default, or in
         `positive`, are checked.
-      positive: Whole numbers that may not be zero.
+      positive: Names of fields that hold whole numbers and may not be zero.
     """
     for field in dataclasses.fields(distiller):
         value, is_positive = getattr(distiller, field.name), field.name in positive
@@ -117,7 +117,7 @@ def check_options(distiller: Any, *, positive: Sequence[str]) -> None:
 
 
 def chosen(distiller: Any, constants: Constants) -> Constants:
-    """Constants of a recipe, where a distiller's option is not zero in its place."""
+    """Constants of a recipe, replaced by a distiller's options that are not zero."""
     options = {n: getattr(distiller, n, 0) for n in constants._fields}  # type: ignore[attr-defined]
     given = {name: value for name, value in options.items() if value}
     return constants._replace(**given)  # type: ignore[attr-defined]
@@ -126,7 +126,7 @@ def chosen(distiller: Any, constants: Constants) -> Constants:
 def recipe(
     distiller: Any, data: RealDataset, seed: int, teacher: Teacher | None = None
 ) -> dict[str, Any]:
-    """What images depend on, as JSON has it."""
+    """What the images depend on, in types that JSON has."""
     return {
         "method": type(distiller).__name__.lower(),
         **dataclasses.asdict(distiller),
@@ -149,13 +149,13 @@ def distilled_dataset(
     """The dataset of images that were made class by class.
 
     Args:
-      distiller: Who made them; its options are kept as the source.
+      distiller: The distiller that made them; its options are kept as the source.
       data: The real dataset.
       images: (ipc, S, S, C) uint8 for every class, or all in one; or float32 pixels.
-      seed: What they were made with.
-      preprocess: As of `DistilledDataset`; None stands for the dataset's.
-      soft_labels: Learnt with the images, as of `DistilledDataset`.
-      learning_rate: Learnt with the images.
+      seed: Seed that they were made with.
+      preprocess: See `DistilledDataset`; None stands for the real dataset's.
+      soft_labels: Soft labels learnt with the images, see `DistilledDataset`.
+      learning_rate: Learning rate learnt with the images.
     """
     info, method = data.info, type(distiller).__name__.lower()
     options = {**dataclasses.asdict(distiller), "seed": seed}
@@ -183,7 +183,7 @@ def class_members(data: RealDataset, least: int, reason: str = "") -> list[np.nd
     Args:
       data: The real dataset.
       least: How many images of each class are needed.
-      reason: Why so many, for the message; by default this is the IPC.
+      reason: Why so many, for the message; by default the IPC.
 
     Raises:
       InputError: a class has fewer.
@@ -194,10 +194,10 @@ def class_members(data: RealDataset, least: int, reason: str = "") -> list[np.nd
 
 
 def check_class_sizes(data: RealDataset, least: int, reason: str = "") -> None:
-    """Raises InputError as `class_members`; passes over labels that take long to read.
+    """Raises InputError as `class_members` does; skips labels that take long to read.
 
-    These are of TFDS sets beyond 100,000 images, such as ImageNet-1k, whose files a job
-    would read whole at every start; their classes are large.
+    Those are of TFDS sets beyond 100,000 images, such as ImageNet-1k, whose files a job
+    would read in full at every start; their classes are large.
     """
     if data.train.labels_are_quick:
         _check_sizes(data, least, reason)
@@ -208,8 +208,8 @@ def check_memory(data: RealDataset, *, of_pixels: int = 1, besides: int = 0) -> 
 
     Args:
       data: The real dataset.
-      of_pixels: Bytes a pixel and channel, of all that is made of the train images.
-      besides: Bytes of what else is held.
+      of_pixels: Bytes per pixel and channel of all that is made of the train images.
+      besides: Bytes of everything else that is held.
 
     Raises:
       InputError: it would take more than the memory of this machine.

@@ -29,7 +29,7 @@ from gift_jax.runtime.errors import InputError
 from gift_jax.teachers import FlaxTeacher, Teacher, TeacherError
 
 # `score(pixels, labels)` with pixels (256, S, S, C) float32 in [0, 1] and labels
-# (256,) int32 gives a teacher's loss (256,), of each image by itself.
+# (256,) int32 gives a teacher's loss for each image, (256,).
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 # Share of the image's area that a crop covers, and how often a crop that does
@@ -45,7 +45,7 @@ _SHUFFLE, _CROP = 0, 1
 
 @dataclasses.dataclass(frozen=True)
 class Rded:
-    """Makes each image of the `factor**2` most realistic crops of its class.
+    """Composes each image of `factor**2` of the most realistic crops of its class.
 
     Of each class, `images_per_class` training images are drawn and
     `crops_per_image` square crops of each are resized to S // factor. The crop
@@ -56,9 +56,9 @@ class Rded:
       ipc: Images per class, at least 1.
       factor: Crops along a side: 1 for CIFAR and Tiny-ImageNet, 2 for ImageNet
         and its subsets in the official scripts. S must be a multiple.
-      images_per_class: 300 in the official scripts; of a smaller class all are
-        used.
-      crops_per_image: 5 in the official scripts.
+      images_per_class: Training images drawn from each class, 300 in the official
+        scripts; all of a smaller class.
+      crops_per_image: Crops drawn from each of them, 5 in the official scripts.
 
     Raises:
       InputError: an option is not positive.
@@ -78,7 +78,7 @@ class Rded:
 
     @property
     def _needed(self) -> tuple[int, str]:
-        """How many images of each class, one a crop, and why."""
+        """How many images of each class are needed, one per crop, and why."""
         images = self.ipc * self.factor**2
         return images, (
             f"Rded: ipc {self.ipc} with factor {self.factor} needs {images} images of "
@@ -89,8 +89,8 @@ class Rded:
         """Checks what can be known before a teacher is there.
 
         Raises:
-          InputError: S is not a multiple of `factor`, or fewer images of a class may
-            be drawn than mosaics need, or it has fewer.
+          InputError: S is not a multiple of `factor`, or mosaics need more images than
+            `images_per_class` or than a class has.
         """
         info = data.info
         if info.image_size % self.factor:
@@ -114,7 +114,7 @@ class Rded:
         seed: int,
         on_progress: base.OnProgress | None = None,
     ) -> DistilledDataset:
-        """Makes the images, see `base.Distiller`; progress is that of classes.
+        """Makes the images, see `base.Distiller`; progress counts classes.
 
         Returns:
           num_classes * ipc images, class by class, whose first crops are the best.
@@ -149,11 +149,11 @@ class Rded:
 
 
 def padding_of(teacher: Teacher, normalization: Normalization) -> np.ndarray:
-    """(C,) float32 pixel that is zero where a teacher has normalised it.
+    """(C,) float32 pixel that is zero after a teacher's normalisation.
 
     Args:
-      teacher: Whose own channel means count, if it is seen to have some.
-      normalization: The real dataset's.
+      teacher: The teacher, whose own channel means are used if it exposes them.
+      normalization: The real dataset's, used otherwise.
     """
     own = getattr(teacher, "preprocess", None)
     used = own if isinstance(own, Normalization) else normalization
@@ -187,11 +187,11 @@ def draw_crops(
     """Random crops of original images, resized with PIL's antialiased bilinear.
 
     Args:
-      split: Where the images are.
-      indices: (K,) which images. The crops of an image depend on its index and
-        the seed alone.
+      split: The split that holds the images.
+      indices: (K,) indices of the images. The crops of an image depend on its index
+        and the seed alone.
       count: Crops of each image.
-      side: What they are resized to.
+      side: Side in pixels that crops are resized to.
       seed: Seed of the draw.
 
     Returns:
@@ -217,15 +217,14 @@ def crop_boxes(
 ) -> np.ndarray:
     """Draws squares of 8% to 100% of the image's area, uniform in area.
 
-    As torchvision's `RandomResizedCrop(scale=(0.08, 1), ratio=(1, 1))`: a square
-    that does not fit is drawn again, after ten times the largest central square
-    is taken.
+    Like torchvision's `RandomResizedCrop(scale=(0.08, 1), ratio=(1, 1))`: a square that
+    does not fit is drawn again; after ten attempts the largest central square is taken.
 
     Args:
       rng: Source of the draw.
-      height: Of the image.
-      width: Of the image.
-      count: How many.
+      height: Height of the image.
+      width: Width of the image.
+      count: Number of squares.
 
     Returns:
       (count, 4) int64: left, top, right, bottom.
@@ -264,7 +263,7 @@ def crop_losses(
       (K, M) float32.
 
     Raises:
-      TeacherError: one is NaN.
+      TeacherError: a loss is NaN.
     """
     flat = crops.reshape(-1, *crops.shape[2:])
     margin, side = (size - flat.shape[1]) // 2, flat.shape[1]
@@ -283,7 +282,7 @@ def crop_losses(
 
 
 def select(crops: np.ndarray, losses: np.ndarray, count: int) -> np.ndarray:
-    """The best crop of each image, and of these the best.
+    """The best crop of each image, and the best `count` of those.
 
     Args:
       crops: (K, M, s, s, C).

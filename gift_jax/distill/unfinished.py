@@ -1,4 +1,4 @@
-"""What is kept of a distillation until it is whole, so that it can go on exactly."""
+"""What is kept of a distillation until it is finished, so that it resumes exactly."""
 
 import dataclasses
 import json
@@ -27,22 +27,22 @@ State = TypeVar("State")
 
 @dataclasses.dataclass(frozen=True)
 class Unfinished:
-    """Finished parts as arrays, and the state of the part in work, with Orbax.
+    """Keeps finished parts as arrays, and the states of parts in progress with Orbax.
 
     Attributes:
-      directory: Where, for all hosts; None keeps nothing, so that each is on its own.
+      directory: Directory of all hosts; None keeps nothing, so each host is on its own.
     """
 
     directory: pathlib.Path | None
 
     def claim(self, recipe: Callable[[], Mapping[str, Any]]) -> None:
-        """Says what is made in the directory, of which nothing else may be there.
+        """Records what is made in the directory, which may hold nothing else.
 
         Args:
-          recipe: Gives what the images depend on, as JSON has it.
+          recipe: Returns what the images depend on, in types that JSON has.
 
         Raises:
-          InputError: something else is made in it.
+          InputError: the directory belongs to other images.
         """
         if self.directory is None:
             return
@@ -94,7 +94,7 @@ class Unfinished:
         """A part that another host has finished.
 
         Raises:
-          UserError: it does not come to be seen here.
+          UserError: it does not become visible to this host.
         """
         array = hosts.seen(lambda: self.kept(part))
         if array is None:
@@ -106,7 +106,7 @@ class Unfinished:
         return array
 
     def kept_or_made(self, part: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """A part that the primary host makes if it is not kept; all hosts call it."""
+        """A part that the primary host makes if it is not kept; all hosts call this."""
         if self.directory is None:
             return make()
         with preemption.together(part):
@@ -115,10 +115,10 @@ class Unfinished:
         return self.of_others(part)
 
     def save(self, part: str, done: int, state: Any) -> None:
-        """Writes the state of a part in work; the one before goes when it is whole.
+        """Writes the state of a part in progress; then removes the one before.
 
         Args:
-          part: Which.
+          part: Name of the part.
           done: Iterations that were done.
           state: Any tree of arrays.
 
@@ -137,11 +137,11 @@ class Unfinished:
         """The latest state that can be read, and how many iterations it has done.
 
         Args:
-          part: Which.
+          part: Name of the part.
           like: The state before the first iteration, returned where there is none.
 
         Raises:
-          CheckpointMismatchError: it is that of other images.
+          CheckpointMismatchError: the state is that of other images.
         """
         leaves, structure = jax.tree.flatten(like)
         shapes = {str(i): leaf for i, leaf in enumerate(leaves)}
@@ -150,7 +150,7 @@ class Unfinished:
                 found = variables.load_variables(path, like=shapes)
             except variables.CheckpointMismatchError:
                 raise
-            except (ValueError, KeyError, OSError) as error:  # as Orbax has them
+            except (ValueError, KeyError, OSError) as error:  # what Orbax raises
                 _log.warning("%s cannot be read: %s", path, variables.reason(error))
                 continue
             ordered = [found[str(i)] for i in range(len(leaves))]
@@ -170,16 +170,17 @@ class Unfinished:
         """Goes on from the latest state to the last iteration.
 
         Args:
-          part: What is made.
+          part: Name of the part that is made.
           start: The state before the first iteration, on the host.
-          iterations: How many there are.
+          iterations: Number of iterations.
           advance: `advance(state, done)` gives the next state, numbers to show, and
             how many iterations are done.
-          on_progress: Told of them. When it raises `PreemptedError` the state is kept.
+          on_progress: See `OnProgress`. Where it raises `PreemptedError`, the state is
+            kept.
           place: Puts a state from the host where `advance` wants it.
 
         Raises:
-          PreemptedError: by `on_progress`.
+          PreemptedError: raised by `on_progress`.
         """
 
         def report(done: int, terms: Mapping[str, Any]) -> None:
@@ -204,7 +205,7 @@ class Unfinished:
         return state
 
     def _states(self, part: str) -> list[pathlib.Path]:
-        """Those of a part, the latest first."""
+        """Paths of the states of a part, the latest first."""
         if self.directory is None or not (self.directory / part).is_dir():
             return []
         found = [p for p in (self.directory / part).iterdir() if p.name.isdecimal()]

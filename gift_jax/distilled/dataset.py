@@ -24,13 +24,13 @@ class Metadata:
 
     Attributes:
       dataset: Name of the real dataset, such as "cifar10".
-      num_classes: C.
+      num_classes: Number of classes, C.
       method: Distillation method, such as "rded" or "random".
       source: Where the data came from: a file, or the recipe it was made with.
       hard_labels: How the hard labels were obtained: "class" (given with the
         images) or "argmax" (of the stored soft labels).
       learning_rate: The learning rate that was distilled with the images, if any.
-      parts: Images that were stored as one, a mosaic of them (IDC's factor squared).
+      parts: Images that were stored as one mosaic (IDC's factor squared).
     """
 
     dataset: str
@@ -42,7 +42,7 @@ class Metadata:
     parts: int = 1
 
     def __post_init__(self) -> None:
-        """Raises InputError for a field of another type or a rate without meaning."""
+        """Raises InputError for a wrong type, an infinite or NaN rate, or no parts."""
         for name, kind in typing.get_type_hints(Metadata).items():
             if not isinstance(getattr(self, name), kind):
                 raise InputError(f"{name} is {getattr(self, name)!r}, expected {kind}")
@@ -62,11 +62,11 @@ class DistilledDataset:
         network inputs instead, of any range.
       labels: (N,) int32 classes in [0, num_classes).
       metadata: See `Metadata`.
-      preprocess: What real images must pass to be what a student is fed.
+      preprocess: Turns pixels of real images into what a student is fed.
       soft_labels: (N, num_classes) float32 stored labels, or None. Raw logits
         or regression targets as their authors stored them.
-      are_pixels: That the images are known to be pixels, as far out of [0, 1] as
-        they may be. Otherwise their values must look like it.
+      are_pixels: Whether the images are known to be pixels, as far out of [0, 1] as
+        they may be. Otherwise their values must look like pixels.
 
     Raises:
       InputError: arrays whose shapes or values do not fit; the message names
@@ -117,7 +117,7 @@ class DistilledDataset:
 
     @property
     def ipc(self) -> int:
-        """Stored images per class, of which one may be several here (`parts`).
+        """Stored images per class; one may be a mosaic of several here (`parts`).
 
         The largest count where classes differ.
         """
@@ -154,8 +154,8 @@ class DistilledDataset:
 
         Args:
           kept: Classes whose images are kept, each once.
-          order: Classes that soft labels are of, and whose places are the new hard
-            labels; those that are kept by default.
+          order: Classes that the soft labels cover, and whose places are the new hard
+            labels; by default `kept`.
         """
         order = kept if order is None else order
         rows = np.concatenate([np.flatnonzero(self.labels == c) for c in kept])
@@ -198,14 +198,14 @@ def _checked_images(images: np.ndarray, *, is_known: bool) -> np.ndarray:
 
 
 def is_float(array: np.ndarray) -> bool:
-    """Whether an array holds floats, of which bfloat16 is none to NumPy."""
+    """Whether an array holds floats; to NumPy alone bfloat16 is no float."""
     return array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16
 
 
 def require_pixels(images: np.ndarray) -> None:
-    """Raises InputError where float32 images are in no space of pixels.
+    """Raises InputError where float32 images do not look like pixels.
 
-    Learnt pixels may stick out of [0, 1]: few writers clamp them.
+    Learnt pixels may lie outside [0, 1]: few writers clamp them.
     """
     space = value_space_lib.value_space(images)
     if space != value_space_lib.PIXELS:
@@ -227,7 +227,7 @@ _LOOKS = {
 
 
 def _finite(values: np.ndarray, what: str) -> np.ndarray:
-    """As float32; raises InputError where one is none of its numbers."""
+    """Values as float32; raises InputError where one is not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
         values = np.ascontiguousarray(values, np.float32)
     for start in range(0, len(values), _IMAGES_AT_ONCE):  # a mask of all is as large
@@ -293,10 +293,10 @@ def as_uint8(images: np.ndarray) -> np.ndarray | None:
 
     Returns:
       uint8 of the same shape for which `uint8 / 255` in float32 gives `images`
-      exactly, or None where there are none such.
+      exactly, or None where there are no such pixels.
     """
     pixels = np.empty(images.shape, np.uint8)
-    for start in range(0, len(images), _IMAGES_AT_ONCE):  # each is copied as floats
+    for start in range(0, len(images), _IMAGES_AT_ONCE):  # a chunk is copied as floats
         some = images[start : start + _IMAGES_AT_ONCE]
         if some.min() < 0 or some.max() > 1:
             return None

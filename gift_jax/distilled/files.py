@@ -27,7 +27,7 @@ def save_distilled(dataset: DistilledDataset, directory: pathlib.Path) -> None:
     """Writes `distilled.npz`, `distilled.json` and `preview.png` to a directory.
 
     Images that came from 8-bit pixels are stored as uint8, which is exact. The JSON
-    holds a checksum of its own, and the fingerprint of the arrays.
+    holds a checksum of itself and the fingerprint of the arrays.
     """
     directory.mkdir(parents=True, exist_ok=True)
     pixels = as_uint8(dataset.images)
@@ -66,8 +66,8 @@ def load_distilled(
     """Reads what `save_distilled` wrote.
 
     Args:
-      directory: Where.
-      max_bytes: As of `read_npz`.
+      directory: The directory that was written.
+      max_bytes: See `read_npz`.
 
     Raises:
       FileNotFoundError: a file is missing.
@@ -136,7 +136,7 @@ def _from_record(
             inverse=arrays["zca_inverse"],
             length=float(arrays["zca_length"]) if "zca_length" in arrays else None,
         )
-    record = {"parts": 1, **record}  # which datasets before IDC's did not have
+    record = {"parts": 1, **record}  # which older files do not have
     fields = [field.name for field in dataclasses.fields(Metadata)]
     return DistilledDataset(
         images=images,

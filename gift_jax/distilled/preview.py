@@ -43,8 +43,8 @@ def picture(
     Args:
       pixels: (N, H, W, C) float.
       labels: (N,) integer classes.
-      rows: Most classes.
-      columns: Most images of a class.
+      rows: Most classes to show.
+      columns: Most images of a class to show.
 
     Returns:
       (height, width, C) uint8.
@@ -58,7 +58,7 @@ def picture(
 
 
 def _enlarge(tiles: np.ndarray) -> np.ndarray:
-    """Repeats pixels until both sides of a tile are at least 32, or one is long."""
+    """Repeats pixels until both sides are at least 32, unless one would exceed 1024."""
     shorter, longer = sorted(tiles.shape[1:3])
     factor = min(-(-_MIN_TILE // shorter), max(1, _MAX_TILE // longer))
     return tiles.repeat(factor, axis=1).repeat(factor, axis=2)

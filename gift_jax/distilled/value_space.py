@@ -1,4 +1,4 @@
-"""In which space the values of images are, as their distribution tells.
+"""The space that images' values are in, as told by their distribution.
 
 Extremes do not tell it: images in [-1, 1], mean-subtracted and standardised ones all
 lie where learnt pixels may lie. The shares and correlations below separate 26 published
@@ -12,16 +12,16 @@ PIXELS, STANDARDISED, WHITENED = "pixels", "standardised", "whitened"
 # Of learnt pixels at most 29% are below -0.1 (DM, CIFAR, IPC 1), of network inputs at
 # least 35%.
 _MOST_NEGATIVE = 0.32
-# Between neighbours in a row: whitened images have 0.30 (KIP) to 0.54 (MTT),
+# Correlation of neighbours in a row: whitened images have 0.30 (KIP) to 0.54 (MTT),
 # standardised ones 0.67 (DC) to 0.95.
 _LEAST_CORRELATION = 0.6
-# 98% of the values of learnt pixels: DM's reach -3.7 and 3.8.
+# 98% of the values of learnt pixels lie in it: DM's reach -3.7 and 3.8.
 _LEARNT_RANGE = (-5.0, 6.0)
 _SAMPLE = 256
 
 
 def value_space(images: np.ndarray) -> str:
-    """The space that values look like they are in.
+    """The space that the values of images appear to be in.
 
     Args:
       images: (N, H, W, C) float32, finite.
@@ -36,7 +36,7 @@ def value_space(images: np.ndarray) -> str:
     negative = np.mean(sample < -0.1)
     if lowest >= 0 and high > 2:
         return "[0, 255], to be divided by 255"
-    below_a_level = (sample > 0) & (sample < 0.0039)  # of 8 bits, 1 / 255
+    below_a_level = (sample > 0) & (sample < 0.0039)  # one level of 8 bits is 1 / 255
     if lowest >= 0 and highest < 0.004 and below_a_level.any():
         return "[0, 1/255], divided by 255 twice"
     is_shifted = low < -0.3 and high < 1.1  # learnt pixels stick out on both sides
@@ -52,7 +52,7 @@ def value_space(images: np.ndarray) -> str:
 
 
 def _correlation(images: np.ndarray) -> float:
-    """Of neighbours in a row; 1 where there are none."""
+    """Correlation of neighbours in a row; 1 where it is not defined."""
     left, right = images[:, :, :-1].ravel(), images[:, :, 1:].ravel()
     if left.size == 0 or np.ptp(left) == 0 or np.ptp(right) == 0:
         return 1.0

@@ -43,8 +43,8 @@ def fit_kornia(train_images: np.ndarray) -> preprocess.Whitening:
       train_images: (N, H, W, C) uint8, the whole train split, N >= H * W * C.
 
     Raises:
-      InputError: images that are not uint8, or of another number of axes, or fewer
-        than dimensions.
+      InputError: images that are not uint8, have another number of axes, or are fewer
+        than their dimensions.
     """
     channels = train_images.shape[-1]
     pixels = preprocess.Normalization((0.0,) * channels, (1.0,) * channels)
@@ -57,7 +57,7 @@ def fit_kornia(train_images: np.ndarray) -> preprocess.Whitening:
 def fit_rfad(train_images: np.ndarray) -> preprocess.Whitening:
     """The whitening of RFAD: https://github.com/yolky/RFAD, `data.py`.
 
-    Args and Raises: as `fit_kornia`.
+    Args and Raises: see `fit_kornia`.
     """
     standardised = _channel_statistics(train_images)
     flat = _Flat(train_images, standardised)
@@ -70,11 +70,11 @@ def fit_frepo(
     """The whitening of FRePo and RCIG: `lib/dataset/ops.py` of yongchaoz/FRePo.
 
     Args:
-      train_images: As in `fit_kornia`.
+      train_images: See `fit_kornia`.
       statistics: FRePo's channel statistics.
 
     Raises:
-      InputError: As `fit_kornia`.
+      InputError: see `fit_kornia`.
     """
     flat = _Flat(train_images, statistics)
     return _relatively_whitened(flat, flat.mean())
@@ -85,7 +85,7 @@ def fit_kip(train_images: np.ndarray) -> preprocess.Whitening:
 
     Images are standardised, then each is centred and brought to unit length.
 
-    Args and Raises: as `fit_kornia`.
+    Args and Raises: see `fit_kornia`.
     """
     standardised = _channel_statistics(train_images)
     flat = _Flat(train_images, standardised, unit_length=True)
@@ -94,7 +94,7 @@ def fit_kip(train_images: np.ndarray) -> preprocess.Whitening:
 
 
 def _channel_statistics(images: np.ndarray) -> preprocess.Normalization:
-    """Mean and standard deviation as PyTorch's, which divides by N - 1."""
+    """Channel means and standard deviations, over N - 1 as in PyTorch."""
     total = squares = np.zeros(images.shape[-1])
     for start in range(0, len(images), _CHUNK):
         pixels = images[start : start + _CHUNK].astype(np.int64)
@@ -148,7 +148,7 @@ class _Flat:
             yield flat
 
     def length(self) -> float:
-        """The mean length of the images, each centred, before any is changed."""
+        """Mean length of the images, each centred, before scaling to unit length."""
         plain = _Flat(self._images, self.normalization)
         lengths = [
             _lengths(chunk - chunk.mean(axis=1, keepdims=True))
@@ -157,12 +157,12 @@ class _Flat:
         return float(np.concatenate(lengths).mean(dtype=np.float64))
 
     def mean(self) -> np.ndarray:
-        """(d,) float32."""
+        """Mean image, (d,) float32."""
         total = sum(chunk.sum(axis=0, dtype=np.float64) for chunk in self._chunks())
         return (total / len(self)).astype(np.float32)
 
     def second_moment(self, center: np.ndarray) -> np.ndarray:
-        """(d, d) float64, of the distances from `center`."""
+        """Second moment of the distances from `center`, (d, d) float64."""
         total = np.zeros((self.dimensions, self.dimensions))
         for chunk in self._chunks():
             chunk -= center
@@ -187,7 +187,7 @@ def _whitening(
     ridge: float,
 ) -> preprocess.Whitening:
     eigenvalues, vectors = np.linalg.eigh(covariance)
-    # Rounding may push those of constant pixels below zero.
+    # Rounding may push the eigenvalues of constant pixels below zero.
     scales = np.sqrt(np.maximum(eigenvalues, 0) + ridge)
     return preprocess.Whitening(
         normalization=normalization,

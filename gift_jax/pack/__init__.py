@@ -1,1 +1,1 @@
-"""What students are trained on in one folder, for a machine with nothing else."""
+"""Packs what students are trained on into a folder, for a machine with nothing else."""

@@ -11,8 +11,9 @@ without a network, any command trains there as it would here:
 
 from the folder that holds the pack. Nothing of TFDS, Grain or array_record is needed.
 
-Real train images, but for at most 5,000, stay behind: learning rates are tuned, and
-temperatures calibrated, on those; nothing can be distilled there.
+Of the real train images only those are packed that learning rates are tuned on
+(`tuning.validation_images`), or at most 5,000 to calibrate temperatures on; nothing can
+be distilled there.
 """
 
 import sys

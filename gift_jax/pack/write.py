@@ -24,18 +24,18 @@ def pack(config: ConfigDict, workdir: pathlib.Path, out: pathlib.Path) -> None:
     """Makes what a config's students are trained on, and writes it to a folder.
 
     Args:
-      config: Of one teacher and one distilled dataset; see configs/common.py. With
-        `tuning.enabled` the pack has train images that neither has seen, and learning
-        rates can be tuned on it; otherwise it refuses to.
-      workdir: Where these are made, or found.
-      out: The folder; appears when it is whole. The paths in its flags are relative to
-        the folder that holds it.
+      config: A config of one teacher and one distilled dataset; see configs/common.py.
+        With `tuning.enabled` the pack has train images that neither has seen, and
+        learning rates can be tuned on it; otherwise tuning is refused.
+      workdir: Work directory where these are made, or found.
+      out: The folder; it appears only when it is complete. The paths in its flags are
+        relative to the folder that holds it.
 
     Raises:
       FileExistsError: there is something at `out`.
       InputError: there are several teachers or distilled datasets, the teacher's
-        weights are not here, labels are read from `relabel.path`, or what is wrong
-        with the config.
+        weights are not here, labels are read from `relabel.path`, or the config is
+        wrong in another way.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists already; delete it or choose another")
@@ -67,8 +67,8 @@ def pack(config: ConfigDict, workdir: pathlib.Path, out: pathlib.Path) -> None:
         "distilled.ipc": job.spec.distilled.ipc,
         "distilled.path": f"{out.name}/distilled",
         "distilled.source": "",
-        # One is left to be the train split, which no student sees. Where none were held
-        # out, the teacher and the distiller have seen all: none is for tuning.
+        # One is left as the train split, which no student sees. Where none were held
+        # out, the teacher and the distiller have seen all images: none is for tuning.
         "tuning.validation_images": len(held_out) - 1 if held_out else 0,
     }
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def _named(dataset: DistilledDataset, name: str) -> DistilledDataset:
 
 
 def _write_teacher(teacher: Teacher, job: Job, path: pathlib.Path) -> dict[str, object]:
-    """Writes a PyTorch state dict; the fields that it is read by."""
+    """Writes a PyTorch state dict; returns the config fields to read it by."""
     spec = job.spec.teacher
     network = spec.network
     if isinstance(teacher, TransformedTeacher):

@@ -31,7 +31,7 @@ from gift_jax.plan.text import report, total
 from gift_jax.runtime import errors
 from gift_jax.specs import options
 
-_LEAST = 1e-6  # of what is divided by
+_LEAST = 1e-6  # least value of flags that are divided by
 _CONFIG = configs.define_flag()
 _DEVICE = flags.DEFINE_string("device", "v4-8", "Such as v4-8, v5e-64 or 8xh100.")
 _DEVICES = flags.DEFINE_integer(

@@ -26,7 +26,7 @@ class Chip:
     platform: str  # as XLA names it
     peak: dict[str, float]  # dense FLOP/s by the type of activations
     memory: float  # bytes
-    host_chips: int  # most in one host of several
+    host_chips: int  # most per host where there are several hosts
 
 
 # cloud.google.com/tpu/docs/v4 and /v5e; products of float32 are rounded to bfloat16 by
@@ -42,7 +42,7 @@ _V5E_SINGLE_HOST = 8
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Some chips of one kind, in so many hosts, as many in each."""
+    """Chips of one kind, as many in each host."""
 
     name: str
     chip: Chip
@@ -88,10 +88,10 @@ def machine(name: str) -> Machine:
 
 
 def other_machine(*, devices: int, hosts: int, peak: float, memory: float) -> Machine:
-    """A machine of chips that are not in `CHIPS`, of one peak for all types.
+    """A machine of chips that are not in `CHIPS`, with one peak for all types.
 
     Raises:
-      InputError: the devices are not as many in every host.
+      InputError: the hosts do not have equally many devices.
     """
     if devices < 1 or hosts < 1 or devices % hosts:
         raise InputError(f"{devices} devices are not as many in each of {hosts} hosts")
@@ -104,22 +104,23 @@ class Stage:
     """One part of a job: equal steps on devices of a machine.
 
     Attributes:
-      name: What it does.
+      name: What the stage does.
       step: One device's share; runs under a mapped axis named "batch".
-      arguments: Shapes of what it takes; the last is this device's.
-      steps: How many there are.
-      per_device: Images of a device in a step.
-      devices: How many it runs on.
-      dtype: Of activations.
-      machine: Has the devices.
-      saved: The work, in steps, that those with fewer images save.
-      times: How often it is done, with `steps` in all.
-      program: What is compiled for it; stages of one differ in the number of images.
+      arguments: Shapes of its arguments; the last is this device's share.
+      steps: Number of steps.
+      per_device: Images per device in a step.
+      devices: Number of devices that it runs on.
+      dtype: Type of the activations.
+      machine: The machine that has the devices.
+      saved: Work, in steps, that is saved by steps with fewer images.
+      times: How often the stage is done; `steps` are those of all times.
+      program: Name of the compiled program; stages that share one differ in the number
+        of images.
       is_donated: Whether a step writes over the first argument.
       whole: Arguments of a step where `arguments` are those of one turn of its loop:
         XLA counts the operations of a loop's body once, whatever its turns.
-      at_once: How many work on a device at once, each with a first argument of its own.
-      resident: Bytes of what else stays on a device meanwhile.
+      at_once: How many run on a device at once, each with a first argument of its own.
+      resident: Bytes of everything else that stays on a device meanwhile.
     """
 
     name: str
@@ -139,7 +140,7 @@ class Stage:
     resident: int = 0
 
     def repeated(self, times: int) -> "Stage":
-        """The same done so many times."""
+        """The same stage, done `times` times."""
         steps, saved = times * self.steps, times * self.saved
         return dataclasses.replace(
             self, steps=steps, saved=saved, times=times * self.times
@@ -147,7 +148,7 @@ class Stage:
 
     @property
     def images(self) -> int:
-        """In a step, over all devices."""
+        """Images in a step, over all devices."""
         return self.per_device * self.devices
 
     @functools.cached_property
@@ -157,14 +158,14 @@ class Stage:
         XLA counts two for a multiply-add, and none where a convolution meets padding:
         at 32x32 pixels a tenth less than the textbook's count.
         """
-        platform = self.machine.chip.platform  # need not be there
+        platform = self.machine.chip.platform  # need not be present
         traced = self._traced(self.arguments)
         lowered = traced.lower(lowering_platforms=(platform,))
         return self.devices * float(lowered.cost_analysis()["flops"])
 
     @property
     def total_flops(self) -> float:
-        """Of all steps."""
+        """Floating point operations of all steps."""
         return self.flops * (self.steps - self.saved)
 
     def seconds(self, *, utilization: float, least_step: float) -> float:
@@ -223,9 +224,9 @@ def _is_key(leaf: Any) -> bool:
 
 
 def largest(stages: Iterable[Stage]) -> Stage:
-    """The one that needs most memory of a device.
+    """The stage that needs most memory of a device.
 
-    Of stages of one program the one with most images alone is compiled.
+    Of the stages of one program, only the one with most images is compiled.
     """
     found: dict[str, Stage] = {}
 

@@ -7,8 +7,8 @@ from gift_jax.data.image_split import ImageSplit
 from gift_jax.data.preprocess import Normalization
 from gift_jax.specs import DatasetSpec, base
 
-# Train and test images, by the pages of the datasets; of ImageNet's subsets about
-# 1,300 and exactly 50 a class.
+# Train and test images, by the pages of the datasets; for ImageNet's subsets about
+# 1,300 and exactly 50 per class.
 _IMAGES = {
     "digits": (1_437, 360),
     "cifar10": (50_000, 10_000),
@@ -27,7 +27,7 @@ _IMAGES = {
 
 @dataclasses.dataclass(frozen=True)
 class RealData:
-    """What `data.real.RealDataset` is, without images.
+    """Like `data.real.RealDataset`, but without images.
 
     Attributes:
       info: The dataset.
@@ -38,7 +38,7 @@ class RealData:
     images: dict[str, int]
 
     def of_classes(self, count: int) -> "RealData":
-        """With so many of its classes, as if all were of one size."""
+        """The dataset with `count` of its classes, as if all were of one size."""
         classes = self.info.num_classes
         return RealData(
             dataclasses.replace(self.info, num_classes=count),

@@ -26,7 +26,7 @@ from gift_jax.teachers.flax_teacher import variable_shapes
 
 
 def distillation(work: Workload) -> Iterator[Stage]:
-    """What the distiller does, but for statistics and experts, which are products."""
+    """What the distiller does, except statistics and experts, which are products."""
     teacher, distiller = work.spec.teacher, work.spec.distilled.distiller
     if isinstance(distiller, Matching):
         yield from _matching(work, distiller)
@@ -81,7 +81,7 @@ def experts_of(work: Workload) -> Experts:
 
 
 def _flax_teacher(work: Workload, teacher: TeacherSpec) -> FlaxTeacher:
-    """A teacher whose weights are shapes."""
+    """A teacher with shapes in place of weights."""
     info, model = work.real.info, teacher.build(work.real.info)
     variables = variable_shapes(model, info.image_shape)
     return FlaxTeacher(teacher.label, model, variables, info.normalization)
@@ -133,7 +133,7 @@ def _recovery(work: Workload, spec: Recovery) -> Iterator[Stage]:
             devices,
             teacher.dtype,
             work.machine,
-            # Of the other teachers, whose turn comes in the same program.
+            # Variables of the other teachers, whose turns are in the same program.
             resident=tree_bytes(method.variables) - tree_bytes(variables),
         )
 
@@ -188,7 +188,7 @@ def _matching(work: Workload, spec: Matching) -> Iterator[Stage]:
 
 
 def _trajectory_matching(work: Workload, spec: distill.Datm) -> Stage:
-    """On one device all steps on the images, there and back."""
+    """All steps on the images, forward and backward, on one device."""
     info, constants = work.real.info, spec.constants(work.real.info)
     num_images, weights = info.num_classes * spec.ipc, experts_of(work).size(info)
     learnt = trajectories.Learnt(

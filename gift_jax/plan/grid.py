@@ -17,11 +17,11 @@ class Plan:
 
     Attributes:
       work: The job, or that of the last step.
-      stages: What it does that none before it did.
+      stages: Stages that no plan before it has.
       disk: Bytes of products by name.
       found: Names of products that plans before it have.
       orders: How many orders of classes there are.
-      teachers: Whose labels, of a class-incremental training.
+      teachers: Teachers whose labels a class-incremental training uses.
     """
 
     work: Workload
@@ -74,7 +74,7 @@ def _plan(steps: Sequence[JobSpec], machine: Machine, made: set[str]) -> Plan:
 
 
 def _once(job_specs: Iterable[JobSpec]) -> Iterator[JobSpec]:
-    """Jobs with those of their students that none before them has."""
+    """Jobs, each with only those students that no job before it has."""
     known: set[str] = set()
     for spec in job_specs:
         keys = [spec.setup_key(students) for students in spec.setups]

@@ -19,7 +19,7 @@ from gift_jax.specs import JobSpec, TeacherSpec
 from gift_jax.teachers.flax_teacher import variable_shapes
 from gift_jax.train.step import new_student
 
-_WEIGHT_BYTES = 4  # of experts
+_WEIGHT_BYTES = 4  # of experts, which are float32
 
 
 class Product(NamedTuple):
@@ -27,10 +27,10 @@ class Product(NamedTuple):
 
     Attributes:
       name: What it is, for readers.
-      key: Of jobs whose products have one key the first makes it for all; names of
-        directories and what recipes have of a config are in it.
-      stages: Make it.
-      size: Its bytes, before compression.
+      key: What it is known by: of jobs with the same key, the first makes it for all.
+        It has the names of directories, and the parts of a config that recipes have.
+      stages: The stages that make it.
+      size: Size in bytes, before compression.
     """
 
     name: str
@@ -60,7 +60,7 @@ def products(work: Workload) -> Iterator[Product]:
 def _teacher(
     work: Workload, spec: JobSpec, data: RealData, kind: str
 ) -> Iterator[Product]:
-    """Of each network, and of all together, which have no weights of their own."""
+    """Products of each network, and of all together, without weights of their own."""
     several = bool(spec.teacher.also)
     for member in spec.teacher.members:
         yield Product(
@@ -112,7 +112,7 @@ def _experts(work: Workload) -> Product:
 
 
 def _distilled(work: Workload) -> Product:
-    """Of all classes, whatever the step; those of matching are float32."""
+    """Images of all classes, whatever the step; those of matching are float32."""
     spec, info = work.spec.distilled, work.real.info
     are_floats = isinstance(spec.distiller, (Matching, distill.Datm))
     pixels = info.num_classes * spec.ipc * math.prod(info.image_shape)
@@ -147,7 +147,7 @@ def _soft_labels(work: Workload) -> Product:
 
 
 def _students(work: Workload) -> Product:
-    """All that are trained, whose labels may be made meanwhile."""
+    """All students of a job, whose labels may be made during training."""
     spec = work.spec
 
     def made_by() -> Iterator[Stage]:
@@ -168,10 +168,10 @@ def _students(work: Workload) -> Product:
 
 
 def _checkpoints(work: Workload, trainings: Trainings) -> int:
-    """Of some students: the latest, and the best, if there are as many.
+    """Bytes of some students' checkpoints: the latest and the best, if as many exist.
 
     Each has weights and the state of the optimizer, and the weights that are evaluated
-    where these are others.
+    where these are different ones.
     """
     train, info, first = work.spec.train, work.student_info, trainings.first
     is_tested = trainings.split == "test"

@@ -86,7 +86,7 @@ def real_training(
 ) -> Stage:
     """A training on real images, which a device keeps as 8-bit pixels if they are few.
 
-    Of a larger split it has those of a step.
+    Of a larger split it keeps only the images of a step.
     """
     info, num_images = data.info, data.images["train"]
     kept = resident_data(num_images, info)
@@ -152,7 +152,7 @@ def training(
         devices,
         network.dtype,
         machine,
-        # All devices compute the whole of the rest of an epoch.
+        # Every device computes the whole smaller batch that ends an epoch.
         saved=spec.epochs * (1 - rest / per_device) if rest else 0.0,
         **options,
     )
@@ -205,7 +205,7 @@ def relabelling(work: Workload) -> Stage:
         chunks = [min(rows, images - s) for s in starts[:: work.machine.hosts]]
         steps = sum(math.ceil(chunk / (size * local)) for chunk in chunks)
     else:
-        # By every host, and once for students that train at once.
+        # Done by every host, once for all students that train at once.
         trainings = itertools.chain(*work.trainings.values())
         steps *= sum(math.ceil(t.students / work.at_once) for t in trainings)
         steps, devices = steps * work.spec.train.epochs, local

@@ -14,7 +14,7 @@ from gift_jax.teachers.flax_teacher import variable_shapes
 
 
 def report(plan: Plan, *, utilization: float, least_step: float = 0.0) -> str:
-    """What a job takes on a machine, as text; assumptions as of `Stage.seconds`.
+    """What a job takes on a machine, as text; see `Stage.seconds` for assumptions.
 
     Raises:
       InputError: an unknown dataset, or a batch size that does not divide.
@@ -130,7 +130,7 @@ def _disk(sizes: dict[str, int]) -> Iterator[str]:
 
 
 def _memory(plan: Plan) -> Iterator[str]:
-    """Of the stage that needs most of a device, and of the host in matching."""
+    """Memory of the stage that needs most of a device, and of the host in matching."""
     stage, available = largest(plan.stages), int(plan.work.machine.chip.memory)
     arguments, working = stage.memory
     several = f", {stage.at_once} at once" if stage.at_once > 1 else ""

@@ -44,7 +44,7 @@ class Workload:
 
     @functools.cached_property
     def seen(self) -> RealData:
-        """What students are measured on: of a class-incremental step, classes so far.
+        """What students are measured on; in a class-incremental step, classes so far.
 
         Raises:
           InputError: the classes cannot be divided into steps.
@@ -56,7 +56,7 @@ class Workload:
 
     @property
     def student_info(self) -> DatasetInfo:
-        """Of what students are trained on: the classes that soft labels have."""
+        """Info of the students' training, with the classes that soft labels have."""
         continual, info = self.spec.continual, self.real.info
         if continual is None:
             return info
@@ -70,7 +70,7 @@ class Workload:
 
     @functools.cached_property
     def trainings(self) -> dict[NetworkSpec, list[Trainings]]:
-        """All students by network; of tuning the rates that are tried in any case."""
+        """All students by network; of tuning, only rates that are tried in any case."""
         tuning = self.spec.tuning
         found: dict[NetworkSpec, list[Trainings]] = {}
         for first, *others in self.spec.setups:
@@ -91,7 +91,7 @@ class Workload:
 
     @property
     def soft_label_bytes(self) -> int:
-        """Of those that are stored."""
+        """Bytes of the soft labels that are stored."""
         if not self.spec.relabel.is_stored:
             return 0
         return codecs.stored_bytes(
@@ -103,20 +103,20 @@ class Workload:
 
     @property
     def resident_bytes(self) -> int:
-        """Of test images that stay on one device."""
+        """Bytes of the test images that stay on one device."""
         test = math.prod(self.seen.info.image_shape) * self.seen.images["test"]
         per_device = math.ceil(test / self.machine.devices)
         return per_device if per_device <= RESIDENT_BYTES else 0
 
     @property
     def host_bytes(self) -> int:
-        """Of 8-bit pixels of the train split that the host keeps for the distiller."""
+        """Bytes of the train split's 8-bit pixels that the host keeps to distill."""
         if not isinstance(self.spec.distilled.distiller, (Matching, distill.Datm)):
             return 0
         return math.prod(self.real.info.image_shape) * self.real.images["train"]
 
     def left_out(self) -> Iterator[str]:
-        """What has no network of this project to count."""
+        """What cannot be counted, as this project has no network for it."""
         spec = self.spec
         if spec.needs_teacher and spec.teacher.network is None:
             yield f"the teacher {spec.teacher.name}: its test, and all that it labels"

@@ -29,18 +29,19 @@ from gift_jax.report import (
 from gift_jax.runtime import atomic
 from gift_jax.runtime.errors import InputError
 
-# The first of them that was run.
+# The default is the first of them that was run.
 _DEFAULT_BASELINES = ("kl", "kl-t_squared=True")
-# What the last report in a directory consisted of: nothing else is deleted there.
+# Names the files of the last report in a directory: nothing else is deleted there.
 MANIFEST = ".report.json"
 _FILE_OF_A_REPORT = re.compile(r"[^/]+\.(md|html|csv|tex|png)")
 
 
 class Scored(NamedTuple):
-    """That scores are asked for.
+    """Asks for scores.
 
     Attributes:
-      real_accuracy: Of the whole real train split in percent, see `scores.score`.
+      real_accuracy: Accuracy of the whole real train split in percent, see
+        `scores.score`.
     """
 
     real_accuracy: float | None = None
@@ -56,19 +57,19 @@ def write_report(
     """Writes the report of work directories.
 
     Args:
-      workdirs: Where results.jsonl lie, and what they are about.
+      workdirs: Directories that hold results.jsonl, and what it is about.
       out: Directory of the report; created if absent. Files of an earlier report
         there are replaced or deleted, others are left alone.
-      baseline: As of `make_report`.
-      against: As of `make_report`.
-      scored: As of `make_report`.
+      baseline: See `make_report`.
+      against: See `make_report`.
+      scored: See `make_report`.
 
     Returns:
       The files.
 
     Raises:
       FileNotFoundError: there is no results file.
-      InputError: as `make_report`, the directory of the report is a link, or it
+      InputError: see `make_report`; or the directory of the report is a link, or it
         cannot be written.
     """
     if out.is_symlink():
@@ -91,7 +92,7 @@ def make_report(
     """The report of work directories, with nothing written.
 
     Args:
-      workdirs: Where results.jsonl lie, and what they are about.
+      workdirs: Directories that hold results.jsonl, and what it is about.
       baseline: Label of the loss to compare with; by default kl, or else kl x T^2,
         where it was run.
       against: An earlier work directory: a first table says what changed since.
@@ -163,7 +164,7 @@ def _tables(
     choices: Sequence[Row],
     curves: Mapping[reading.RunKey, reading.Curve],
 ) -> list[markup.Table | None]:
-    """Those of runs that are compared with one another."""
+    """The tables of runs that are compared with one another."""
     return [
         tables.accuracy_table(compared, losses),
         regret.table(compared),

@@ -1,8 +1,8 @@
 """What changed between two work directories: their groups, paired.
 
-A setting that has one value in each, and another one, is a change of the whole: it is
-said once, and groups are paired in spite of it. Fingerprints may differ where the words
-leave no doubt.
+A setting that has one value in each directory, and not the same, is a change of the
+whole. It is stated once, and groups are paired in spite of it. Fingerprints may differ
+where the other settings leave no doubt.
 """
 
 import collections
@@ -26,7 +26,7 @@ _MOST_NAMED = 5
 
 
 class Change(NamedTuple):
-    """A group, its like of the other work directory, and new minus old by seed."""
+    """A group, its counterpart in the other directory, and new minus old by seed."""
 
     new: Group
     old: Group
@@ -34,7 +34,7 @@ class Change(NamedTuple):
 
     @property
     def verdict(self) -> int:
-        """Of the difference; see `groups.verdict`."""
+        """Verdict on the difference; see `groups.verdict`."""
         return verdict(self.difference, self.new, self.old)
 
 
@@ -85,12 +85,12 @@ def _by(groups: Iterable[Group], names: Sequence[str]) -> Mapping[tuple, list[Gr
 def changes_table(
     new: Sequence[Group], old: Sequence[Group], *, names: tuple[str, str]
 ) -> Table:
-    """One row a pair: accuracy there and here, and the difference.
+    """One row per pair: accuracy there and here, and the difference.
 
     Args:
       new: Groups that are reported on, before they are compared with a baseline.
       old: Groups of the other work directory, likewise.
-      names: What the two are called, the new one first.
+      names: Names of the two, the new one first.
     """
     changes = pair_groups(new, old)
     paired = [change.new for change in changes]

@@ -26,7 +26,7 @@ from gift_jax.report.groups import same_run, verdict
 from gift_jax.report.markup import Cell, Table
 from gift_jax.report.statistics import Summary, summarize
 
-# What may differ between the steps of one curve; for all of them stands the last name.
+# What may differ between the steps of one curve; `continual_trained_on` stands for it.
 _BY_STEP = ("trained_on", "dataset_fingerprint", "batch_size")
 _SETTINGS = (
     *(n for n in results.SETTINGS if n not in _BY_STEP),
@@ -40,8 +40,8 @@ class Curve(NamedTuple):
 
     Attributes:
       settings: A value for each setting, and `continual_steps`.
-      teacher: Whose labels they are, see `specs.continual.TEACHERS`.
-      students: By order and seed, the row of every step.
+      teacher: Teacher whose labels they are, see `specs.continual.TEACHERS`.
+      students: The row of every step, by order and seed.
     """
 
     settings: Mapping[str, object]
@@ -50,7 +50,7 @@ class Curve(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """In all."""
+        """Number of steps in all."""
         return int(str(self.settings["continual_steps"]))
 
     def whole(self) -> Iterator[tuple[tuple[int, int], list[Row]]]:
@@ -110,10 +110,11 @@ def forgetting(rows: Sequence[Row]) -> float | None:
     with a_kj the accuracy after step k on the test images of task j.
 
     Args:
-      rows: Of the K steps of a student, in order.
+      rows: Rows of the K steps of a student, in order.
 
     Returns:
-      None where the accuracies of tasks were not recorded, and of a single step.
+      The mean; None for a single step, or where the accuracies of tasks were not
+      recorded.
     """
     if len(rows) < 2:
         return None
@@ -145,7 +146,7 @@ def _heading(name: str) -> str:
 
 
 def _by_order(measured: Mapping[tuple[int, int], Any]) -> dict[int, np.ndarray]:
-    """What was measured of students by order and seed, mean over the students."""
+    """Measurements of students by order and seed, as means over an order's students."""
     of_orders = collections.defaultdict(list)
     for (order, _), value in measured.items():
         of_orders[order].append(value)
@@ -259,7 +260,7 @@ def _averages(curve: Curve, future: Curve | None) -> list[Cell | str]:
 
 
 def _difference(curve: Curve, other: Curve) -> Summary:
-    """Of the averages over steps: of the students finished in both, over orders."""
+    """Difference of averages over steps: of students finished in both, over orders."""
     ours, others = (
         {s: np.mean([row["top1_last"] for row in rows]) for s, rows in c.whole()}
         for c in (curve, other)

@@ -28,7 +28,7 @@ class Examples:
     """Some distilled images and their soft labels.
 
     Attributes:
-      name: Of the distilled dataset, such as "rded_ipc10"; no two have the same.
+      name: Name of the distilled dataset, such as "rded_ipc10"; no two have the same.
       images: (n, H, W, C) float pixels in [0, 1].
       labels: (n,) integer hard labels.
       views: (n, H, W, C) float pixels of view 0, or None where the soft labels
@@ -84,8 +84,8 @@ def read_examples(
 
     Args:
       workdir: Work directory.
-      name: Of the distilled dataset in it.
-      labels_name: Of its soft labels, or None where none are stored.
+      name: Name of the distilled dataset in it.
+      labels_name: Name of its soft labels, or None where none are stored.
 
     Returns:
       The examples, or None where that dataset does not lie there.

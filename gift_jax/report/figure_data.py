@@ -1,6 +1,6 @@
 """The numbers that figures draw, as rows of CSV with a header.
 
-Settings stand there where they tell groups apart, and those of the optimizer always.
+Settings are columns where they tell groups apart, those of the optimizer always.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,9 +25,9 @@ def _values(group: Group, names: Iterable[str]) -> list[Any]:
 
 
 def of_runs(groups: Sequence[Group]) -> Data:
-    """A row a run: its accuracy in percent, and mean and interval of its group.
+    """One row per run: its accuracy in percent, and mean and interval of its group.
 
-    That of a run that diverged is the last one before it did, and in no mean.
+    The accuracy of a run that diverged is the last one before, and is in no mean.
     """
     names = _settings(groups)
     numbers = ["seed", "status", "top1_last", "mean", "half_width"]
@@ -44,7 +44,7 @@ def of_runs(groups: Sequence[Group]) -> Data:
 
 
 def of_differences(groups: Sequence[Group]) -> Data:
-    """A row a group: its paired difference to the baseline in points."""
+    """One row per group: its paired difference to the baseline in points."""
     names = _settings(groups)
     numbers = ["baseline", "pairs", "difference", "half_width"]
     return [
@@ -64,7 +64,7 @@ def of_differences(groups: Sequence[Group]) -> Data:
 
 
 def of_choices(choices: Sequence[Row]) -> Data:
-    """A row a learning rate that was tried: accuracy on held-out images in percent."""
+    """One row per learning rate tried: accuracy on held-out images in percent."""
     names = ["optimizer", "weight_decay", "schedule", "loss"]
     rows: Data = [[*names, "learning_rate", "top1", "is_chosen", "is_default"]]
     for choice in choices:
@@ -80,12 +80,12 @@ def of_choices(choices: Sequence[Row]) -> Data:
 def of_curves(
     groups: Sequence[Group], curves: Mapping[RunKey, Curve], *quantities: str
 ) -> Data:
-    """A row a run, a quantity and an epoch.
+    """One row per run, quantity and epoch.
 
     Args:
-      groups: Whose runs.
-      curves: By run.
-      *quantities: "train", "test", "gradient" of a `Curve`, or what it has measured.
+      groups: Groups of the runs.
+      curves: Curves by run.
+      *quantities: "train", "test", "gradient" of a `Curve`, or names in its `measured`.
     """
     names = _settings(groups)
     return [
@@ -108,7 +108,7 @@ def _points(curve: Curve, quantity: str) -> list[list[float]]:
 
 
 def of_examples(shown: Examples) -> Data:
-    """A row an image, with the probabilities of all classes in its soft label."""
+    """One row per image, with the probabilities of all classes in its soft label."""
     found = shown.probabilities
     soft = found.tolist() if found is not None else [[]] * len(shown.labels)
     classes = [f"class {number}" for number in range(len(soft[0]))]

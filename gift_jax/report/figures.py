@@ -28,7 +28,7 @@ _RANGE = "ean and range over the finished runs; a run that diverged is dotted an
 
 
 class Figure(NamedTuple):
-    """The name of a file without its ending, one line, what is to be seen, the file.
+    """Name of the file without its ending, heading, caption, and the file itself.
 
     `data` are the numbers that are drawn, as rows with a header.
     """
@@ -51,7 +51,7 @@ def _figure(
 
 
 def over_steps(curves: Sequence[continual.Curve]) -> Figure:
-    """Of class-incremental training."""
+    """The figure of class-incremental training."""
     return _figure(
         "continual",
         "Class-incremental: accuracy over steps",
@@ -71,15 +71,15 @@ def make_figures(
 ) -> Iterator[Figure]:
     """All figures: those over benchmarks, those of each benchmark, and the images.
 
-    A benchmark of one optimizer that is a point of a figure over benchmarks has none
-    of its own.
+    A benchmark with one optimizer that is a point in a figure over benchmarks has no
+    figure of its own.
 
     Args:
       groups: All groups, compared.
       losses: All losses, in the order of their colours.
       choices: Rows of chosen learning rates.
-      curves: By run.
-      examples: Of distilled images.
+      curves: Curves by run.
+      examples: Examples of distilled images.
     """
     over_ipc = lines.panels_of(groups, lines.OVER_IPC)
     over_bytes = lines.panels_of(groups, lines.OVER_BYTES)
@@ -183,7 +183,7 @@ def _accuracies(members: Sequence[Group], losses: Sequence[str]) -> Iterator[Fig
 def _over_learning_rates(
     members: Sequence[Group], losses: Sequence[str], choices: Sequence[Row]
 ) -> Iterator[Figure]:
-    """On held-out images where rates were tuned, else on the test split."""
+    """Learning rates, on held-out images where they were tuned, else on test images."""
     name, head = "learning_rates", "Accuracy over learning rate"
     here = [c for c in choices if is_for(c, members[0].settings, (*OPTIMIZER, "loss"))]
     chosen = [c for c in here if c["loss"] in losses]
@@ -238,7 +238,7 @@ def _over_epochs(
 def _measurements(
     members: Sequence[Group], losses: Sequence[str], curves: lines.Curves
 ) -> Iterator[Figure]:
-    """One figure an optimizer."""
+    """One figure per optimizer."""
     labels = style.optimizer_labels(members)
     found = measurements.by_optimizer(_without_repeats(members), curves)
     for number, (optimizer, some) in enumerate(found.items(), start=1):

@@ -17,7 +17,7 @@ _HEADINGS = {
 
 
 def heading(name: str) -> str:
-    """What a setting is called.
+    """Heading of a setting.
 
     >>> heading("ipc"), heading("soft_labels")
     ('IPC', 'soft labels')
@@ -26,18 +26,18 @@ def heading(name: str) -> str:
 
 
 def value_text(value: Any) -> str:
-    """A setting as it is read."""
+    """The value of a setting as text."""
     if value is None or value == "":
         return ABSENT
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def setting_text(group: Group, name: str, *, tuned: str = "") -> str:
-    """A setting of a group; of a fingerprint its first six digits.
+    """A setting of a group as text; of a fingerprint its first six digits.
 
     Args:
       group: The group.
-      name: Of the setting.
+      name: Name of the setting.
       tuned: What to write for a tuned learning rate; by default the rate itself, and
         whether it is at the edge of what was tried.
     """
@@ -53,7 +53,7 @@ def setting_text(group: Group, name: str, *, tuned: str = "") -> str:
 
 
 def signed_text(value: float) -> str:
-    """Two decimals with a sign, the minus a true one.
+    """A number with two decimals and a sign; minus is the true minus sign.
 
     >>> signed_text(1.25)
     '+1.25'

@@ -1,6 +1,6 @@
 """Groups of runs that differ in nothing but the seed, against their baselines.
 
-Runs that diverged have no accuracy. They are counted, and in no mean.
+Runs that diverged have no accuracy. They are counted, but are in no mean.
 """
 
 import collections
@@ -19,7 +19,7 @@ FINGERPRINTS = (
     "teacher_fingerprint", "distilled_fingerprint", *reversed(results.IDENTITY)
 )  # fmt: skip
 # What tells benchmarks apart: words, and fingerprints where words do not.
-# Of a protocol's own recipe the other words follow, so that it is told first.
+# The other words follow from a protocol with its own recipe, so it is told first.
 _WORDS = (
     "protocol",
     *(name for name in BENCHMARK if name not in FINGERPRINTS),
@@ -39,7 +39,7 @@ def is_at_edge(choice: Row) -> bool:
 
 
 def is_for(choice: Row, settings: Mapping[str, Any], but: Sequence[str] = ()) -> bool:
-    """Whether a learning rate was chosen for these settings, some left aside."""
+    """Whether a learning rate was chosen for these settings, those in `but` aside."""
     names = [name for name in results.TUNING_SETTINGS if name not in but]
     return all(choice[name] == settings[name] for name in names)
 
@@ -53,10 +53,11 @@ class Group:
       finished: Rows of finished runs, by seed.
       diverged: Rows of diverged runs, by seed.
       rate: "default" or "tuned" where the learning rate is of that kind, of which each
-        loss has its own; None where it is a setting as the others are.
+        loss has its own; None where it is a setting like the others.
       choice: Row of the learning rate that was chosen for these settings, if one was.
       baseline: The group of the baseline, or None where it was not run.
-      difference: To the baseline, paired over the seeds that finished in both.
+      difference: Difference to the baseline, paired over the seeds that finished in
+        both.
     """
 
     settings: Mapping[str, Any]
@@ -74,11 +75,11 @@ class Group:
 
     @property
     def key(self) -> tuple:
-        """Its settings. A group whose rate is of both kinds has the same in both."""
+        """Its settings; one key for a group whose rate is both default and tuned."""
         return tuple(self.settings[name] for name in SETTINGS)
 
     def setting(self, name: str) -> Any:
-        """A setting; of a default or tuned learning rate, which of them."""
+        """A setting; of a default or tuned learning rate, "default" or "tuned"."""
         if name == "learning_rate" and self.rate:
             return self.rate
         return self.settings[name]
@@ -99,7 +100,7 @@ class Group:
 
     @property
     def verdict(self) -> int:
-        """Of the difference to the baseline; see `verdict`."""
+        """Verdict on the difference to the baseline; see `verdict`."""
         return verdict(self.difference, self, self.baseline)
 
     def summary(self, field: str) -> Summary:
@@ -120,7 +121,7 @@ def verdict(difference: Summary, *compared: Runs | None) -> int:
     """1 (better) or -1 (worse) where the interval excludes zero, else 0.
 
     Also 0 where a run of any of those compared diverged: the seeds that are left are a
-    choice.
+    selection.
     """
     return 0 if any(runs.diverged for runs in compared if runs) else difference.sign
 
@@ -194,7 +195,7 @@ def _against(group: Group, baseline: Group | None) -> Group:
 
 
 def _rates(group: Group, choices: Sequence[Row]) -> list[tuple[str | None, Row | None]]:
-    """Of which kinds the learning rate of a group is, and what was chosen for it.
+    """Kinds of a group's learning rate, each with what was chosen for its settings.
 
     The default of a loss that was not tuned is that of the losses which were, all
     else being the same.
@@ -227,7 +228,7 @@ def distinguishing(groups: Sequence[Group]) -> list[str]:
 
 
 def telling(groups: Sequence[Group], names: Sequence[str]) -> list[str]:
-    """Those of the settings that tell groups apart, as in `distinguishing`."""
+    """The settings among `names` that tell groups apart, as in `distinguishing`."""
     kept: list[str] = []
     for name in names:
         values = {g.setting(name) for g in groups}
@@ -239,10 +240,10 @@ def telling(groups: Sequence[Group], names: Sequence[str]) -> list[str]:
 
 
 def sort(groups: Sequence[Group], losses: Sequence[str]) -> list[Group]:
-    """By what tells them apart, and by loss within.
+    """Groups sorted by the settings that tell them apart, and then by loss.
 
-    Settings stand as they first appear, numbers ascend. Of learning rates the default
-    comes first, then the tuned one.
+    Values keep the order of their first appearance, numbers ascend. Of learning rates
+    the default comes first, then the tuned one.
     """
     names = distinguishing(groups)
     places: dict[str, list[Any]] = {}

@@ -1,7 +1,7 @@
 """Lines: over epochs, learning rates, images per class, and bytes of soft labels.
 
-`groups` are those of one benchmark unless it is said otherwise, `losses` all of the
-report in the order of their colours.
+`groups` are those of one benchmark unless stated otherwise, `losses` are all losses of
+the report in the order of their colours.
 """
 
 import collections
@@ -30,7 +30,7 @@ _MARKERS = 6  # along a curve
 def learning_curves(
     groups: Sequence[Group], curves: Curves, losses: Sequence[str]
 ) -> Figure:
-    """Accuracy over epochs of runs with curves, one row of panels an optimizer."""
+    """Accuracy over epochs of runs with curves, one row of panels per optimizer."""
     labels = style.optimizer_labels(groups)
     figure = style.new_figure(0.5 + 1.6 * len(labels))
     grid = figure.subplots(len(labels), 2, sharex=True, sharey=True, squeeze=False)
@@ -57,7 +57,7 @@ def learning_curves(
 def gradient_norms(
     groups: Sequence[Group], curves: Curves, losses: Sequence[str]
 ) -> Figure:
-    """Norms over epochs of runs that have some, one panel an optimizer."""
+    """Norms over epochs of runs that have some, one panel per optimizer."""
     labels = style.optimizer_labels(groups)
     count = len(labels)
     figure, grid = style.new_panels(count, columns=2, row=1.7, margin=0.5, sharex=True)
@@ -90,7 +90,7 @@ def _positive(curve: Curve) -> np.ndarray:
 
 
 def add_legend(figure: Figure, groups: Sequence[Group], losses: Sequence[str]) -> None:
-    """Of the losses of the groups."""
+    """Adds a legend of the groups' losses."""
     here = {g.loss for g in groups}
     shown = [loss for loss in losses if loss in here]
     style.add_legend(figure, shown, losses)
@@ -99,7 +99,7 @@ def add_legend(figure: Figure, groups: Sequence[Group], losses: Sequence[str]) -
 def draw_mean(axes: Axes, curves: Sequence[np.ndarray], index: int) -> None:
     """The mean and range of runs' curves, in the style of a loss.
 
-    With some markers, each loss elsewhere: in grey print only they tell.
+    Each loss has markers in other places: only they tell losses apart in grey print.
     """
     epochs, low, mean, high = mean_curve(curves)
     apart = math.ceil(len(epochs) / _MARKERS)
@@ -110,7 +110,7 @@ def draw_mean(axes: Axes, curves: Sequence[np.ndarray], index: int) -> None:
 
 
 def _draw_diverged(axes: Axes, curve: np.ndarray, index: int) -> None:
-    """A run by itself, to where it ended."""
+    """A single run that diverged, with a cross where it ended."""
     axes.plot(*curve.T, ":", color=style.color(index), linewidth=0.9)
     axes.plot(*curve[-1:].T, "x", color=style.color(index), markersize=5)
 
@@ -131,7 +131,7 @@ def mean_curve(curves: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
 
 
 class Point(NamedTuple):
-    """A point of a line over a logarithmic axis; the half width of no interval is 0."""
+    """A point of a line over a logarithmic axis; half width 0 means no interval."""
 
     place: float
     mean: float | None
@@ -153,11 +153,11 @@ class Over(NamedTuple):
     """A setting that accuracies are drawn over, for groups of all benchmarks.
 
     Attributes:
-      place: The setting.
-      line: The setting that a line is of.
-      along: What differs along a line, too.
-      follow: What may, where there is one group in every place nevertheless.
-      xlabel: Below a panel.
+      place: The setting of the axis.
+      line: The setting that tells lines apart.
+      along: Settings that differ along a line, too.
+      follow: Settings that may differ along it where every place still has one group.
+      xlabel: Label below a panel.
     """
 
     place: str
@@ -308,7 +308,7 @@ def _draw(
 
 
 def side_by_side(shown: Sequence[str], step: float = 1.04) -> list[tuple[str, float]]:
-    """Labels with factors of a logarithmic axis, or intervals hide one another."""
+    """Labels with factors on a logarithmic axis, so that no interval hides another."""
     middle = (len(shown) - 1) / 2
     return [(label, step ** (place - middle)) for place, label in enumerate(shown)]
 

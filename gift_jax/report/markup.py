@@ -46,12 +46,12 @@ class Table(NamedTuple):
 
     @property
     def header(self) -> list[str]:
-        """Of all columns."""
+        """Headings of all columns."""
         return [*self.text_header, *self.number_header]
 
     @property
     def cells(self) -> list[list[Cell]]:
-        """Those of the rows."""
+        """Cells of the rows."""
         return [
             [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
             for row in self.rows

@@ -21,7 +21,7 @@ from gift_jax.report.markup import Cell, Table
 from gift_jax.report.statistics import Summary, pair
 
 _NETWORKS = ("teacher", "student")
-# What follows from the networks of a cell.
+# Settings that are, or follow from, the networks of a cell.
 _CELL = (*_NETWORKS, "trained_on")
 _SETTINGS = (*(n for n in ALL_BUT_LOSS if n not in _CELL), "data_seed", "loss")
 
@@ -30,8 +30,9 @@ class Matrix(NamedTuple):
     """Groups of one setting by the teacher and the student's network.
 
     Attributes:
-      first: Any of them, for their settings.
-      cells: By teacher, that images are distilled with and labelled by, and student.
+      first: Any of the groups, for their settings.
+      cells: Groups by teacher, that images are distilled with and labelled by, and
+        student.
     """
 
     first: Group
@@ -39,12 +40,12 @@ class Matrix(NamedTuple):
 
     @property
     def teachers(self) -> list[str]:
-        """In the order in which they first appear."""
+        """Teachers in the order in which they first appear."""
         return list(dict.fromkeys(teacher for teacher, _ in self.cells))
 
     @property
     def students(self) -> list[str]:
-        """Those that images were distilled with first."""
+        """Students, those whose network images were distilled with first."""
         found = dict.fromkeys(student for _, student in self.cells)
         both = [t for t in self.teachers if t in found]
         return list(dict.fromkeys([*both, *found]))
@@ -57,14 +58,14 @@ class Matrix(NamedTuple):
         return pair(cell.finished, own.finished)
 
     def mean_drop(self, teacher: str) -> float | None:
-        """Mean over the other students."""
+        """Mean drop over the other students."""
         drops = [self.drop(teacher, student).mean for student in self.students]
         found = [drop for drop in drops if drop is not None]
         return float(np.mean(found)) if found else None
 
 
 def matrices(groups: Sequence[Group]) -> list[Matrix]:
-    """Those with a diagonal and something beside it, and one group in every cell."""
+    """Matrices with a diagonal and more, and with one group in every cell."""
     members: dict[tuple, list[Group]] = collections.defaultdict(list)
     for g in groups:
         if g.settings["teacher"] is not None:
@@ -78,7 +79,7 @@ def matrices(groups: Sequence[Group]) -> list[Matrix]:
 
 
 def _row_heading(found: Sequence[Matrix]) -> str:
-    """What the network of a row did: images of no network it has only labelled."""
+    """What the network of a row did; where all images are the same, it only labels."""
     made_alike = all(
         len({g.settings["distilled_fingerprint"] for g in m.cells.values()}) == 1
         for m in found

@@ -1,4 +1,4 @@
-"""What other evaluators than that of accuracy have measured: tables and curves."""
+"""What evaluators other than that of accuracy have measured: tables and curves."""
 
 import collections
 import itertools
@@ -44,7 +44,7 @@ def measured(groups: Sequence[Group]) -> list[str]:
 
 
 def meaning(groups: Sequence[Group]) -> str:
-    """Of a caption: what a bound is of, where one was measured, and where to read."""
+    """End of a caption: what a bound is of, if measured, and where to read."""
     told = "docs/theory.md says what they are."
     if not any(name.endswith("info_nce") for name in measured(groups)):
         return told
@@ -56,7 +56,7 @@ def meaning(groups: Sequence[Group]) -> str:
 
 
 def table(groups: Sequence[Group], losses: Sequence[str]) -> Table | None:
-    """Everything after the last epoch; None where nothing was measured."""
+    """All measurements after the last epoch; None where nothing was measured."""
     names, of = measured(groups), distinguishing(groups)
     if not names:
         return None
@@ -168,7 +168,7 @@ def figure(
 
 
 def _names(groups: Sequence[Group], curves: lines.Curves) -> list[str]:
-    """Those that are drawn: the ceiling of a bound is the same throughout."""
+    """What is drawn: not what is the same throughout, as the ceiling of a bound."""
     found = {
         name: None
         for g in groups
@@ -182,7 +182,7 @@ def _names(groups: Sequence[Group], curves: lines.Curves) -> list[str]:
 def by_optimizer(
     groups: Sequence[Group], curves: lines.Curves
 ) -> dict[tuple, list[Group]]:
-    """The groups that have something to draw."""
+    """The groups that have something to draw, by optimizer."""
     found: dict[tuple, list[Group]] = collections.defaultdict(list)
     for g in groups:
         if _names([g], curves):

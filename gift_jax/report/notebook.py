@@ -15,7 +15,7 @@ class ShownReport:
     Attributes:
       html: The whole page.
       markdown: The same without pictures, for notebooks that are turned into text.
-      height: Of its frame, in pixels.
+      height: Height of its frame, in pixels.
     """
 
     html: str
@@ -42,11 +42,11 @@ def show_report(
     """The report of work directories, to be seen in a notebook. Writes nothing.
 
     Args:
-      *workdirs: Where results.jsonl lie; their runs are put together.
+      *workdirs: Directories that hold results.jsonl; their runs are put together.
       baseline: Label of the loss to compare with; by default kl, or else kl x T^2,
         where it was run.
       against: An earlier work directory: a first table says what changed since.
-      height: Of the frame that shows it, in pixels.
+      height: Height of the frame that shows it, in pixels.
 
     Raises:
       FileNotFoundError, InputError: see `build.make_report`.

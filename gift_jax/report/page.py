@@ -105,7 +105,7 @@ for (const table of document.querySelectorAll("table")) {
 
 
 class Report(NamedTuple):
-    """What both files hold; the groups are compared, of what is unreadable says why."""
+    """What both files hold: compared groups, and in `unreadable` the reasons."""
 
     heading: str
     rows: Sequence[Row]
@@ -118,9 +118,9 @@ class Report(NamedTuple):
 
 
 def common_settings(groups: Sequence[Group]) -> dict[str, str]:
-    """All settings in words but those that the tables tell: each with its values.
+    """All settings in words, except those that the tables show, each with its values.
 
-    An optimizer's several stand with their optimizers.
+    Where optimizers differ in a setting, its values stand with their optimizers.
     """
     told = {*distinguishing(groups), *FINGERPRINTS, "loss_code", "loss"}
     found = {}
@@ -179,7 +179,7 @@ def notes(report: Report) -> list[str]:
 
 
 def _tuning_note(groups: Sequence[Group], choices: Sequence[Row]) -> str:
-    """On how much the tuned learning rates were chosen, and what they lack."""
+    """What the tuned learning rates were chosen on, and what they lack."""
     images = _range(choice["validation_images"] for choice in choices)
     seeds = _range(len(choice["seeds"]) for choice in choices)
     note = (

@@ -1,7 +1,7 @@
 """Bars over optimizers, paired differences, and distilled images with their labels.
 
-`groups` are those of one benchmark, `losses` all of the report in the order of their
-colours.
+`groups` are those of one benchmark, `losses` are all losses of the report in the order
+of their colours.
 """
 
 import itertools
@@ -25,7 +25,7 @@ _HARD_LABEL, _OTHER = "#D55E00", "#8a8a8a"
 
 @style.in_style
 def bars(groups: Sequence[Group], losses: Sequence[str]) -> Figure:
-    """Top-1 of losses, with intervals and the single seeds; a panel an optimizer."""
+    """Top-1 of losses, with intervals and single seeds; one panel per optimizer."""
     shown = [loss for loss in losses if any(g.loss == loss for g in groups)]
     labels = style.optimizer_labels(groups)
     row = 0.55 + 0.19 * len(shown)
@@ -50,7 +50,7 @@ def bars(groups: Sequence[Group], losses: Sequence[str]) -> Figure:
 
 
 def _bar(axes: Axes, place: int, group: Group, losses: Sequence[str]) -> float:
-    """Draws the bar of a group; how far its data reach."""
+    """Draws the bar of a group; returns how far its data reach."""
     if group.diverged:
         axes.annotate(
             f"{len(group.diverged)}/{len(group.rows)} diverged",
@@ -161,7 +161,7 @@ def _picture(axes: Axes, image: np.ndarray) -> None:
 
 
 def _most_probable(axes: Axes, probabilities: np.ndarray, label: int) -> None:
-    """Classes in bars from the top."""
+    """Draws the most probable classes as bars, from the top."""
     classes = np.argsort(-probabilities, kind="stable")[:_CLASSES_SHOWN]
     colors = [_HARD_LABEL if c == label else _OTHER for c in classes]
     # Hatched as well, for print in grey.

@@ -15,7 +15,7 @@ from gift_jax.runtime.progress import METRICS_FILE
 
 RunKey = tuple[pathlib.Path, str]
 
-# Of what was evaluated on the test split.
+# Prefix of what was evaluated on the test split.
 _TEST = "test_"
 _ACCURACIES = ("test_top1", "test_top5")
 
@@ -26,8 +26,9 @@ def read_results(
     """Reads the results and the tuned learning rates of work directories.
 
     Returns:
-      Rows, one a run, in which "workdir" is the directory that it is of; the latest
-      choice of a learning rate for each settings; and what was passed over, and why.
+      Rows, one per run, in which "workdir" is the directory of the run; the latest
+      choice of a learning rate for each combination of settings; and what was passed
+      over, and why.
       A loss of the user's own that was edited in between has its code in its name.
 
     Raises:
@@ -74,7 +75,7 @@ def inside(workdir: pathlib.Path, *parts: str) -> pathlib.Path:
     """A place in a work directory.
 
     Raises:
-      InputError: a name or a link in it leads out.
+      InputError: a name or a link in it leads out of the work directory.
     """
     path = workdir.joinpath(*parts)
     if not path.resolve().is_relative_to(workdir.resolve()):
@@ -91,7 +92,7 @@ class Curve:
       test: (evaluations, 2) float: epochs trained, top-1 on the test split.
       gradient: (epochs, 2) float: epochs trained, mean norm of the gradients of the
         last of them. Empty where none were recorded.
-      measured: By name what else was evaluated, (evaluations, 2) float.
+      measured: Other evaluations by name, (evaluations, 2) float.
     """
 
     train: np.ndarray
@@ -101,7 +102,7 @@ class Curve:
 
 
 def run_key(row: Row) -> RunKey:
-    """What a run is known by: its name, and the work directory it is of."""
+    """What identifies a run: its work directory and its name in it."""
     return row["workdir"], row["run_id"]
 
 
@@ -114,7 +115,7 @@ def read_curves(rows: Iterable[Row]) -> dict[RunKey, Curve]:
 def read_curve(workdir: pathlib.Path, run_id: str) -> Curve | None:
     """Reads the metrics of a run; None where there are none in the work directory.
 
-    Lines that make no sense, as one that is half written, are passed over.
+    Lines that make no sense, such as a half-written one, are passed over.
     """
     try:
         path = inside(workdir, "runs", run_id, METRICS_FILE)

@@ -31,7 +31,7 @@ class Behind(NamedTuple):
 
     Attributes:
       group: Runs of the loss.
-      best: Runs of the best; the same where it is the best.
+      best: Runs of the best loss; the same group where it is the loss itself.
     """
 
     group: Group
@@ -50,13 +50,13 @@ class Behind(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Regrets:
-    """Of a loss, at its default or its tuned learning rates.
+    """Regrets of a loss, at its default or its tuned learning rates.
 
     Attributes:
       loss: The loss.
       is_tuned: Whether its rates are tuned; otherwise they are defaults, or one that
         was given.
-      behind: By condition.
+      behind: The loss and the best loss, by condition.
       diverged: Conditions in which a run of it diverged.
     """
 
@@ -72,7 +72,7 @@ class Regrets:
 
     @property
     def points(self) -> dict[tuple, float]:
-        """How far it is behind, by condition."""
+        """How far it is behind in points, by condition."""
         return {condition: one.points for condition, one in self.behind.items()}
 
     @property
@@ -83,17 +83,17 @@ class Regrets:
 
     @property
     def largest(self) -> float:
-        """In the worst condition."""
+        """Regret in the worst condition."""
         return self.points[self.worst]
 
     @property
     def mean(self) -> float:
-        """Over the conditions."""
+        """Mean regret over the conditions."""
         return float(np.mean(list(self.points.values())))
 
     @property
     def mean_over_seeds(self) -> Summary:
-        """Of every seed that finished in all conditions, the mean over these."""
+        """Mean regret over conditions, of every seed that finished in all of them."""
         pairs = [
             (one.best.finished, one.group.finished) for one in self.behind.values()
         ]
@@ -116,18 +116,19 @@ def _mean(group: Group) -> float:
 
 
 def _condition(group: Group) -> tuple:
-    """All but the loss; default and tuned rates, of which a loss has its own, too."""
+    """All but the loss, and but a default or tuned rate, as a loss has its own."""
     rate = None if group.rate else group.settings["learning_rate"]
     return (*group.of(_CONDITION), rate)
 
 
 def regrets(groups: Sequence[Group]) -> list[Regrets]:
-    """Of every loss, the smallest worst case first; none for fewer than two conditions.
+    """Regrets of every loss; none for fewer than two conditions.
 
-    The best of a condition is that of all losses, at default and tuned rates; where
-    there is one loss only, nothing is compared. A loss of which a run diverged is best
-    nowhere that another one finished all of its runs: the seeds that are left are a
-    choice. Losses that never finished are left out.
+    Losses that diverged in fewest conditions come first, of these the smallest worst
+    case. The best of a condition is that of all losses, at default and tuned rates;
+    where there is one loss only, nothing is compared. A loss of which a run diverged is
+    not the best where another one finished all of its runs: the seeds that are left are
+    a selection. Losses that never finished are left out.
     """
     by_condition: dict[tuple, list[Group]] = collections.defaultdict(list)
     for g in groups:
@@ -155,7 +156,7 @@ def regrets(groups: Sequence[Group]) -> list[Regrets]:
 
 
 def _names(groups: Sequence[Group]) -> dict[tuple, str]:
-    """What conditions are called: by all that tells them apart."""
+    """Names of conditions, made of all settings that tell them apart."""
     names = distinguishing(groups)
     found = {}
     for g in groups:
@@ -165,7 +166,7 @@ def _names(groups: Sequence[Group]) -> dict[tuple, str]:
 
 
 def table(groups: Sequence[Group]) -> Table | None:
-    """A row a loss; None where losses are compared in fewer than two conditions."""
+    """One row per loss; None where losses are compared in fewer than two conditions."""
     found = regrets(groups)
     if not found:
         return None
@@ -244,7 +245,7 @@ def _times_below(one: Regrets, baseline: str) -> str:
 
 @style.in_style
 def figure(found: Sequence[Regrets], losses: Sequence[str]) -> Figure:
-    """A line a loss: its regret in every condition, the largest and the mean."""
+    """One line per loss: its regret in every condition, the largest and the mean."""
     drawing = style.new_figure(0.55 + 0.2 * len(found))
     axes = drawing.subplots()
     for place, one in enumerate(found):

@@ -21,10 +21,10 @@ from gift_jax.report.markup import Table
 from gift_jax.report.statistics import Summary, summarize
 from gift_jax.runtime.errors import InputError
 
-# Of the first term on the leaderboard; the second has the rest.
+# Weight of the first term on the leaderboard; the second has the rest.
 _WEIGHT = 0.5
 _RANDOM, _NO_AUGMENTATION = "random", "none"
-# What must be the same of the images and of those that they are compared with.
+# Settings in which images agree with those that they are compared with.
 _RECIPE = (
     *(name for name in BENCHMARK if name not in ("distill", "trained_on")),
     *("teacher_fingerprint", "data_seed", *OPTIMIZER, "loss"),
@@ -65,22 +65,22 @@ def augmentation_robust_score(ior: float, ior_without: float) -> float:
 
     Args:
       ior: Improvement over random with augmentation, a share.
-      ior_without: Without.
+      ior_without: The same without augmentation.
     """
     return robust_score(_WEIGHT * ior + (1 - _WEIGHT) * ior_without)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
-    """Those of one group, each over the seeds that finished in all that it is made of.
+    """Scores of a group, each over the seeds that finished in all that it is made of.
 
     Attributes:
       group: The images under one recipe.
-      hlr: In points of percent; of n = 0 where there are no runs for it.
-      ior: Likewise.
-      lrs: From 0 to 1.
-      ior_without: In points, without augmentation.
-      ars: From 0 to 1.
+      hlr: Hard-label recovery in percentage points; n = 0 without runs for it.
+      ior: Improvement over random, likewise.
+      lrs: Label-robust score from 0 to 1.
+      ior_without: Improvement over random in percentage points, without augmentation.
+      ars: Augmentation-robust score from 0 to 1.
     """
 
     group: Group
@@ -95,9 +95,10 @@ def score(groups: Sequence[Group], real_accuracy: float | None = None) -> list[S
     """The scores of all groups that can have some.
 
     Args:
-      groups: Compared, so that tuned learning rates stand beside tuned ones.
-      real_accuracy: Of a student on the whole real train split with hard labels, in
-        percent; by default that of the teacher, where it is the student's network.
+      groups: Compared groups, so that tuned learning rates stand beside tuned ones.
+      real_accuracy: Accuracy of a student on the whole real train split with hard
+        labels, in percent; by default that of the teacher, where it is the student's
+        network.
 
     Raises:
       InputError: no group has random images beside it.
@@ -149,7 +150,7 @@ def _scores(
 
 
 def _accuracies(group: Group) -> dict[int, float]:
-    """In percent, by seed."""
+    """Accuracies in percent, by seed."""
     return {seed: row["top1_last"] for seed, row in group.finished.items()}
 
 
@@ -161,7 +162,7 @@ def _differences(group: Group, other: Group) -> dict[int, float]:
 def _hard(group: Group, groups: Sequence[Group]) -> Group | None:
     """The same images with hard labels; of several recipes the best one.
 
-    That of the same optimizer comes first.
+    Recipes with the same optimizer come first.
     """
     place = (*_PLACE, "distill", "distilled_fingerprint")
     hard = [
@@ -177,7 +178,7 @@ def _hard(group: Group, groups: Sequence[Group]) -> Group | None:
 
 
 def _real_accuracy(group: Group, groups: Sequence[Group]) -> float | None:
-    """Of a teacher that is the student's network on this dataset, in percent."""
+    """Accuracy of a teacher that is the student's network on this data, in percent."""
     place = ("dataset", "dataset_fingerprint", "student")
     for g in groups:
         is_same = g.settings["teacher"] == g.settings["student"]
@@ -189,7 +190,7 @@ def _real_accuracy(group: Group, groups: Sequence[Group]) -> float | None:
 
 
 def _without_augmentation(group: Group, groups: Sequence[Group]) -> Group | None:
-    """The same images by the same recipe, but as they are."""
+    """The same images by the same recipe, without augmentation."""
     if group.settings["augment"] == _NO_AUGMENTATION:
         return None
     recipe = (name for name in _RECIPE if name != "augment")

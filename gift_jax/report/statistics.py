@@ -17,11 +17,12 @@ class Summary:
     """Values over seeds.
 
     Attributes:
-      n: How many there are.
-      mean: None without values.
+      n: Number of values.
+      mean: Mean; None without values.
       sd: Sample standard deviation (ddof=1); None for fewer than two values.
-      half_width: Of the 95% t-interval of the mean. None for fewer than two values,
-        and where all are the same: a spread of zero is no estimate of the spread.
+      half_width: Half width of the 95% t-interval of the mean. None for fewer than two
+        values, and where all are the same: a spread of zero is no estimate of the
+        spread.
     """
 
     n: int = 0
@@ -44,7 +45,7 @@ class Summary:
 
 
 def summarize(values: Iterable[float]) -> Summary:
-    """The statistics of values, one a seed."""
+    """The statistics of values, one per seed."""
     array = np.asarray(list(values), np.float64)
     n = len(array)
     if n == 0:
@@ -65,9 +66,9 @@ class Correlation:
     """A rank correlation over pairs.
 
     Attributes:
-      n: How many pairs there are.
-      value: Spearman's; None where one side does not vary.
-      interval: 95%; None for fewer than four pairs, or where the order is the same.
+      n: Number of pairs.
+      value: Spearman's correlation; None where one side does not vary.
+      interval: 95% interval; None for fewer than four pairs, or at 1 or -1.
     """
 
     n: int
@@ -100,7 +101,8 @@ def pair(group: Mapping[int, Row], other: Mapping[int, Row]) -> Summary:
 
     Args:
       group: Rows of finished runs, by seed.
-      other: Likewise. Seeds that finished in one only are left out.
+      other: Rows of the other's finished runs. Seeds that finished in one only are left
+        out.
     """
     seeds = sorted(group.keys() & other.keys())
     return summarize(group[s]["top1_last"] - other[s]["top1_last"] for s in seeds)

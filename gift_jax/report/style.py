@@ -2,7 +2,7 @@
 
 Figures are 5.5 inches wide, the text width of ICLR, and 1320 pixels. Colours are
 those of Okabe and Ito, which the colour-blind can tell apart; every loss has a
-marker too. Losses are known by their number among all of the report.
+marker too. Losses are identified by their number among all of the report.
 """
 
 import functools
@@ -57,7 +57,7 @@ class ShownFigure(Figure):
 def png(figure: Figure) -> bytes:
     """A figure as a file, the same bytes for the same drawing.
 
-    Without the version of matplotlib, so that a newer one changes no file.
+    It has no version of matplotlib in it, so that a newer one changes no file.
     """
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
@@ -104,7 +104,7 @@ def new_panels(
 
 
 def optimizer_labels(groups: Sequence[Group]) -> dict[tuple, str]:
-    """What optimizers are called in a plot, in order: by name and learning rate."""
+    """Labels of optimizers in a plot, in order: name and learning rate."""
     first = {g.of(OPTIMIZER): g for g in reversed(groups)}
     names = list(dict.fromkeys(g.setting("optimizer") for g in groups))
     keys = sorted(first, key=lambda key: (names.index(key[0]), *map(rank, key[1:])))
@@ -140,7 +140,7 @@ def line_style(index: int, *, size: float = 3.5) -> dict[str, Any]:
 
 
 def label_epochs(grid: np.ndarray, count: int) -> None:
-    """Labels the lowest axes of so many panels over epochs."""
+    """Labels the lowest axes of `count` panels over epochs."""
     for axes in grid.flat[max(count - grid.shape[1], 0) : count]:
         axes.set_xlabel("epoch")
         axes.tick_params(labelbottom=True)

@@ -6,7 +6,7 @@ from typing import Any
 from gift_jax.pipeline.results import CONTINUAL, Row
 from gift_jax.report.markup import markdown_table
 
-# The second are shown where they tell rows apart.
+# `_IF_SEVERAL` are shown only where they tell rows apart.
 _COLUMNS = (
     *CONTINUAL,
     "dataset", "protocol", "distill", "ipc", "teacher", "data_seed", "soft_labels",

@@ -1,7 +1,7 @@
 """What is in the tables.
 
-What is bold is better than the baseline, what is italic is worse, each by a
-difference whose 95% interval excludes zero; nothing else is either.
+Bold is better than the baseline and italic is worse, each by a difference whose 95%
+interval excludes zero; nothing else is bold or italic.
 """
 
 import collections
@@ -274,7 +274,7 @@ def t_squared_table(groups: Sequence[Group], choices: Sequence[Row]) -> Table | 
 
 
 def summary_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """All settings and statistics as numbers of full precision, one row a group.
+    """All settings and statistics as numbers of full precision, one row per group.
 
     A group whose learning rate is the default and the tuned one has two.
     """
@@ -298,7 +298,7 @@ def _numbers(name: str, summary: Summary) -> dict[str, float | None]:
 
 
 def _usual_number_of_runs(groups: Sequence[Group]) -> int:
-    """How many runs finished in most groups; of two numbers the larger."""
+    """How many runs finished in most groups; of equally frequent numbers the larger."""
     numbers = collections.Counter(len(group.finished) for group in groups)
     del numbers[0]
     return max(numbers, key=lambda n: (numbers[n], n), default=0)
@@ -330,7 +330,7 @@ def _runs_text(group: Group) -> str:
 
 
 def _first_norms(group: Group) -> dict[int, float]:
-    """By seed; of runs that diverged too, for they began as the others."""
+    """First norms by seed; also of diverged runs, as these began like the others."""
     norms = {row["seed"]: row.get("gradient_norm_first") for row in group.rows}
     return {seed: norm for seed, norm in norms.items() if norm}
 

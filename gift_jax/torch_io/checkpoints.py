@@ -1,4 +1,4 @@
-"""The tensors of a PyTorch checkpoint, wherever in it, or of torchvision's weights."""
+"""The tensors anywhere in a PyTorch checkpoint, or of torchvision's weights."""
 
 import collections
 import importlib
@@ -27,8 +27,8 @@ class Place(NamedTuple):
     """Where a checkpoint may hold weights.
 
     Attributes:
-      keys: Of the dicts around them, joined by "/".
-      prefix: What their names begin with.
+      keys: Keys of the dicts around the weights, joined by "/".
+      prefix: What the names of the weights begin with.
     """
 
     keys: str
@@ -42,7 +42,7 @@ class Weights(NamedTuple):
     """What a checkpoint has of a network.
 
     Attributes:
-      place: Where it is.
+      place: Where the weights are.
       tensors: float32 arrays by the names that were looked for.
       unused: Names of tensors beside them that are none of the network's.
     """
@@ -56,8 +56,8 @@ class Tensors:
     """All tensors of a checkpoint, under whatever keys and prefixes they are.
 
     Args:
-      checkpoint: A state dict, or dicts and lists that hold some; what is no tensor
-          in them does not matter.
+      checkpoint: A state dict, or dicts and lists that hold some; anything but tensors
+          in them is ignored.
       origin: Where it is from, for error messages.
 
     Raises:
@@ -92,11 +92,11 @@ class Tensors:
 
     @property
     def names(self) -> list[str]:
-        """Those of all tensors, without the keys around them."""
+        """Names of all tensors, without the keys around them."""
         return [name for _, name in self._tensors]
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        """That of the first tensor of a name, behind any prefix; None without one."""
+        """Shape of the first tensor of a name, behind any prefix; None without one."""
         places = self._places.get(name)
         if not places:
             return None
@@ -105,7 +105,7 @@ class Tensors:
     def places(self, names: Iterable[str]) -> list[tuple[Place, int]]:
         """Where tensors of these names are, and how many; the most first.
 
-        Of equals, the first in the file that is no moving average.
+        Of equals, those that are no moving average come first, in the file's order.
         """
         counts: collections.Counter[Place] = collections.Counter()
         for name in names:
@@ -117,8 +117,8 @@ class Tensors:
     def weights(self, names: Iterable[str]) -> Weights:
         """The tensors of these names, as far as they are found.
 
-        They are those behind one prefix; one that is not there, and in one other place
-        only, is taken from that: a classifier beside a "backbone.".
+        They are those behind one prefix; one that is missing there, and found in one
+        other place only, is taken from that: a classifier beside a "backbone.".
         """
         names = list(names)
         best = [place for place, _ in self.places(names)] or [Place("", "")]
@@ -221,14 +221,14 @@ def torchvision_models(name: str) -> Any:
     """The module `torchvision.models`.
 
     Args:
-      name: Of the network whose weights are wanted, for the message.
+      name: Name of the network whose weights are wanted, for the message.
 
     Raises:
       MissingPackageError: PyTorch or torchvision cannot be imported.
     """
     try:
         return importlib.import_module("torchvision.models")
-    except (ImportError, RuntimeError) as error:  # the latter: for another PyTorch
+    except (ImportError, RuntimeError) as error:  # the latter if for another PyTorch
         raise MissingPackageError(
             f"The ImageNet weights of {name} need PyTorch and torchvision, which "
             f"cannot be imported ({error}): {pip_install('torch')}. Or download their "

@@ -46,7 +46,7 @@ def torch_tables(model: nn.Module) -> dict[str, Table]:
     """The tables of a model by layout; the first layout is the one exported by default.
 
     Args:
-      model: From `create_model`.
+      model: A model of `create_model`.
 
     Returns:
       {layout: {path of the Flax module: PyTorch module}}.
@@ -86,11 +86,11 @@ _MIXED = {"mixed": ("downsample", "linear"), "mixed_fc": ("shortcut", "fc")}
 
 
 def _block_names(sizes: Iterable[int], convolutions: int) -> dict[str, str]:
-    """Names of a ResNet's stem, and of so many convolutions in all its blocks.
+    """Names of a ResNet's stem, and of the convolutions in all its blocks.
 
     Args:
-      sizes: Blocks of every stage.
-      convolutions: Of a block, each with a batch norm.
+      sizes: Number of blocks of every stage.
+      convolutions: Number of convolutions of a block, each with a batch norm.
     """
     return {"conv1": "conv1", "bn1": "bn1"} | {
         f"layer{stage}_{i}/{kind}{layer}": f"layer{stage}.{i}.{kind}{layer}"
@@ -110,7 +110,7 @@ def _residual_tables(
     """The tables of a ResNet, whose projections and classifier have several names.
 
     Args:
-      names: Of all other modules.
+      names: Names of all other modules.
       projected: Stages whose first block has a projection.
       head: Path of the classifier.
       layouts: Names of projections and classifier.

@@ -71,15 +71,15 @@ def fit(module: nn.Module, tensors: Tensors, image_size: int) -> Fit:
 def recognise(
     tensors: Tensors, origin: str, *, image_size: int | None = None
 ) -> tuple[str, Options]:
-    """The network that tensors belong to, and those of its options that they tell.
+    """The network that tensors belong to, and the options that they reveal.
 
     Args:
-      tensors: Of the checkpoint.
+      tensors: Tensors of the checkpoint.
       origin: Where they are from, for messages.
-      image_size: Height and width of the images; some usual ones are tried without.
+      image_size: Height and width of the images; without it, some usual ones are tried.
 
     Raises:
-      InputError: They are those of no network here; names the nearest.
+      InputError: They fit no network here; the message names the nearest.
     """
     sizes = [32, 64, 224, 96, 128, 256, 28] if image_size is None else [image_size]
     for size in sizes:
@@ -100,7 +100,7 @@ def recognise(
 
 
 def nearest(tensors: Tensors, *, image_size: int) -> str:
-    """The networks whose names fit best, and how many do, for messages."""
+    """The networks whose names fit best, with how many layers fit, for messages."""
     near = []
     for name, options in _candidates(tensors, image_size):
         tables = _tables(name, image_size, **options)
@@ -153,7 +153,7 @@ def _weight_names(table: Table) -> list[str]:
 
 
 def _places(table: Table, tensors: Tensors) -> int:
-    """How many layers of a table are behind one prefix."""
+    """The most layers of a table that are found behind one prefix."""
     places = tensors.places(_weight_names(table))
     return places[0][1] if places else 0
 

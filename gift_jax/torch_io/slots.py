@@ -26,9 +26,9 @@ class Slot(NamedTuple):
     """The place of one PyTorch tensor in the Flax variables.
 
     Attributes:
-      path: Of the variable.
-      shape: Of the variable.
-      flattened: As of `names.TorchModule`.
+      path: Path of the variable.
+      shape: Shape of the variable.
+      flattened: See `names.TorchModule`.
     """
 
     path: tuple[str, ...]

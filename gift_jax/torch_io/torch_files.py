@@ -52,7 +52,7 @@ _SAFETENSORS = {
 }
 _STORAGES = {dtype: name for name, dtype in _DTYPES.items()}
 
-# Names of dtypes, which stand for themselves.
+# Names of dtypes and layouts, which are read as these names.
 _TORCH_DTYPES = {
     *("float16", "float32", "float64", "bfloat16", "bool", "complex64", "complex128"),
     *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
@@ -61,7 +61,7 @@ _TORCH_DTYPES = {
 
 # The first pickle of a file that was written before the zip format.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-# An opcode of one byte makes a container of 64, and takes a microsecond.
+# An opcode of one byte makes a container of 64 bytes, and takes a microsecond.
 _BUILT_BY_A_BYTE = 128
 _LONGEST_LINE = 2**16
 _PLAIN = (str, bytes, int, float, type(None))
@@ -84,12 +84,12 @@ def load_torch(path: str | os.PathLike, *, max_bytes: int | None = None) -> Any:
     Args:
       path: A file with tensors, numbers, text, lists, tuples and dicts, such as a
         state dict, a distilled dataset or FKD soft labels.
-      max_bytes: How much it may unpack to, if not a usual multiple of its size.
+      max_bytes: Bytes that it may unpack to; by default a multiple of its size.
 
     Returns:
       The same structure with NumPy arrays in place of tensors; they share memory
-      where the tensors did. bfloat16 is that of `ml_dtypes`. A parameter is its
-      array; gradients and devices are forgotten.
+      where the tensors did. bfloat16 is that of `ml_dtypes`. A parameter becomes its
+      array; gradients and devices are dropped.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -176,7 +176,7 @@ def _load_legacy(stream: BinaryIO, stored: int, max_bytes: int | None) -> Any:
 def _load_safetensors(
     stream: BinaryIO, stored: int, max_bytes: int | None
 ) -> dict[str, np.ndarray]:
-    """A header of JSON behind its length in 8 bytes, then the arrays."""
+    """Reads the header's length in 8 bytes, the header as JSON, then the arrays."""
     start = 8 + int.from_bytes(stream.read(8), "little")
     if start > stored:
         raise InputError(f"its header is said to end at byte {start:,}")
@@ -200,7 +200,7 @@ class _Source:
     Args:
       stream: Where they are read from.
       stored: Size of the file.
-      max_bytes: As of `load_torch`.
+      max_bytes: See `load_torch`.
     """
 
     def __init__(self, stream: BinaryIO, stored: int, max_bytes: int | None) -> None:
@@ -234,12 +234,12 @@ _InPython: Any = pickle._Unpickler
 class _Unpickler(_InPython):
     """Builds arrays, containers, numbers and text, and nothing else.
 
-    It is that of `pickle` in Python, as the one in C allocates whatever a few bytes
-    announce. What multiplies memory or time is refused.
+    It derives from the unpickler in Python, as the one in C allocates whatever a few
+    bytes announce. What multiplies memory or time is refused.
 
     Args:
       source: Where a pickle is read from.
-      storage: From a storage's key, dtype and number of elements to its array.
+      storage: Gives a storage's array for its key, dtype and number of elements.
     """
 
     def __init__(
@@ -289,7 +289,7 @@ class _Unpickler(_InPython):
         state, built = self.stack.pop(), self.stack[-1]
         if isinstance(built, _NumpyDtype):
             built.__setstate__(state)
-        elif not isinstance(built, collections.OrderedDict):  # of which it is metadata
+        elif not isinstance(built, collections.OrderedDict):  # whose state is metadata
             raise pickle.UnpicklingError("a state of what has none")
 
     def load_setitem(self) -> None:
@@ -315,7 +315,7 @@ class _Unpickler(_InPython):
 
 
 def _require_plain(keys: Iterable[Any]) -> None:
-    """Refuses keys whose hash takes long: of nested tuples, each time again."""
+    """Refuses keys that are slow to hash: nested tuples are hashed anew each time."""
     for key in keys:
         parts = key if isinstance(key, tuple) and len(key) <= 16 else (key,)
         for part in parts:
@@ -341,7 +341,7 @@ def _tensor(
     if not isinstance(storage, np.ndarray) or not storage.flags.c_contiguous:
         raise pickle.UnpicklingError("a tensor that is not made from a storage")
     storage = storage.reshape(-1)
-    # Integers of Python: the product of two others can overflow.
+    # Python's integers: products of NumPy's could overflow.
     offset, *numbers = map(operator.index, (offset, *shape, *strides))
     sizes, steps = numbers[: len(shape)], numbers[len(shape) :]
     last = offset + sum(
@@ -387,7 +387,7 @@ def _counter(counts: Mapping[Any, Any] | None = None) -> collections.Counter:
 
 
 def _nothing(*_: Any) -> None:
-    """What no array stands for, and nothing here needs."""
+    """Stands for what is no array and is not needed here."""
 
 
 def _latin1_bytes(text: str, encoding: str) -> bytes:
@@ -432,7 +432,7 @@ def save_torch(path: str | os.PathLike, value: Any) -> None:
 
     Raises:
       FileNotFoundError: there is no such directory.
-      InputError: something else, or an array of a dtype that PyTorch lacks.
+      InputError: the value holds anything else, or a dtype that PyTorch lacks.
     """
     path = pathlib.Path(path)
     if not path.parent.is_dir():

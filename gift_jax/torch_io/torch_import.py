@@ -87,7 +87,7 @@ def import_torch(
 
 
 def open_checkpoint(source: str | Path | Mapping[str, Any] | Tensors) -> Tensors:
-    """The tensors of a checkpoint, wherever in it.
+    """The tensors of a checkpoint, wherever they are in it.
 
     Args:
       source: Path of a checkpoint, or a dict; what is open already stays as it is.

@@ -1,1 +1,1 @@
-"""Images that do to networks in training what the real ones do."""
+"""Images that affect networks in training as the real ones do."""

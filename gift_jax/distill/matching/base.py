@@ -1,4 +1,4 @@
-"""What the matching distillers share: networks at random, real batches, the loop.
+"""What the matching distillers share: random networks, real batches, the loop.
 
 Reference: the official code of DC, DSA and DM,
 https://github.com/VICO-UoE/DatasetCondensation: `main.py` and `main_DM.py`.
@@ -25,13 +25,13 @@ from gift_jax.distilled import DistilledDataset
 from gift_jax.models.variables import Variables
 from gift_jax.teachers import Teacher
 
-_MOMENTUM = 0.5  # of the images, in both files
+_MOMENTUM = 0.5  # of the images' SGD, in both files
 # Purposes of a key: the starting images are drawn without one.
 _NETWORK, _REAL = 0, 1
 
 
 class State(NamedTuple):
-    """Images (N, S, S, C) float32, normalised, and their optimizer; a method's own."""
+    """Images (N, S, S, C) float32, normalised, their optimizer, a method's memory."""
 
     images: jax.Array
     optimizer: Any
@@ -44,14 +44,14 @@ class Matching(abc.ABC):
 
     Attributes:
       ipc: Images per class, at least 1; they begin as real images.
-      iterations: Networks that are drawn.
-      learning_rate: Of the images, by SGD with momentum 0.5.
-      batch_size: Real images of a class in a step; of smaller classes all are taken, of
-        each as many as of the smallest.
-      width: Of the ConvNet.
+      iterations: Number of networks that are drawn.
+      learning_rate: Learning rate of the images, by SGD with momentum 0.5.
+      batch_size: Real images of each class in a step; at most as many as the smallest
+        class has.
+      width: Width of the ConvNet.
 
     Raises:
-      InputError: an option is negative, or none of its kind.
+      InputError: an option is negative, or of a wrong type.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"train_images"})
@@ -69,7 +69,7 @@ class Matching(abc.ABC):
         base.check_options(self, positive=whole)
 
     def check(self, data: RealDataset) -> None:
-        """Raises InputError for too few images of a class, or too small or many."""
+        """Raises InputError for too few images of a class, too small or too many."""
         base.check_class_sizes(data, self.ipc)
         base.check_memory(data)
         self.network(data.info)
@@ -83,11 +83,11 @@ class Matching(abc.ABC):
         on_progress: base.OnProgress | None = None,
         directory: pathlib.Path | None = None,
     ) -> DistilledDataset:
-        """Makes the images, see `base.Distiller`; progress is that of iterations.
+        """Makes the images, see `base.Distiller`; progress counts steps of the images.
 
         Returns:
           num_classes * ipc images, class by class: float pixels as they were learnt,
-          which stick out of [0, 1] as the official ones do.
+          which go beyond [0, 1] as the official ones do.
 
         Raises:
           InputError: a class has fewer than `ipc` images.
@@ -121,26 +121,26 @@ class Matching(abc.ABC):
     def descend(
         self, state: State, loss: Callable[[jax.Array], jax.Array]
     ) -> tuple[State, jax.Array]:
-        """One step of the images down a loss of them; memory stays. With its value."""
+        """One step of the images down a loss; memory stays. Also gives the loss."""
         value, gradient = jax.value_and_grad(loss)(state.images)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer)
         images = jnp.asarray(optax.apply_updates(state.images, updates))
         return state._replace(images=images, optimizer=optimizer), value
 
     def _draw(self, members: list[np.ndarray], seed: int, done: int) -> np.ndarray:
-        """(num_classes, B) indices of real images, those of a class differ."""
+        """(num_classes, B) indices of real images, without repeats in a class."""
         size = min(self.batch_size, *map(len, members))
         rng = np.random.default_rng([seed, _REAL, done])
         return np.stack([rng.choice(of, size, replace=False) for of in members])
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        """Of the images."""
+        """Optimizer of the images."""
         return optax.sgd(self.learning_rate, momentum=_MOMENTUM)
 
     @property
     def steps(self) -> int:
-        """Of the images in one iteration, which has one network."""
+        """Steps of the images in one iteration, which has one network."""
         return 1
 
     def network(self, info: DatasetInfo) -> nn.Module:
@@ -154,19 +154,19 @@ class Matching(abc.ABC):
         )
 
     def memory(self, info: DatasetInfo) -> Any:
-        """What is kept besides the images, before the first step."""
+        """What is kept besides the images; its value before the first step."""
         return ()
 
     @abc.abstractmethod
     def make_step(self, info: DatasetInfo) -> Any:
         """`step(state, real, key, done)` -> state, loss.
 
-        `real` are (num_classes, B, S, S, C) uint8, `key` is of this step.
+        `real` are (num_classes, B, S, S, C) uint8, `key` is that of this step.
         """
 
 
 def draw_network(model: nn.Module, key: jax.Array, info: DatasetInfo) -> Variables:
-    """Weights at random, as PyTorch draws them; can be traced."""
+    """Random weights, as PyTorch draws them; can be traced."""
     shape = (1, *info.image_shape)
     key = jax.random.fold_in(key, _NETWORK)
     return dict(model.init(key, jnp.zeros(shape), train=False))

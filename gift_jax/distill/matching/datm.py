@@ -4,9 +4,9 @@ Reference: Guo et al., "Towards Lossless Dataset Distillation via Difficulty-Ali
 Trajectory Matching", ICLR 2024, https://arxiv.org/abs/2310.05773; `distill/DATM.py`,
 `configs/*/ConvIN` and `utils/cfg.py` of https://github.com/NUS-HPC-AI-Lab/DATM. Three
 things differ, besides those of `experts`: the images after the last iteration are
-returned, there the ones of the best test accuracy on the way; experts are drawn, there
-they come in turn; and CIFAR-100 at IPC 50 begins, as all others do, with images that
-are classified correctly.
+returned, where the official code returns those of the best test accuracy on the way;
+experts are drawn at random, where they come in turn there; and CIFAR-100 at IPC 50
+begins, as all others do, with images that are classified correctly.
 """
 
 import dataclasses
@@ -36,9 +36,9 @@ from gift_jax.distilled import DistilledDataset, zca
 from gift_jax.runtime.errors import InputError
 from gift_jax.teachers import Teacher
 
-_MOMENTUM = 0.5  # of images and learning rate; `DATM.py`
-_LABEL_MOMENTUM = 0.9  # `Momentum_y`
-_BATCH = 256  # of the choice of images, `DATM.py`
+_MOMENTUM = 0.5  # of the SGD on images and learning rate; `DATM.py`
+_LABEL_MOMENTUM = 0.9  # of the SGD on labels, `Momentum_y`
+_BATCH = 256  # images classified at once when the first ones are chosen, `DATM.py`
 
 
 class Constants(NamedTuple):
@@ -47,14 +47,14 @@ class Constants(NamedTuple):
     Attributes:
       start_epochs: `min_start_epoch`, `current_max_start_epoch`, `max_start_epoch`:
         a start lies in [lower, upper), and upper rises from the second to the third.
-      expansion_end: Iteration at which it has risen, `expansion_end_epoch`.
-      learning_rate: Of the images, `lr_img`.
-      lr_y: Of the labels.
+      expansion_end: Iteration by which upper has risen, `expansion_end_epoch`.
+      learning_rate: Learning rate of the images, `lr_img`.
+      lr_y: Learning rate of the labels.
       syn_steps: Steps on the images in one iteration.
       batch_size: Images in a step, `batch_syn`.
-      expert_epochs: From the start of a trajectory's part to its end.
-      lr_lr: Of the learning rate.
-      threshold: Of the loss, above which nothing is learnt.
+      expert_epochs: Epochs from the start of a trajectory's part to its end.
+      lr_lr: Learning rate of the learning rate.
+      threshold: Loss above which nothing is learnt.
     """
 
     start_epochs: tuple[int, ...]
@@ -68,8 +68,8 @@ class Constants(NamedTuple):
     threshold: float = 1.0
 
 
-# By IPC, of `configs/{CIFAR-10,CIFAR-100,TinyImageNet}/ConvIN/IPC*.yaml`. Where
-# `Sequential_Generation` is off, upper is the maximum from the beginning.
+# Constants by IPC, from `configs/{CIFAR-10,CIFAR-100,TinyImageNet}/ConvIN/IPC*.yaml`.
+# Where `Sequential_Generation` is off, upper is the maximum from the beginning.
 _CIFAR10 = {
     1: Constants((0, 4, 4), 1, 100.0, 5.0, lr_lr=1e-7, threshold=1.1),
     10: Constants((0, 10, 20), 1000, 100.0, 2.0),
@@ -108,24 +108,24 @@ class Datm:
     Attributes:
       ipc: Images per class, at least 1; they begin as real images.
       iterations: Parts of trajectories that are matched; 10,000 in all configs.
-      experts: Networks that are trained on the real images; 100 in the README.
-      epochs: Of each of them; 100 in the README.
-      lr_teacher: Learning rate of their plain SGD in batches of 256, and the one that
-        the images begin with; 0.01 in README and configs.
-      width: Of the ConvNet.
+      experts: Number of networks trained on the real images; 100 in the README.
+      epochs: Epochs of each of them; 100 in the README.
+      lr_teacher: Learning rate of their plain SGD in batches of 256, and the start of
+        the learnt learning rate; 0.01 in README and configs.
+      width: Width of the ConvNet.
       zca: Whether images are whitened.
       start_epochs: Lower bound, first and last upper bound of the epoch that a part
         begins at.
-      expansion_end: See `Constants`, as all that follow.
-      expert_epochs: Likewise.
-      syn_steps: Likewise.
-      batch_size: Likewise.
-      learning_rate: Likewise.
-      lr_y: Likewise.
-      lr_lr: Likewise.
+      expansion_end: See `Constants`, as for the remaining options.
+      expert_epochs: See `Constants`.
+      syn_steps: See `Constants`.
+      batch_size: See `Constants`.
+      learning_rate: See `Constants`.
+      lr_y: See `Constants`.
+      lr_lr: See `Constants`.
 
     Raises:
-      InputError: an option is negative, or none of its kind.
+      InputError: an option is negative, or of a wrong type.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"train_images", "experts"})
@@ -163,7 +163,7 @@ class Datm:
             )
 
     def constants(self, info: DatasetInfo) -> Constants:
-        """The official ones, or the next larger IPC's, with the options in place.
+        """The official constants, or the next larger IPC's, overridden by the options.
 
         Raises:
           InputError: parts of trajectories would end after the experts' last epoch.
@@ -187,7 +187,7 @@ class Datm:
         return found._replace(batch_size=size)
 
     def check(self, data: RealDataset) -> None:
-        """Raises InputError as `Matching.check`, `constants`, or `zca.fit_kornia`."""
+        """Raises InputError as `Matching.check`, `constants` or `zca.fit_kornia` do."""
         base.check_class_sizes(data, self.ipc)
         shape = (len(data.train), *data.info.image_shape)
         # Pixels, and the float32 inputs of the experts.
@@ -198,7 +198,7 @@ class Datm:
         self.experts_of(data.info, seed=0).network(data.info)
 
     def experts_of(self, info: DatasetInfo, seed: int) -> Experts:
-        """What is trained before. Raises InputError as `constants`."""
+        """The experts to train first. Raises InputError as `constants` does."""
         self.constants(info)
         return Experts(
             self.experts,
@@ -210,10 +210,10 @@ class Datm:
         )
 
     def experts_for(self, data: RealDataset, seed: int) -> Experts:
-        """What is trained before.
+        """The experts to train first.
 
         Raises:
-          InputError: a class has fewer than `ipc` images, or as `constants`.
+          InputError: a class has fewer than `ipc` images, or as for `constants`.
         """
         base.class_members(data, self.ipc)
         return self.experts_of(data.info, seed)
@@ -228,23 +228,23 @@ class Datm:
         directory: pathlib.Path | None = None,
         experts: Sequence[Trajectory] | None = None,
     ) -> DistilledDataset:
-        """Makes the images, see `base.Distiller`; progress is that of iterations.
+        """Makes the images, see `base.Distiller`; progress counts iterations.
 
         Args:
           data: The real dataset.
           teacher: Not needed.
-          seed: Of everything random.
-          on_progress: Told of iterations.
-          directory: Where a distillation that was stopped is found.
-          experts: Of `experts_for`; trained here by default.
+          seed: Seed of everything random.
+          on_progress: Called with the iterations done.
+          directory: Directory of an unfinished distillation, to resume it.
+          experts: Trajectories of `experts_for`; trained here by default.
 
         Returns:
           num_classes * ipc images, class by class, with the learnt soft labels and
-          learning rate: whitened ones, or else float pixels as they were learnt.
+          learning rate: whitened images, or else float pixels as they were learnt.
 
         Raises:
           InputError: a class has fewer than `ipc` images, or fewer that an expert
-            classifies correctly; or as `constants`.
+            classifies correctly; or as for `constants`.
         """
         of_experts = self.experts_for(data, seed)
         unfinished = Unfinished(directory)
@@ -306,7 +306,7 @@ class Datm:
         experts: Sequence[Trajectory],
         seed: int,
     ) -> State:
-        """Real images that an expert classifies correctly, with labels by all of them.
+        """Real images that an expert classifies correctly, with labels by all experts.
 
         The label of an image is the mean of the logits of all experts, at their last
         epoch, that classify it correctly.
@@ -347,7 +347,7 @@ class Datm:
     ) -> list[int]:
         """Images of a class in a random order, if an expert classifies them correctly.
 
-        As many as `ipc`; where there are fewer, the next expert is asked.
+        As many as `ipc`; where one expert gives fewer, the next is asked.
         """
         order, found = rng.permutation(of_class), dict[int, None]()
         starts = range(0, len(order), _BATCH)
@@ -369,13 +369,13 @@ class Datm:
 
         Args:
           info: The real dataset.
-          seed: Of the distillation.
-          done: Iterations before.
+          seed: Seed of the distillation.
+          done: Iterations done before.
 
         Returns:
           The expert, the epoch that the part begins at, and (syn_steps, batch_size)
-          int32 images of the steps: every image once, in a random order, before one
-          comes again; of an order the rest that fills no batch is left out.
+          int32 images of the steps: every image once, in a random order, before any
+          comes again; the rest of an order that fills no batch is left out.
         """
         constants, rng = self.constants(info), np.random.default_rng([seed, done])
         images, size = self.ipc * info.num_classes, constants.batch_size
@@ -392,7 +392,7 @@ class Datm:
         )
 
     def optimizer(self, info: DatasetInfo) -> optax.GradientTransformation:
-        """Of `Learnt`."""
+        """Optimizer of `Learnt`."""
         constants = self.constants(info)
         return optax.partition(
             {
@@ -406,7 +406,7 @@ class Datm:
     def make_step(
         self, info: DatasetInfo
     ) -> Callable[[State, Part], tuple[State, jax.Array]]:
-        """`step(state, part)` -> state, loss; it is the same above the threshold."""
+        """`step(state, part)` -> state, loss; above the threshold the state is kept."""
         model = self.experts_of(info, 0).network(info)
         unflatten = experts_lib.unflatten(model, info)
         loss = functools.partial(matching_loss, model=model, unflatten=unflatten)
@@ -427,11 +427,11 @@ class Datm:
 
 
 def upper_bound(constants: Constants, done: int) -> int:
-    """Of the epoch that a part begins at, exclusive, after so many iterations."""
+    """Upper bound of the epoch that a part begins at, exclusive, after `done`."""
     _, first, last = constants.start_epochs
     return min(first + int((last - first) * done / constants.expansion_end), last)
 
 
 def _filled(images: np.ndarray) -> np.ndarray:
-    """As many images as a whole batch has, the first ones again at its end."""
+    """A whole batch of images: the first ones are repeated to fill it."""
     return np.resize(images, (_BATCH, *images.shape[1:]))

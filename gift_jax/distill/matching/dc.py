@@ -3,7 +3,7 @@
 Reference: Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", ICLR
 2021, https://arxiv.org/abs/2006.05929, and `main.py` and `utils.py` of its official
 code. One thing differs: images begin as real ones, which the authors find to give
-similar results as their default, noise.
+results similar to those of their default, noise.
 """
 
 import dataclasses
@@ -33,9 +33,9 @@ class Dc(base.Matching):
     Attributes:
       ipc: Images per class, at least 1; they begin as real images.
       iterations: Networks; 1,000 in the official code.
-      learning_rate: Of SGD with momentum 0.5; 0.1 in the official code.
+      learning_rate: Learning rate of SGD with momentum 0.5; 0.1 in the official code.
       batch_size: Real images of a class in a step, see `base.Matching`.
-      width: Of the ConvNet.
+      width: Width of the ConvNet.
     """
 
     iterations: int = 1_000
@@ -45,13 +45,13 @@ class Dc(base.Matching):
     def loops(self) -> tuple[int, int]:
         """Steps of the images in one network, and epochs between them.
 
-        Of IPC between the official ones, those of the next larger.
+        An IPC between the official ones has those of the next larger one.
         """
         return next((loops[1:] for loops in _LOOPS if self.ipc <= loops[0]), _MANY)
 
     @property
     def steps(self) -> int:
-        """Of the images in one iteration."""
+        """Steps of the images in one iteration."""
         return self.loops[0]
 
     def memory(self, info: DatasetInfo) -> Any:
@@ -109,7 +109,7 @@ def _cross_entropy(
 def gradients(
     model: nn.Module, variables: Any, images: jax.Array, label: jax.Array
 ) -> Any:
-    """Of the cross-entropy of images (B, S, S, C) of one class, by the parameters."""
+    """Parameter gradients of the cross-entropy of (B, S, S, C) images, one class."""
     labels = jnp.broadcast_to(label, (len(images),))
     return jax.grad(_cross_entropy)(variables, model, images, labels)
 
@@ -119,7 +119,7 @@ def distance(found: Any, expected: Any) -> jax.Array:
 
     Args:
       found: Gradients, a tree of Flax parameters.
-      expected: As `found`; constants.
+      expected: Gradients like `found`; constants.
 
     Returns:
       Scalar. Vectors, such as biases, are not compared, as in the official
@@ -153,14 +153,14 @@ def train(
 
     Args:
       model: The network.
-      variables: Of the network.
+      variables: Variables of the network.
       images: (N, S, S, C) float32, normalised.
       labels: (N,) int32.
       key: Typed key of the order of the images.
       epochs: How many times all images are seen.
 
     Returns:
-      Variables after them.
+      Variables after these epochs.
     """
     batches = np.array_split(np.arange(len(images)), -(-len(images) // _NETWORK_BATCH))
 

@@ -2,7 +2,7 @@
 
 Reference: Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV 2023,
 https://arxiv.org/abs/2110.04181, and `main_DM.py` of its official code. One thing
-differs: the augmentation of an iteration is one for all classes, there one for each.
+differs: an iteration has one augmentation for all classes, there it has one for each.
 """
 
 import dataclasses
@@ -27,10 +27,10 @@ class Dm(base.Matching):
 
     Attributes:
       ipc: Images per class, at least 1; they begin as real images.
-      iterations: 20,000 in the official code.
-      learning_rate: Of SGD with momentum 0.5; 1 in the official code.
+      iterations: Number of networks; 20,000 in the official code.
+      learning_rate: Learning rate of SGD with momentum 0.5; 1 in the official code.
       batch_size: Real images of a class in a step, see `base.Matching`.
-      width: Of the ConvNet.
+      width: Width of the ConvNet.
     """
 
     iterations: int = 20_000
@@ -61,12 +61,12 @@ class Dm(base.Matching):
 
 
 def augment(key: jax.Array, images: jax.Array, *, alike: bool = True) -> jax.Array:
-    """One of the six operations for all images (DSA).
+    """Applies one of DSA's six operations to all images.
 
     Args:
       key: Typed key; the same gives the same operation.
       images: (..., S, S, C) float32, normalised.
-      alike: With the same parameters for all of them, too.
+      alike: Whether its parameters, too, are the same for all images.
     """
     flat = images.reshape(-1, *images.shape[-3:])
     keys = key if alike else jax.random.split(key, len(flat))
@@ -81,7 +81,7 @@ def augment(key: jax.Array, images: jax.Array, *, alike: bool = True) -> jax.Arr
 
 
 def features(model: nn.Module, variables: Any, images: jax.Array) -> jax.Array:
-    """What the last dense layer of a network is fed, (B, F)."""
+    """Inputs of a network's last dense layer, (B, F)."""
     found: list[jax.Array] = []
 
     def keep(next_method: Any, args: Any, kwargs: Any, context: Any) -> Any:

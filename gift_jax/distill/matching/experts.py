@@ -4,8 +4,8 @@ Reference: Cazenavette et al., "Dataset Distillation by Matching Training Trajec
 (MTT), CVPR 2022, https://arxiv.org/abs/2203.11932, with the constants that DATM gives
 for `buffer/buffer_FTD.py` in the README of its official code,
 https://github.com/NUS-HPC-AI-Lab/DATM. Two things differ: its SGD seeks flat minima
-(FTD's GSAM, rho 0.01 and alpha 0.3), ours is plain as MTT's; and the operation of DSA
-is drawn for each image, there for each batch.
+(FTD's GSAM, rho 0.01 and alpha 0.3), where ours is plain, as MTT's; and the operation
+of DSA is drawn for each image, where it is drawn for each batch there.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ _SGD: dict[str, Any] = {"weight_decay": 0.0, "momentum": 0.0, "schedule": "const
 _BATCH = 256
 # `--dsa_strategy`, and `aug_mode` of `ParamDiffAug`.
 _DSA = AugmentSpec(diffaug=DIFFAUG_STRATEGY, diffaug_mode="single")
-_CHUNK = 1000  # images that are brought to network inputs at a time
+_CHUNK = 1000  # images preprocessed at a time
 _WEIGHT = np.dtype("<f4")
 
 
@@ -49,11 +49,11 @@ _WEIGHT = np.dtype("<f4")
 class Trajectory:
     """The weights of one expert in a file, a row of float32 for every epoch.
 
-    It is the only state of a training by plain SGD, which goes on from its last row.
+    Weights are the only state of plain SGD, so training resumes from the last row.
 
     Attributes:
-      path: Where; there may be nothing yet.
-      size: Weights of the network.
+      path: Path of the file, which may not exist yet.
+      size: Number of weights of the network.
     """
 
     path: pathlib.Path
@@ -65,7 +65,7 @@ class Trajectory:
         return stored // (self.size * _WEIGHT.itemsize)
 
     def __getitem__(self, epoch: int) -> np.ndarray:
-        """(size,) float32 weights after so many epochs; -1 for the last."""
+        """(size,) float32 weights after `epoch` epochs; -1 for the last."""
         rows = np.memmap(self.path, _WEIGHT, "r", shape=(len(self), self.size))
         return np.array(rows[epoch])
 
@@ -88,13 +88,13 @@ class Trajectory:
         *,
         top1: float | None = None,
     ) -> None:
-        """As `train.checkpoint.Checkpoints`; what is not the end of an epoch is not."""
+        """See `train.checkpoint.Checkpoints`; saves at the ends of epochs only."""
         del steps, top1
         if not progress["partial"]:
             self.append(state.params)
 
     def restore_latest(self, state: TrainState) -> tuple[TrainState, dict] | None:
-        """As `train.checkpoint.Checkpoints`."""
+        """See `train.checkpoint.Checkpoints`."""
         epochs = hosts.broadcast(len(self)) - 1
         if epochs < 1:
             return None
@@ -108,13 +108,13 @@ class Experts:
     """Networks of the official recipe, and how they are trained.
 
     Attributes:
-      count: How many.
-      epochs: Of each.
-      learning_rate: Of plain SGD.
-      width: Of the ConvNet.
+      count: Number of networks.
+      epochs: Epochs of each network.
+      learning_rate: Learning rate of plain SGD.
+      width: Width of the ConvNet.
       zca: Whether images are whitened as kornia does, as in the official code.
-      seed: Of all of them.
-      augmentation: Of the images.
+      seed: Seed of all networks.
+      augmentation: Augmentation of the real images.
     """
 
     count: int
@@ -127,13 +127,13 @@ class Experts:
 
     @property
     def training(self) -> TrainingSpec:
-        """Of each of them."""
+        """How each network is trained."""
         sgd = optimizers.OptimizerSpec("sgd", self.learning_rate, **_SGD)
         return TrainingSpec(sgd, self.epochs, _BATCH, self.augmentation, self.seed)
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What they depend on, besides data."""
+        """What the networks depend on, besides data."""
         network = {"width": self.width, "zca": self.zca}
         return {"count": self.count, **network, "training": self.training.recipe}
 
@@ -143,13 +143,13 @@ class Experts:
         return name, {"norm": "instance", "width": self.width}
 
     def network(self, info: DatasetInfo) -> nn.Module:
-        """Their network."""
+        """The network of every expert."""
         name, options = self.network_options(info)
         size = {"num_classes": info.num_classes, "image_size": info.image_size}
         return models.create_model(name, **size, **options)
 
     def preprocess(self, data: RealDataset) -> Preprocess:
-        """From pixels to what they are fed.
+        """Turns pixels into what the networks are fed.
 
         Raises:
           InputError: there are fewer images than the whitening has dimensions.
@@ -159,14 +159,14 @@ class Experts:
         return data.info.normalization
 
     def open(self, info: DatasetInfo, directory: pathlib.Path) -> list[Trajectory]:
-        """Their trajectories in a directory, made or not."""
+        """The trajectories in a directory, whether they exist yet or not."""
         return [
             Trajectory(directory / f"expert_{number:03d}.f32", self.size(info))
             for number in range(self.count)
         ]
 
     def size(self, info: DatasetInfo) -> int:
-        """Weights of their network."""
+        """Number of weights of the network."""
         shapes = variable_shapes(self.network(info), info.image_shape)
         return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
@@ -177,16 +177,16 @@ class Experts:
         *,
         devices: Sequence[jax.Device] | None = None,
     ) -> list[Trajectory]:
-        """Trains the experts one after the other, or goes on after the last epoch.
+        """Trains the experts one after the other, or resumes after the last epoch.
 
         Args:
           data: The real dataset.
-          directory: Where trajectories are kept, of 4 bytes for every weight and epoch.
-          devices: Of this host; None stands for all.
+          directory: Directory of the trajectories: 4 bytes for every weight and epoch.
+          devices: Devices of this host; None stands for all.
 
         Raises:
           DivergedError: a loss became NaN or infinite.
-          InputError: as `preprocess`.
+          InputError: see `preprocess`.
           PreemptedError: the job was asked to stop.
         """
         spec, split = self.training, data.train
@@ -245,12 +245,12 @@ def _check_finite(number: int, record: Record) -> None:
 
 
 def fingerprint_of(trajectories: Sequence[Trajectory]) -> str:
-    """16 hexadecimal digits that stand for their contents, see `data.fingerprint`."""
+    """16 hexadecimal digits for the trajectories' contents, see `data.fingerprint`."""
     return fingerprint.of_files([trajectory.path for trajectory in trajectories])
 
 
 def network_inputs(preprocess: Preprocess, pixels: np.ndarray) -> np.ndarray:
-    """(N, S, S, C) float32 of uint8 pixels, some at a time."""
+    """Network inputs (N, S, S, C) float32 of uint8 pixels, some at a time."""
     chunks = range(0, len(pixels), _CHUNK)
     return np.concatenate(
         [
@@ -261,12 +261,12 @@ def network_inputs(preprocess: Preprocess, pixels: np.ndarray) -> np.ndarray:
 
 
 def flat(params: Any) -> np.ndarray:
-    """All weights of a network in one row, as `ravel_pytree` has them."""
+    """All weights of a network in one row, in the order of `ravel_pytree`."""
     return np.asarray(ravel_pytree(jax.device_get(params))[0])
 
 
 def unflatten(model: nn.Module, info: DatasetInfo) -> Callable[[jax.Array], Any]:
-    """From a row of weights to what `model.apply` takes."""
+    """Turns a row of weights into what `model.apply` takes."""
     shapes = variable_shapes(model, info.image_shape)
     zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape), shapes)
     return ravel_pytree(zeros)[1]

@@ -53,18 +53,17 @@ def matching_loss(
     model: nn.Module,
     unflatten: Callable[[jax.Array], Any],
 ) -> jax.Array:
-    """How far training on the images leads from where the expert went.
+    """Distance from where the expert went to where training on the images ends.
 
         |student - target|^2 / |start - target|^2
 
-    Each step is computed anew on the way back, so that of every step its weights alone
-    are kept.
+    Each step is computed again in the backward pass, so that only its weights are kept.
 
     Args:
-      learnt: What is trained on.
-      part: From where, to where and how.
+      learnt: Images, labels and learning rate to train with.
+      part: Start, target, batches and augmentation of the training.
       model: The network.
-      unflatten: From (P,) weights to its variables.
+      unflatten: Turns (P,) weights into the network's variables.
 
     Returns:
       Scalar: 1 where the student stays at the start, 0 where it meets the target.

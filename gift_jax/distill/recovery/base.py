@@ -28,14 +28,14 @@ class Recovery(abc.ABC):
       ipc: Images per class, at least 1.
 
     Raises:
-      InputError: an option is negative, or none of its kind.
+      InputError: an option is negative, or of a wrong type.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"teacher", "teacher_gradients"})
     resumable: ClassVar[bool] = True
     on_all_hosts: ClassVar[bool] = True
     positive: ClassVar[tuple[str, ...]] = ("ipc", "batch_size")
-    # The official constants by the largest side of images that they are for.
+    # The official constants, with the largest side of images that they are for.
     by_side: ClassVar[Sequence[tuple[int, Any]]]
 
     ipc: int
@@ -45,14 +45,14 @@ class Recovery(abc.ABC):
         base.check_options(self, positive=self.positive)
 
     def constants(self, info: DatasetInfo) -> Any:
-        """The official ones for images of this side, with the options in place."""
+        """The official constants for this image size, overridden by the options."""
         sides = self.by_side
         official = next(found for side, found in sides if info.image_size <= side)
         return base.chosen(self, official)
 
     @property
     def name(self) -> str:
-        """Of the method, for messages."""
+        """Name of the method, for messages."""
         return type(self).__name__.lower()
 
     def check_network(self, model: nn.Module, info: DatasetInfo) -> None:
@@ -60,7 +60,7 @@ class Recovery(abc.ABC):
         statistics.check_network(model, self.name, info)
 
     def check(self, data: RealDataset) -> None:
-        """Raises InputError for a dataset that it is not for; here there is none."""
+        """Raises InputError for a dataset that is not suitable; by default none is."""
         del data
 
     def make(
@@ -73,22 +73,22 @@ class Recovery(abc.ABC):
         directory: pathlib.Path | None = None,
         real: Sequence[Sequence[RealLayer]] | None = None,
     ) -> DistilledDataset:
-        """Recovers the images, see `base.Distiller`; progress is that of iterations.
+        """Recovers the images, see `base.Distiller`; progress counts iterations.
 
         Args:
           data: The real dataset.
           teacher: One network, or several.
-          seed: Of noise and views.
-          on_progress: Told of iterations.
-          directory: Where a recovery that was stopped is found.
-          real: Of every network, `real_statistics.measure`, for methods that need
+          seed: Seed of noise and views.
+          on_progress: Called with the iterations done.
+          directory: Directory of an unfinished recovery, to resume it.
+          real: `real_statistics.measure` of every network, for methods that need
             "teacher_statistics"; measured here by default.
 
         Returns:
           num_classes * ipc images, class by class.
 
         Raises:
-          InputError: as `check`, or `real` has statistics of other layers.
+          InputError: see `check`; or `real` has statistics of other layers.
           TeacherError: the teacher cannot be differentiated, or has no batch norm.
         """
         self.check(data)
@@ -131,20 +131,20 @@ class Recovery(abc.ABC):
         info: DatasetInfo,
         real: Sequence[Sequence[RealLayer]] = (),
     ) -> loop.Method:
-        """How a batch is recovered from a teacher that is fed so.
+        """How a batch is recovered from a teacher.
 
         Args:
           teacher: One network, or several.
-          normalization: From pixels to its inputs.
+          normalization: Turns pixels into the teacher's inputs.
           info: The real dataset.
-          real: Of every network, or their shapes, where they are needed.
+          real: Statistics for every network, or their shapes, where they are needed.
         """
 
 
 def recoverable(
     teacher: Teacher | None, method: str
 ) -> tuple[FlaxTeacher, Normalization]:
-    """A teacher that images can be recovered from, and what it is fed.
+    """A teacher that images can be recovered from, and its normalisation.
 
     Raises:
       TeacherError: it cannot be differentiated here, or is fed whitened images.

@@ -33,14 +33,14 @@ class Cda(sre2l.Sre2l):
 
     Attributes:
       ipc: Images per class, at least 1.
-      iterations: Of every batch; 0 stands for the constant of the image size.
-      learning_rate: Adam's; 0 likewise.
-      bn_weight: Of the distance of statistics; 0 likewise.
+      iterations: Iterations per batch; 0 stands for the constant of the image size.
+      learning_rate: Learning rate of Adam; 0 as for `iterations`.
+      bn_weight: Weight of the distance of statistics; 0 as for `iterations`.
       batch_size: Most images that are recovered together; 100 in the official code.
       curriculum: How the least area falls from 1 to 0.08: "cosine", "linear" or
         "step".
-      milestone: Over which share of the iterations; the rest has 0.08. The README
-        takes 1.
+      milestone: Share of the iterations over which it falls; it is 0.08 in the rest.
+        The README takes 1.
 
     Raises:
       InputError: an unknown curriculum, or a milestone beyond 1.
@@ -63,7 +63,7 @@ class Cda(sre2l.Sre2l):
             )
 
     def min_area(self, iteration: jax.Array, iterations: int) -> jax.Array:
-        """As the curriculum says."""
+        """The least area of crops by the curriculum."""
         return min_area(iteration, self.milestone * iterations, self.curriculum)
 
 

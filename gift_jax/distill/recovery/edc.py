@@ -33,7 +33,7 @@ from gift_jax.distill.unfinished import Unfinished
 from gift_jax.runtime import preemption
 from gift_jax.teachers import FlaxTeacher
 
-_EMA = 0.99  # of images over iterations, `--ema_alpha` on CIFAR
+_EMA = 0.99  # decay of images averaged over iterations, `--ema_alpha` on CIFAR
 _TEMPERATURE = 4.0  # of the flatness term
 _INITIAL = "initial"
 
@@ -42,12 +42,12 @@ class Constants(NamedTuple):
     """What differs between datasets.
 
     Attributes:
-      iterations: Of every batch, over all teachers.
-      learning_rate: Adam's.
-      statistics_weight: Of the distance of statistics, the official `r_loss`.
+      iterations: Iterations of every batch, over all teachers.
+      learning_rate: Learning rate of Adam.
+      statistics_weight: Weight of the distance of statistics, the official `r_loss`.
       batch_size: Most images of a batch.
-      momentum: Of statistics averaged over iterations.
-      min_area: Of crops.
+      momentum: Momentum of statistics averaged over iterations.
+      min_area: Least area of crops, as a fraction of the image.
       factor: Crops along a side of the first images, see `rded`.
     """
 
@@ -73,8 +73,8 @@ class Memory(NamedTuple):
     """What an iteration leaves to the next.
 
     Attributes:
-      images: (B, H, W, C), averaged over iterations.
-      averages: Of the statistics of every teacher.
+      images: (B, H, W, C) images averaged over iterations.
+      averages: Averages of the statistics of every teacher.
     """
 
     images: jax.Array
@@ -87,11 +87,11 @@ class Edc(gvbsm.Gvbsm):
 
     Attributes:
       ipc: Images per class, at least 1.
-      iterations: Of every batch; 0 stands for the constant of the image size.
-      learning_rate: Adam's; 0 likewise.
-      statistics_weight: Of the distance of statistics; 0 likewise.
-      batch_size: Most images that are recovered together; 0 likewise.
-      flatness_weight: Of the divergence from the answer to images averaged over
+      iterations: Iterations per batch; 0 stands for the constant of the image size.
+      learning_rate: Learning rate of Adam; 0 as for `iterations`.
+      statistics_weight: Weight of the distance of statistics; 0 as for `iterations`.
+      batch_size: Most images that are recovered together; 0 as for `iterations`.
+      flatness_weight: Weight of the divergence from the logits of images averaged over
         iterations; 1 by default in the official code, whose scripts leave it off.
     """
 
@@ -121,18 +121,21 @@ class Edc(gvbsm.Gvbsm):
         return unfinished.kept_or_made(_INITIAL, make)
 
     def check(self, data: RealDataset) -> None:
-        """Raises InputError as that of G-VBSM, or of RDED."""
+        """Raises InputError as `check` of G-VBSM or of RDED does."""
         super().check(data)
         self.first(data.info).check(data)
 
     def first(self, info: DatasetInfo) -> Rded:
-        """What makes the images to start from. Raises InputError as `constants`."""
+        """RDED for the images to start from. Raises InputError as `constants` does."""
         factor = self.constants(info).factor
         images = max(Rded.images_per_class, self.ipc * factor**2)
         return Rded(self.ipc, factor=factor, images_per_class=images)
 
     def constants(self, info: DatasetInfo) -> Constants:
-        """As of G-VBSM; of ten classes crops are smaller. Raises InputError as it."""
+        """See `Gvbsm`; crops are smaller for up to ten classes of small images.
+
+        Raises InputError as there.
+        """
         found = super().constants(info)
         few = info.image_size <= 32 and info.num_classes <= 10
         return found._replace(min_area=_MIN_AREA_OF_CIFAR10) if few else found
@@ -140,13 +143,13 @@ class Edc(gvbsm.Gvbsm):
     def objective(
         self, teacher: FlaxTeacher, chosen: Constants, number: int, side: int
     ) -> loop.Objective:
-        """That of EDC."""
+        """The objective of EDC."""
         return objective(teacher, chosen, number, self.flatness_weight, side)
 
     def memory(
         self, teachers: Sequence[FlaxTeacher], side: int, images: jax.Array
     ) -> Memory:
-        """The images, and zeros."""
+        """The images, and zeros as averages."""
         return Memory(images, gvbsm.first_averages(teachers, images, side))
 
 
@@ -162,12 +165,12 @@ def objective(
     Args:
       teacher: One of several.
       chosen: The constants.
-      number: Its own, by which the memory has its averages.
+      number: Number of the teacher, by which the memory has its averages.
       flatness_weight: See `Edc`.
-      side: Of patches in pixels.
+      side: Side of patches in pixels.
 
     Returns:
-      Takes, as variables, the teacher's and its `RealLayer`s.
+      An objective that takes, as variables, the teacher's and its `RealLayer`s.
     """
 
     def terms(
@@ -215,11 +218,11 @@ def of_labels(real: RealLayer, labels: jax.Array) -> tuple[Moments, ...]:
 
 
 def flatness(logits: jax.Array, averaged: jax.Array) -> jax.Array:
-    """EMA-CE: the divergence from the answer to images averaged over iterations.
+    """EMA-CE: the divergence from the logits of images averaged over iterations.
 
     Args:
-      logits: (B, C) of the images.
-      averaged: (B, C) of their averages; a constant.
+      logits: (B, C) logits of the images.
+      averaged: (B, C) logits of their averages; a constant.
 
     Returns:
       Scalar: the mean over images and classes, as PyTorch's `kl_div` takes it.

@@ -4,7 +4,7 @@ Reference: Shao et al., "Generalized Large-Scale Data Condensation via Various B
 and Statistical Matching", CVPR 2024, https://arxiv.org/abs/2311.17950, and its official
 code, https://github.com/shaoshitong/G_VBSM_Dataset_Condensation: `recover/` of its four
 branches. Its teachers are ResNet-18, ConvNet-3, MobileNetV2, WRN-16-2 and ShuffleNetV2;
-here those of the config. Three things differ: pixels are rounded to 8 bits, not
+here, those of the config. Three things differ: pixels are rounded to 8 bits, not
 truncated; averages over iterations begin anew with every batch; and a batch has whole
 classes, where those of Tiny-ImageNet have a tenth of each, and the others end anywhere.
 """
@@ -37,11 +37,11 @@ from gift_jax.models.variables import Variables
 from gift_jax.runtime.errors import InputError
 from gift_jax.teachers import FlaxTeacher, ensemble
 
-_DENSITY_SIDE = 32  # that images are pooled to
+_DENSITY_SIDE = 32  # side that images are pooled to
 _DENSITY_TEMPERATURE = 4.0  # `--tau`
 _ROLL = (0, 32)  # `--jitter`
 
-# Of every layer the moments that are averaged over iterations.
+# For every layer, its moments averaged over iterations.
 Averages = list[tuple[Moments, ...]]
 
 
@@ -49,14 +49,14 @@ class Constants(NamedTuple):
     """What differs between datasets.
 
     Attributes:
-      iterations: Of every batch, over all teachers.
-      learning_rate: Adam's.
-      statistics_weight: Of the distance of statistics, the official `r_loss`.
+      iterations: Iterations of every batch, over all teachers.
+      learning_rate: Learning rate of Adam.
+      statistics_weight: Weight of the distance of statistics, the official `r_loss`.
       batch_size: Most images of a batch.
-      momentum: Of statistics averaged over iterations, the paper's alpha.
-      drop_rate: Share of convolutions that an iteration passes over, beta_dr.
-      padding: Pixels around images before a crop back; 0 takes crops from 8% of the
-        area.
+      momentum: Momentum of statistics averaged over iterations, the paper's alpha.
+      drop_rate: Share of convolutions that an iteration skips, beta_dr.
+      padding: Pixels around images before they are cropped back; with 0, resized crops
+        of at least 8% of the area are taken instead.
     """
 
     iterations: int
@@ -82,10 +82,10 @@ class Gvbsm(base.Recovery):
 
     Attributes:
       ipc: Images per class, at least 1.
-      iterations: Of every batch; 0 stands for the constant of the image size.
-      learning_rate: Adam's; 0 likewise.
-      statistics_weight: Of the distance of statistics; 0 likewise.
-      batch_size: Most images that are recovered together; 0 likewise.
+      iterations: Iterations per batch; 0 stands for the constant of the image size.
+      learning_rate: Learning rate of Adam; 0 as for `iterations`.
+      statistics_weight: Weight of the distance of statistics; 0 as for `iterations`.
+      batch_size: Most images that are recovered together; 0 as for `iterations`.
     """
 
     needs: ClassVar[frozenset[str]] = base.Recovery.needs | {"teacher_statistics"}
@@ -98,11 +98,11 @@ class Gvbsm(base.Recovery):
     batch_size: int = 0
 
     def check_network(self, model: nn.Module, info: DatasetInfo) -> None:
-        """Raises TeacherError for a network without batch norm or convolutions."""
+        """Raises TeacherError for a network without any batch norm or convolution."""
         statistics.check_network(model, self.name, info, convolutions=True)
 
     def check(self, data: RealDataset) -> None:
-        """Raises InputError where no batch has a whole class."""
+        """Raises InputError where a batch cannot hold a whole class."""
         self.constants(data.info)
 
     def method(
@@ -112,10 +112,10 @@ class Gvbsm(base.Recovery):
         info: DatasetInfo,
         real: Sequence[Sequence[RealLayer]] = (),
     ) -> loop.Method:
-        """As `constants` say; the teachers take turns.
+        """The method by `constants`; the teachers take turns.
 
         Raises:
-          InputError: as `check`.
+          InputError: see `check`.
         """
         chosen = self.constants(info)
         teachers = ensemble.members(teacher)
@@ -135,7 +135,7 @@ class Gvbsm(base.Recovery):
         )
 
     def constants(self, info: DatasetInfo) -> Any:
-        """As of `Recovery`. Raises InputError as `check`."""
+        """See `Recovery.constants`. Raises InputError as `check` does."""
         found = super().constants(info)
         if self.ipc > found.batch_size:
             raise InputError(
@@ -154,7 +154,7 @@ class Gvbsm(base.Recovery):
     def memory(
         self, teachers: Sequence[FlaxTeacher], side: int, images: jax.Array
     ) -> Any:
-        """What the first iteration finds, of the normalised images of a batch."""
+        """The memory before the first iteration on a batch of normalised images."""
         return first_averages(teachers, images, side)
 
 
@@ -166,12 +166,12 @@ def objective(
     Args:
       teacher: One of several.
       chosen: The constants.
-      number: Its own, by which the memory has its averages.
+      number: Number of the teacher, by which the memory has its averages.
       ipc: Images of a class.
-      side: Of patches in pixels.
+      side: Side of patches in pixels.
 
     Returns:
-      Takes, as variables, the teacher's and its `RealLayer`s.
+      An objective that takes, as variables, the teacher's and its `RealLayer`s.
     """
 
     def terms(
@@ -211,7 +211,7 @@ def view(key: jax.Array, images: jax.Array, padding: int) -> jax.Array:
 
 
 def expected(layer: Layer, real: RealLayer) -> tuple[Moments, ...]:
-    """Those of a batch norm's training; of a convolution the real images'."""
+    """A batch norm's running moments; for a convolution those of real images."""
     return real.of_batches if layer.running is None else (layer.running,)
 
 
@@ -244,15 +244,15 @@ def statistics_loss(
 ) -> tuple[jax.Array, Averages]:
     """How far averages over iterations are from targets.
 
-    The value is that of the averages; the gradient that of the batch, as it is.
+    The value is that of the averages; the gradient is that by the batch, unscaled.
 
     Args:
-      layers: What they are fed.
-      targets: Of each layer one or more, whose distances are averaged.
-      averages: Before this iteration.
-      momentum: Share of them that stays.
-      kept: (layers,) bool; convolutions that are not kept are passed over.
-      side: Of patches in pixels.
+      layers: Layers with what they are fed.
+      targets: For each layer one or more targets, whose distances are averaged.
+      averages: Averages before this iteration.
+      momentum: Share of the averages that stays.
+      kept: (layers,) bool; convolutions that are not kept are skipped.
+      side: Side of patches in pixels.
 
     Returns:
       The sum over layers, the first `statistics.FIRST_WEIGHT` times, and the next
@@ -297,7 +297,7 @@ def density(images: jax.Array, per_class: int) -> jax.Array:
 
     Args:
       images: (B, H, W, C) float, those of a class one after the other.
-      per_class: How many these are; B is a multiple.
+      per_class: Number of images of a class; B is a multiple of it.
 
     Returns:
       Scalar.

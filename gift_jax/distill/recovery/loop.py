@@ -1,4 +1,4 @@
-"""The loop of all recoveries: images become, by gradient steps, what a method wants.
+"""The loop of all recoveries: gradient steps turn images into what a method wants.
 
 Images are recovered in batches, each by itself and with a key of its own; devices work
 on a batch each, and hosts on batches of their own. On accelerators many iterations are
@@ -27,18 +27,18 @@ from gift_jax.distilled.files import PREVIEW_FILE
 from gift_jax.runtime import devices as devices_lib
 from gift_jax.runtime import hosts, preemption
 
-# Of Adam, `recover/data_synthesis.py` of SRe2L, and of all that came after it.
+# Adam's betas, `recover/data_synthesis.py` of SRe2L and of all methods after it.
 _BETAS = (0.5, 0.9)
-_SCANNED = 50  # iterations of one scan, between which it can be stopped
+_SCANNED = 50  # iterations of one scan; it can be stopped between two scans
 _PREVIEW = (20, 10)  # classes and images of a class that a preview shows
 
 
 class Task(NamedTuple):
-    """What one iteration is asked for.
+    """What one iteration is given.
 
     Attributes:
       key: Typed key of this iteration of this batch.
-      iteration: int32 scalar.
+      iteration: int32 scalar, its number.
       labels: (B,) int32 classes.
     """
 
@@ -57,16 +57,17 @@ class Method(NamedTuple):
     """How a batch of images is recovered.
 
     Attributes:
-      objectives: One of each teacher; iteration i takes number i modulo their count.
+      objectives: One per teacher; iteration i takes number i modulo their count.
       variables: What each objective is given: the teacher's, and other constants.
-      normalization: What images are normalised by while they are recovered.
-      iterations: Of every batch.
-      learning_rate: Adam's at first; it falls to zero along a cosine.
+      normalization: Normalisation of images while they are recovered.
+      iterations: Iterations of every batch.
+      learning_rate: Adam's learning rate at first; it falls to zero along a cosine.
       batch_size: Most images of a batch.
-      by_class: A batch has whole classes, in place of as many classes as can be.
+      by_class: Whether a batch has whole classes, or as many classes as possible.
       initial: (num_classes * ipc, S, S, C) float32 pixels to start from, class by
         class; None starts from normal noise.
-      memory: Of the normalised images of a batch, before its first iteration.
+      memory: Makes the memory before the first iteration from a batch's normalised
+        images.
     """
 
     objectives: Sequence[Objective]
@@ -104,10 +105,10 @@ def recover(
     """Recovers `ipc` images of every class; all hosts call it.
 
     Args:
-      method: How.
+      method: How the images are recovered.
       info: The real dataset.
       ipc: Images per class.
-      seed: Of noise and views.
+      seed: Seed of noise and views.
       on_progress: Called after every iteration of this host, or every scan of some,
         with the terms of the loss and, as "images", how many are finished. When it
         raises `PreemptedError`, the state is kept first, and all hosts stop.
@@ -117,7 +118,7 @@ def recover(
       (num_classes * ipc, S, S, C) uint8, class by class.
 
     Raises:
-      PreemptedError: by `on_progress` of any host.
+      PreemptedError: raised by `on_progress` of any host.
       UserError: what another host has recovered is not seen here.
     """
     batches = make_batches(info.num_classes, ipc, method)
@@ -139,12 +140,12 @@ def recover(
 
     @functools.cache
     def advance_on(count: int) -> _Advance:
-        """Compiled once for all groups of so many batches."""
+        """Compiled once for all groups of `count` batches."""
         return _advance(method, jax.local_devices()[:count])
 
     def recover_group(group: Sequence[int]) -> None:
         def of_all(done: int, total: int, **terms: float) -> None:
-            """Of all groups, told of this one."""
+            """Reports the progress of all groups, given that of this one."""
             if on_progress is not None:
                 ended = group if done == total else []
                 images = sum(len(batches[number]) for number in [*finished, *ended])
@@ -199,14 +200,14 @@ def make_batches(num_classes: int, ipc: int, method: Method) -> list[np.ndarray]
     """Which images are recovered together: in as few batches as can be.
 
     Args:
-      num_classes: C.
+      num_classes: Number of classes, C.
       ipc: Images per class.
       method: Says how many images a batch has at most, and in which order they are
         taken: the first of all classes, then the second (SRe2L's IPC indices), or
         whole classes (G-VBSM, EDC), of at most as many images.
 
     Returns:
-      Of every batch the places of its images in the dataset, class by class.
+      The places of each batch's images in the dataset, which is class by class.
     """
     places = np.arange(num_classes * ipc).reshape(num_classes, ipc)
     if not method.by_class:
@@ -220,7 +221,7 @@ def make_batches(num_classes: int, ipc: int, method: Method) -> list[np.ndarray]
 def grouped(
     numbers: Sequence[int], batches: Sequence[np.ndarray], devices: int
 ) -> list[list[int]]:
-    """Numbers of batches that are recovered at once: of one size, one a device."""
+    """Numbers of batches that are recovered at once: of one size, one per device."""
     groups: list[list[int]] = []
     for number in numbers:
         last, size = groups[-1] if groups else [], len(batches[number])
@@ -232,7 +233,7 @@ def grouped(
 
 
 def clip(images: jax.Array, normalization: Normalization) -> jax.Array:
-    """Brings normalised images (..., C) to what pixels in [0, 1] can be."""
+    """Clips normalised images (..., C) to what pixels in [0, 1] can be."""
     mean, std = (
         np.asarray(v, np.float32).reshape((1,) * (images.ndim - 1) + (-1,))
         for v in (normalization.mean, normalization.std)
@@ -253,13 +254,13 @@ def step(
     """One iteration of one batch.
 
     Args:
-      state: Of the batch.
-      key: Of the batch.
+      state: State of the batch.
+      key: Key of the batch.
       labels: (B,) int32.
-      variables: Of the teacher.
+      variables: Variables of the objective.
       iteration: int32 scalar.
       objective: What is minimised.
-      method: The schedule and the valid range.
+      method: Gives the schedule and the valid range.
 
     Returns:
       The next state, and the terms of the loss.
@@ -292,7 +293,7 @@ def _recover_group(
     on_progress: OnProgress,
     unfinished: Unfinished,
 ) -> np.ndarray:
-    """(batches, B, S, S, C) uint8 of some batches, whose places are given."""
+    """Recovers a group of batches, given their places: (batches, B, S, S, C) uint8."""
     devices = jax.local_devices()[: len(group)]
     base_key = streams.stream_key(seed, streams.Purpose.DISTILLATION)
     keys = jnp.stack([jax.random.fold_in(base_key, number) for number in group])
@@ -333,7 +334,7 @@ _Advance = Callable[..., tuple[State, Mapping[str, np.ndarray], int]]
 def _advance(
     method: Method, devices: Sequence[jax.Device], scan_some: bool | None = None
 ) -> _Advance:
-    """A function that does one iteration, or on accelerators some, by a scan."""
+    """A function that does one iteration, or on accelerators several by a scan."""
     if scan_some is None:
         scan_some = devices[0].platform != "cpu"
     steps = [
@@ -384,13 +385,13 @@ def scan(
     """Some iterations in one program.
 
     Args:
-      state: As of `step`.
-      key: As of `step`.
-      labels: As of `step`.
-      variables: Of every teacher.
+      state: See `step`.
+      key: See `step`.
+      labels: See `step`.
+      variables: Variables of every objective.
       done: How many iterations were done before.
       steps: `step` with the objective of every teacher.
-      count: How many to do.
+      count: Number of iterations to do.
 
     Returns:
       The next state, and the terms of the last iteration.

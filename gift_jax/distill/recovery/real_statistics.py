@@ -3,8 +3,8 @@
 G-VBSM and EDC measure them once for every teacher, `pre_hook_fn` in the
 `recover/utils.py` of their official codes: the moments of batches of augmented images,
 averaged over all batches, and those of single images, averaged over each class. EDC's
-code stores the patches' means of a class as variances and the reverse; here each is
-what it says.
+code stores the patches' means of a class as variances and the reverse; here they are
+not swapped.
 """
 
 import functools
@@ -35,8 +35,8 @@ class RealLayer(NamedTuple):
     """What one layer is fed by real images: moments of channels, and of patches.
 
     Attributes:
-      of_batches: (C,), and of convolutions (P,), arrays.
-      of_classes: As these, with a first axis of classes.
+      of_batches: Averages over batches: (C,) arrays, and for convolutions (P,) arrays.
+      of_classes: Averages over each class: the same, with a first axis of classes.
     """
 
     of_batches: tuple[Moments, ...]
@@ -51,7 +51,7 @@ def patch_side(image_size: int) -> int:
 def batch_moments(
     layer: Layer, side: int, *, of_images: bool = False
 ) -> tuple[Moments, ...]:
-    """Moments of channels, and, of what a convolution is fed, of patches."""
+    """Moments of channels, and for a convolution also of patches of its input."""
     channels = statistics.channel_moments(layer, of_images=of_images)
     if layer.running is not None:
         return (channels,)
@@ -60,7 +60,7 @@ def batch_moments(
 
 
 def views(image_size: int) -> AugmentSpec:
-    """How the real images are augmented, as by the official codes."""
+    """How the real images are augmented, as in the official codes."""
     if image_size <= 64:
         return AugmentSpec(pad_crop=4 if image_size <= 32 else 8, flip=True)
     return AugmentSpec(resized_crop=0.08, flip=True)
@@ -79,7 +79,8 @@ def measure(
       on_progress: Called after every batch with its size.
 
     Returns:
-      Of every batch norm and convolution, in the order of the calls, on the host.
+      Statistics of every batch norm and convolution, in the order of the calls, on the
+      host.
     """
     split, info = data.train, data.info
     order = np.random.default_rng(0).permutation(len(split))
@@ -103,7 +104,7 @@ def measure(
 
 
 def shapes(teacher: FlaxTeacher, info: DatasetInfo) -> list[RealLayer]:
-    """Of what `measure` returns, without any image."""
+    """Shapes of what `measure` returns, found without any image."""
     shape = jax.ShapeDtypeStruct
     batch = _Batch(
         images=shape((1, *info.image_shape), jnp.uint8),
@@ -124,8 +125,8 @@ def check(
     """Refuses statistics that are not those of the layers of networks.
 
     Args:
-      real: Of every network, as of `measure`.
-      networks: In the same order.
+      real: For every network what `measure` returns.
+      networks: The networks, in the same order.
       info: The real dataset.
 
     Raises:
@@ -150,7 +151,7 @@ def check(
 
 
 class _Batch(NamedTuple):
-    """Some real images, (B, S, S, C) uint8, and what each of them is of all."""
+    """Some real images, (B, S, S, C) uint8, and the share that each is of all."""
 
     images: Any
     numbers: Any
@@ -187,7 +188,7 @@ def _part(
 
 
 def augmented(images: jax.Array, numbers: jax.Array) -> jax.Array:
-    """Pixels in [0, 1] of the one view of every image that is looked at.
+    """Pixels in [0, 1] of one view of each image, which is always the same.
 
     Args:
       images: (B, S, S, C) uint8.

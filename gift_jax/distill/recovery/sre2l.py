@@ -5,8 +5,8 @@ ImageNet Scale From A New Perspective", NeurIPS 2023, https://arxiv.org/abs/2306
 and its official code, https://github.com/VILA-Lab/SRe2L: `SRe2L/recover/` and
 `SRe2L/*small_dataset/`. Two things differ from that code: pixels are rounded to 8 bits,
 where it truncates them and compresses them as JPEG; and a batch may take images of
-several IPC indices, where it takes those of one. On CIFAR-10 it so has 100 images, as
-in the official code on CIFAR-100, and not 10.
+several IPC indices, where it takes those of one. On CIFAR-10 a batch thus has 100
+images, as in the official code on CIFAR-100, and not 10.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from gift_jax.distill.recovery.real_statistics import RealLayer
 from gift_jax.models.variables import Variables
 from gift_jax.teachers import FlaxTeacher
 
-# torchvision's RandomResizedCrop.
+# Least area of a crop in torchvision's RandomResizedCrop.
 MIN_AREA = 0.08
 
 
@@ -32,11 +32,11 @@ class Constants(NamedTuple):
     """What differs between datasets.
 
     Attributes:
-      iterations: Of every batch.
-      learning_rate: Adam's.
-      bn_weight: Of the distance of batch-norm statistics, the official `r_bn`.
+      iterations: Iterations of every batch.
+      learning_rate: Learning rate of Adam.
+      bn_weight: Weight of the distance of batch-norm statistics, the official `r_bn`.
       roll: Least and most pixels that images are rolled by.
-      multi_crop: Whether a random crop, flipped or not, is looked at, or the image.
+      multi_crop: Whether the teacher sees a random crop, flipped or not, or the image.
     """
 
     iterations: int
@@ -60,9 +60,9 @@ class Sre2l(base.Recovery):
 
     Attributes:
       ipc: Images per class, at least 1.
-      iterations: Of every batch; 0 stands for the constant of the image size.
-      learning_rate: Adam's; 0 likewise.
-      bn_weight: Of the distance; 0 likewise.
+      iterations: Iterations per batch; 0 stands for the constant of the image size.
+      learning_rate: Learning rate of Adam; 0 as for `iterations`.
+      bn_weight: Weight of the distance; 0 as for `iterations`.
       batch_size: Most images that are recovered together, and whose statistics are
         matched: 100 in the official code.
     """
@@ -81,7 +81,7 @@ class Sre2l(base.Recovery):
         info: DatasetInfo,
         real: Sequence[Sequence[RealLayer]] = (),
     ) -> loop.Method:
-        """As `constants` say."""
+        """The method by `constants`."""
         del real
         chosen = self.constants(info)
         least = functools.partial(self.min_area, iterations=chosen.iterations)
@@ -95,7 +95,7 @@ class Sre2l(base.Recovery):
         )
 
     def min_area(self, iteration: jax.Array, iterations: int) -> jax.Array | float:
-        """The least area of crops in an iteration of so many."""
+        """The least area of crops in an iteration, out of `iterations`."""
         del iteration, iterations
         return MIN_AREA
 
@@ -109,7 +109,7 @@ def objective(
 
     Args:
       teacher: The teacher.
-      chosen: Its constants.
+      chosen: The constants.
       min_area: The least area of a crop, by the iteration.
     """
 
@@ -140,14 +140,14 @@ def look(
     labels: jax.Array,
     bn_weight: float,
 ) -> dict[str, jax.Array]:
-    """The terms of the loss of images as they are.
+    """The terms of the loss of given views.
 
     Args:
       teacher: The teacher.
       variables: Its variables.
       images: (B, H, W, C) float32, normalised.
       labels: (B,) int32.
-      bn_weight: Of the distance of statistics.
+      bn_weight: Weight of the distance of statistics.
 
     Returns:
       Scalars: "ce", the mean cross-entropy, and "bn", weighted.

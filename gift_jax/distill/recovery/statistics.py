@@ -1,6 +1,6 @@
 """Statistics of what the layers of a network are fed, and their distance from others.
 
-They are seen from outside, by intercepting the methods of its modules
+They are read from outside, by intercepting the methods of the network's modules
 (`nn.intercept_methods`), so any Flax network has them: those of this project, imported
 weights, and the user's own.
 """
@@ -25,7 +25,7 @@ _BATCH_NORMS = {norms.BatchNorm: "affine", nn.BatchNorm: "__call__"}
 _CONVOLUTIONS = {nn.Conv: "__call__", convnet.Conv: "__call__"}
 _METHODS = {**_BATCH_NORMS, **_CONVOLUTIONS}
 
-# Of the distance of the first layer; of the others it is 1. `first_bn_multiplier` of
+# Weight of the first layer's distance; of the others it is 1. `first_bn_multiplier` of
 # SRe2L's `recover/data_synthesis.py`, and `--first-multiplier` of G-VBSM.
 FIRST_WEIGHT = 10.0
 
@@ -42,8 +42,8 @@ class Layer(NamedTuple):
 
     Attributes:
       features: (B, ..., C) float.
-      offset: (C,) float32 or zero, that the layer adds to them.
-      running: What a batch norm has kept of its training; None for convolutions.
+      offset: (C,) float32 or zero, that the layer adds to the features.
+      running: Running statistics of a batch norm; None for convolutions.
     """
 
     features: jax.Array
@@ -58,7 +58,7 @@ def with_layers(apply: Callable[[], Any]) -> tuple[Any, list[Layer]]:
       apply: Applies a Flax network.
 
     Returns:
-      What it returns, and the layers in the order of the calls.
+      What `apply` returns, and the layers in the order of the calls.
     """
     found: list[Layer] = []
     inside: list[nn.Module] = []  # layers that are being called
@@ -79,7 +79,7 @@ def with_layers(apply: Callable[[], Any]) -> tuple[Any, list[Layer]]:
             kept = module.variables["batch_stats"]
             running = Moments(kept["mean"], kept["var"])
         if kind is norms.BatchNorm and len(args) > 1:
-            offset = args[1]  # a bias that it is told of
+            offset = args[1]  # a bias that it is given besides the features
         found.append(Layer(args[0], offset, running))
         inside.append(module)
         result = next_method(*args, **kwargs)
@@ -91,7 +91,7 @@ def with_layers(apply: Callable[[], Any]) -> tuple[Any, list[Layer]]:
 
 
 def _kind(module: nn.Module) -> type:
-    """The class of `_METHODS` that a module is of or derived from, or its own."""
+    """The class in `_METHODS` that a module is an instance of, or else its own."""
     kinds = type(module).__mro__
     return next((kind for kind in kinds if kind in _METHODS), kinds[0])
 
@@ -104,14 +104,14 @@ def logits_and_layers(
 
 
 def moments(features: jax.Array, *, of_images: bool = False) -> Moments:
-    """Over all axes but the last of (B, ..., C), and of images but the first."""
+    """Moments of (B, ..., C) over all axes but the last; of images, not over B."""
     axes = tuple(range(int(of_images), features.ndim - 1))
     features = features.astype(jnp.float32)
     return Moments(features.mean(axes), features.var(axes))
 
 
 def channel_moments(layer: Layer, *, of_images: bool = False) -> Moments:
-    """Of each channel over the batch, (C,); of every image by itself, (B, C)."""
+    """Moments of each channel over the batch, (C,); or for every image, (B, C)."""
     found = moments(layer.features, of_images=of_images)
     offset = jnp.broadcast_to(layer.offset, found.mean.shape)
     return found._replace(mean=found.mean + offset)
@@ -120,18 +120,18 @@ def channel_moments(layer: Layer, *, of_images: bool = False) -> Moments:
 def patch_moments(
     features: jax.Array, side: int, *, of_images: bool = False
 ) -> Moments:
-    """Of each patch of side x side pixels, over the batch, channels and its pixels.
+    """Moments of each patch of side x side pixels, over batch, channels and pixels.
 
     Maps whose sides are no multiple are first enlarged to the next, bilinearly
     (`ConvFeatureHook` in G-VBSM's `recover/utils.py`).
 
     Args:
       features: (B, H, W, C) float.
-      side: Of a patch in pixels.
-      of_images: Not over the batch, but of every image by itself.
+      side: Side of a patch in pixels.
+      of_images: Whether they are taken for every image by itself, not over the batch.
 
     Returns:
-      Of (P,) arrays for P patches, row by row; of images (B, P).
+      (P,) arrays for P patches, row by row; with `of_images` (B, P).
     """
     batch, height, width, channels = features.shape
     rows, columns = -(-height // side), -(-width // side)
@@ -149,14 +149,14 @@ def distance(found: Moments, expected: Moments) -> jax.Array:
 
 
 def _norm(difference: jax.Array) -> jax.Array:
-    return optax.safe_norm(difference, 0.0)  # of which the gradient at zero is zero
+    return optax.safe_norm(difference, 0.0)  # whose gradient at zero is zero
 
 
 def batch_norm_loss(layers: Sequence[Layer]) -> Any:
     """How far a batch is from the statistics of the teacher's training.
 
     Args:
-      layers: In order; convolutions are passed over.
+      layers: Layers in order; convolutions are skipped.
 
     Returns:
       Scalar: the sum of `distance` over the layers, the first `FIRST_WEIGHT` times.
@@ -175,10 +175,10 @@ def check_network(
     """Raises TeacherError for a network without layers whose statistics are matched.
 
     Args:
-      model: The network, or several.
-      method: Who asks, for the message.
+      model: The network, or an ensemble.
+      method: Name of the method, for the message.
       info: The real dataset.
-      convolutions: Whether these will do; else it is batch norms alone.
+      convolutions: Whether convolutions suffice; otherwise only batch norms do.
     """
     if isinstance(model, Ensemble):
         for member in model.members:

@@ -1,7 +1,7 @@
-"""Random views of a batch, of which all images share one draw.
+"""Random views of a batch; all of its images share one draw.
 
-So torchvision's transforms do when they are given a batch, as the official codes of
-SRe2L, CDA, G-VBSM and EDC give them one.
+torchvision's transforms do so when they are given a batch, as in the official codes of
+SRe2L, CDA, G-VBSM and EDC.
 """
 
 import jax
@@ -13,7 +13,7 @@ from gift_jax.augment.views import draw_resized_crop
 
 
 def resized_crop(key: jax.Array, images: jax.Array, min_area: ArrayLike) -> jax.Array:
-    """One box of every image, enlarged (torchvision's RandomResizedCrop).
+    """One box for all images, enlarged (torchvision's RandomResizedCrop).
 
     Args:
       key: Typed key.
@@ -39,10 +39,10 @@ def roll(key: jax.Array, images: jax.Array, low: int, high: int) -> jax.Array:
 
 
 def pad_crop(key: jax.Array, images: jax.Array, padding: int) -> jax.Array:
-    """One crop of every image padded by zeros (torchvision's RandomCrop).
+    """One crop for all images, padded by zeros (torchvision's RandomCrop).
 
-    A product with matrices of zeros and ones: where a slice of what was padded is
-    rolled, what jaxlib 0.10.2 compiles for CPUs never ends, or with a segmentation
+    It is a product with matrices of zeros and ones: where a slice of a padded array is
+    rolled, what jaxlib 0.10.2 compiles for CPUs hangs or ends with a segmentation
     fault.
     """
     places = jax.random.randint(key, (2,), 0, 2 * padding + 1)

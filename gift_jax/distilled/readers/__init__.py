@@ -1,16 +1,16 @@
 """Published distilled datasets, each in its own format, as `DistilledDataset`.
 
 To add a format here, write a module with `LOOKS_LIKE`, `matches` and `read` and list it
-in `READERS`. One of your own is a function, named in place of a format as
+in `READERS`. A reader of your own is a function, named in place of a format as
 "package.module:function":
 
     def read(request: Request) -> DistilledDataset:
         path, info = request.path, request.info()
         return arrays.pixel_dataset(request, info, images, labels, soft_labels)
 
-It reads what lies at `request.path`, and `request.info()` is the real dataset. What is
-malformed is an `InputError`. That every class has an image, and as many as were asked
-for, is checked after it.
+It reads what lies at `request.path`, and `request.info()` is the real dataset. It
+raises `InputError` for what is malformed. That every class has an image, and as many as
+were asked for, is checked afterwards.
 """
 
 import itertools
@@ -48,7 +48,7 @@ __all__ = [
 
 
 class Reader(Protocol):
-    """What the module of a format has, and maybe `OPTIONS`, the names of some."""
+    """What a format's module has, and maybe `OPTIONS`, the names of its options."""
 
     @property
     def LOOKS_LIKE(self) -> str:
@@ -58,10 +58,10 @@ class Reader(Protocol):
         """Whether what lies at a path has this format; reads little of it."""
 
     def read(self, request: Request) -> DistilledDataset:
-        """Reads it. Raises InputError for what is malformed."""
+        """Reads a dataset. Raises InputError for what is malformed."""
 
 
-# Formats that had a name of their own.
+# Former names of formats.
 _OLD_NAMES = {"gift": "torch", "datm": "torch"}
 
 READERS: dict[str, Reader] = {
@@ -96,20 +96,20 @@ def read_distilled(
       path: File or directory, or the id of a Hugging Face dataset.
       source: A name in `READERS`, maybe with options ("torch-experiment=0",
         "torch-factor=2"), or "package.module:attribute" of a function of a `Request`
-        that returns a `DistilledDataset`; by default the one format that what lies
-        there has.
-      dataset: The real dataset, by any name that `info.dataset_info` knows, or what
-        is known of another one. Needed where neither the files nor the path say it.
-      ipc: Of class folders, keep the images of the lowest ids, or the first in natural
-        order where names have no ids. SRe2L and its successors make one id after the
-        other, so that these are the dataset of that IPC. Other formats must hold as
-        many images of a class.
+        that returns a `DistilledDataset`; by default the one format that matches what
+        lies there.
+      dataset: The real dataset, by any name that `info.dataset_info` knows, or the
+        `DatasetInfo` of another one. Needed where neither files nor path say it.
+      ipc: Images per class. Of class folders, the images of the lowest ids are kept, or
+        the first in natural order where names have no ids. SRe2L and its successors
+        make one id after the other, so that these are the dataset of that IPC. Other
+        formats must hold exactly as many images of a class.
       train_images: The real train images as (N, H, W, C) uint8, or a function that
         loads them: needed for whitened images, on which alone their whitening can be
         fitted (DATM, RFAD, FRePo, RCIG).
-      max_bytes: How much the files may unpack to, if not a usual multiple of their
-        size: what a damaged or hostile one announces is not allocated.
-      class_names: Names of the real classes in order, for folders of such names.
+      max_bytes: Bytes that the files may unpack to; by default a multiple of their
+        size: what a damaged or hostile file announces is not allocated.
+      class_names: Names of the real classes in order, for folders with these names.
 
     Returns:
       The dataset; see `metadata.hard_labels` for where its hard labels come from.
@@ -159,7 +159,7 @@ def read_distilled(
 def find_reader(
     source: str,
 ) -> tuple[Callable[[Request], DistilledDataset], dict[str, str]]:
-    """What reads a format, and the options in its name.
+    """The function that reads a format, and the options in the format's name.
 
     Raises:
       InputError: there is no such format or option.
@@ -183,8 +183,8 @@ def guess_source(path: pathlib.Path) -> str:
     """The name of the one format that what lies at a path has.
 
     Raises:
-      FileNotFoundError: there is nothing.
-      InputError: it has no format that is known, or several.
+      FileNotFoundError: there is nothing at the path.
+      InputError: what lies there has no known format, or several.
     """
     found = [name for name, reader in READERS.items() if reader.matches(path)]
     if len(found) == 1:

@@ -24,9 +24,9 @@ from gift_jax.runtime.errors import InputError
 # pixels again; those of RFAD have percentiles of -0.7 and 1.8. In a wrong convention
 # they miss [0, 1] by far: plain pixels end near 4.
 _UNWHITENED_RANGE = (-2.0, 3.0)
-# Whose images have GIFT's statistics; those of others DC's.
+# Methods whose images have GIFT's statistics; those of all others have DC's.
 _OF_GIFT = ("mtt", "datm")
-# What files begin with: of torch.save before its zip format, and of parquet.
+# First bytes of files: of torch.save before its zip format, and of parquet.
 _MAGIC = {
     b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": "torch",
     b"PAR1": "parquet",
@@ -40,7 +40,7 @@ _SUFFIXES = {
 def kind_of(path: pathlib.Path) -> str | None:
     """What a file is by its content: "npz", "torch", "parquet" or None.
 
-    By its suffix where the content is damaged.
+    The suffix decides where the content is damaged.
     """
     if not path.is_file():
         return None
@@ -90,8 +90,8 @@ def hard_labels(soft_labels: np.ndarray) -> tuple[np.ndarray, str]:
     """The classes of images that only have soft labels.
 
     DATM, FRePo and RCIG start from the same number of real images of each class, in
-    order, and learn the labels. The class is that of the start where most labels
-    still say so, and what the label says where the order is another one.
+    order, and learn the labels. The class is that of the initial image where most
+    labels still agree with this order, and the argmax of the label otherwise.
 
     Args:
       soft_labels: (N, C) float.
@@ -101,7 +101,7 @@ def hard_labels(soft_labels: np.ndarray) -> tuple[np.ndarray, str]:
       the order of classes, or "argmax".
 
     Raises:
-      InputError: `soft_labels` has not two axes.
+      InputError: `soft_labels` does not have two axes.
     """
     if soft_labels.ndim != 2:
         raise InputError(f"soft labels have shape {soft_labels.shape}, expected (N, C)")
@@ -141,7 +141,7 @@ def learnt_dataset(
     convention: str = "DATM",
     **metadata: Any,
 ) -> DistilledDataset:
-    """A dataset of pixels, or of network inputs.
+    """A dataset of pixels, or of whitened network inputs.
 
     Standardised images are turned into pixels.
 
@@ -149,17 +149,17 @@ def learnt_dataset(
       request: What was asked for.
       info: The real dataset.
       images: (N, H, W, C) floats in any space, or uint8.
-      labels: As of `class_labels`.
+      labels: See `class_labels`.
       space: `STANDARDISED` or `WHITENED` where the format says it; by default what the
         distribution of the images tells.
-      statistics: That standardised images have been standardised with; by default those
-        of MTT and DATM for their images, and of DC's family for all others.
-      fit: Of whitened images, from real train images to their whitening.
-      convention: Whose whitening that is, for messages.
+      statistics: Channel statistics of standardised images; by default those of MTT and
+        DATM for their images, and of DC's family for all others.
+      fit: Fits the whitening of whitened images to real train images.
+      convention: Project whose whitening `fit` is, for messages.
       **metadata: Fields of `Metadata`.
 
     Raises:
-      InputError: they are in no space that is known, or not whitened like that.
+      InputError: the images are in no known space, or not whitened as `fit` does it.
     """
     images = as_floats(images)
     hard, soft, origin = class_labels(labels)
@@ -241,7 +241,7 @@ def _dataset(
 
 
 def array_names(path: pathlib.Path) -> set[str]:
-    """Names of the arrays in an npz file; empty where the path is none."""
+    """Names of the arrays in an npz file; empty where the path is no such file."""
     names = _members(path) if path.is_file() else []
     return {name.removesuffix(".npy") for name in names if name.endswith(".npy")}
 

@@ -5,8 +5,8 @@
     Minimax diffusion            n02086240/7.png
     D4M                          3/3-image70.png
 
-A folder is a class by its number, of any number of digits, or else by its name. Only
-names of files that are in `_NAMINGS` hold the index of an image: numbers in D4M's are
+The class of a folder is its number, of any number of digits, or else given by its name.
+Only file names that match `_NAMINGS` hold the index of an image: numbers in D4M's are
 those of two loops, joined. All of these projects turn floats into 8 bits by truncation,
 half a grey level darker on average.
 """
@@ -40,7 +40,7 @@ _logger = logging.getLogger(__name__)
 
 
 def matches(path: pathlib.Path) -> bool:
-    """Whether the path is a directory of folders with images, and not of splits."""
+    """Whether the path is a directory of class folders with images, not of splits."""
     root = _root(path)
     names = sources.subfolders(root) if root.is_dir() else []
     are_splits = _SPLITS.issuperset(names)  # `train` is also a class of CIFAR-100
@@ -128,7 +128,7 @@ def _ordered(files: list[pathlib.Path]) -> list[pathlib.Path]:
     """Files by the ids in their names, or in natural order where there are none.
 
     Raises:
-      InputError: two files of one id.
+      InputError: two files have the same id.
     """
     for naming in _NAMINGS:
         matches = [naming.fullmatch(file.stem) for file in files]

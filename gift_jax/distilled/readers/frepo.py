@@ -62,7 +62,7 @@ def read(request: Request) -> DistilledDataset:
 
 
 def load_checkpoint(path: pathlib.Path) -> Mapping[str, Any] | None:
-    """The state of a FRePo or RCIG checkpoint; None where the path is none.
+    """The state of a FRePo or RCIG checkpoint; None where the path is no such file.
 
     Args:
       path: A file that Flax wrote, or a directory with one named `checkpoint*`.
@@ -93,7 +93,7 @@ def _starts_as_map(path: pathlib.Path) -> bool:
 
 
 def require_checkpoint(path: pathlib.Path) -> Mapping[str, Any]:
-    """As `load_checkpoint`, but raises ValueError where there is none."""
+    """Like `load_checkpoint`, but raises InputError where there is none."""
     state = load_checkpoint(path)
     if state is None:
         raise InputError(

@@ -27,7 +27,7 @@ def stack(
     Args:
       sources: For each image a name for messages, and its file.
       channels: 1 for greyscale, 3 for RGB, to which images are converted.
-      max_bytes: How much they may unpack to, if not a usual multiple of their size.
+      max_bytes: Bytes that they may unpack to; by default a multiple of their size.
 
     Returns:
       (N, H, W, channels) uint8.
@@ -71,7 +71,7 @@ def stack(
 def _size(name: object, record: Record) -> tuple[int, int]:
     """(width, height), without decoding; the checksums of a PNG are compared."""
     with _opened(name, record) as image:
-        if image.format == "PNG":  # Pillow passes over those of pixels otherwise
+        if image.format == "PNG":  # otherwise Pillow skips the checksums of pixels
             image.verify()
         return image.size
 

@@ -20,7 +20,7 @@ LOOKS_LIKE = (
 
 
 def matches(path: pathlib.Path) -> bool:
-    """Whether the path is an npz file that is nothing more special."""
+    """Whether the path is an npz file of no more specific format."""
     return arrays.kind_of(path) == "npz" and not any(
         reader.matches(path) for reader in (rfad, frepo, native)
     )
@@ -42,7 +42,7 @@ def read(request: Request) -> DistilledDataset:
             f"{labels.shape}: KIP's have the channels last; if the file is RFAD's, say "
             "source='rfad'"
         )
-    # KIP's nn_training.ipynb standardises by what it measures on the train split.
+    # KIP's nn_training.ipynb standardises by statistics measured on the train split.
     statistics = frepo.STATISTICS.get(info.name) if labels.ndim == 2 else None
     return arrays.learnt_dataset(
         *(request, info, images, labels),

@@ -23,9 +23,9 @@ LOOKS_LIKE = (
 )
 _IMAGES = ("image", "img")
 _LABELS = ("class_id", "label", "labels", "fine_label")
-# A word of the path of a file below the directory that is read.
+# Name of a split in a file's path below the directory that is read.
 _SPLIT = re.compile(r"(?<![a-z])(train|test|validation|valid|val|dev|eval)(?![a-z])")
-# Images that are unpacked at a time.
+# Images unpacked at a time.
 _ROWS = 256
 _KNOWN_HUB_ID = re.compile(r"he-yang/2025-rethinkdc-[\w-]+")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -59,10 +59,10 @@ def read(request: Request) -> DistilledDataset:
 
 
 def _files(path: pathlib.Path) -> list[pathlib.Path]:
-    """The parquet files at a path, of the split `train` where names tell splits.
+    """The parquet files at a path; only those of `train` where paths name splits.
 
     Raises:
-      InputError: there are other splits only, which would be trained on.
+      InputError: there are only other splits, which would be trained on.
     """
     if path.is_file():
         return [path] if arrays.kind_of(path) == "parquet" else []
@@ -126,7 +126,7 @@ def _rows(
 ) -> Iterator[tuple[Any, Any]]:
     """The cells of each row.
 
-    They are taken in batches, as a dictionary can repeat one of them a billion times.
+    They are read in batches, as a dictionary can repeat one cell a billion times.
     """
     metadata, stored = file.metadata, path.stat().st_size
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]

@@ -1,6 +1,7 @@
 """Flax checkpoints of RCIG (https://github.com/yolky/RCIG).
 
-Preprocessed as FRePo's. Its `eval.py` takes the moving average of what was learnt.
+Images are preprocessed as FRePo's. RCIG's `eval.py` takes the moving average of the
+learnt arrays.
 """
 
 import pathlib

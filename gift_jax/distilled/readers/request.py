@@ -43,13 +43,13 @@ class Request:
 
     Attributes:
       path: File or directory.
-      dataset: Name of the real dataset or what is known of it, if it was given.
+      dataset: Name or `DatasetInfo` of the real dataset, if it was given.
       ipc: Images per class to keep, if not all of them.
       train_images: The real train images as (N, H, W, C) uint8, or a function that
         loads them.
-      max_bytes: How much it may unpack to, if not a usual multiple of its size.
-      class_names: Of the real dataset, in order; () where they are not known.
-      options: Of the format, by name, as text.
+      max_bytes: Bytes that it may unpack to; by default a multiple of its size.
+      class_names: Class names of the real dataset in order; () where not known.
+      options: Options of the format by name, as text.
     """
 
     path: pathlib.Path
@@ -61,7 +61,7 @@ class Request:
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def option(self, name: str) -> int | None:
-        """A whole number that was given with the format; None where it was not.
+        """The whole number given for an option of the format; None where it was not.
 
         Raises:
           InputError: it is no whole number.
@@ -126,13 +126,13 @@ class Request:
         Args:
           info: The real dataset.
           shape: (H, W, C) of the distilled images.
-          convention: Whose whitening it is, for the message.
+          convention: Project whose whitening it is, for the message.
 
         Returns:
           (N, H, W, C) uint8.
 
         Raises:
-          TrainImagesNeededError: they were not given.
+          TrainImagesNeededError: the train images were not given.
           InputError: they have another shape.
         """
         if self.train_images is None:
@@ -154,12 +154,12 @@ class Request:
 
 
 def _classes_of(name: str) -> str:
-    """The same for two names of one dataset, whatever its resolution."""
+    """One name for all names and resolutions of a dataset."""
     name = info_lib.canonical_name(name)
     return "imagenet2012" if name == "imagenet2012_64" else name
 
 
-@functools.cache  # so that it is said once
+@functools.cache  # so that the warning is logged once
 def _named_by(path: pathlib.Path) -> info_lib.DatasetInfo:
     found: set[str] = set()
     for part in _naming_parts(path):

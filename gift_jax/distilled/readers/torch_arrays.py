@@ -41,7 +41,7 @@ LOOKS_LIKE = (
     "(IDC, DREAM); images*.pt beside labels*.pt (MTT, DATM, DD-Ranking)"
 )
 OPTIONS = ("experiment", "factor")
-# In a directory; others such as images_5000.pt are states of an unfinished run.
+# Files to read in a directory; others, as images_5000.pt, are of an unfinished run.
 _NAMES = re.compile(r"data(_best)?|res_\w+|images(\w*_best)?|\w+_images")
 
 _logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Stored(NamedTuple):
       layout: "named", "gift", "dc", "idc" or "pair".
       images: (N, C, H, W), (N, H, W, C) or anything else.
       labels: (N,) integers, (N, classes) floats or anything else.
-      dataset: Name that stands in the file.
+      dataset: Name of the dataset as stored in the file.
       soft_labels: (N, classes) floats beside labels that are classes, or anything else.
     """
 
@@ -66,7 +66,7 @@ class Stored(NamedTuple):
 
 
 def matches(path: pathlib.Path) -> bool:
-    """Whether there is a PyTorch file, which is not read."""
+    """Whether there is a PyTorch file; does not read it."""
     return arrays.kind_of(path) == "torch" or bool(_files(path))
 
 
@@ -87,7 +87,7 @@ def layout(path: pathlib.Path, content: Any) -> str | None:
 def read(request: Request) -> DistilledDataset:
     """Reads the one file, or the pair of files; see `read_distilled`."""
     path = _one_file(request)
-    request = dataclasses.replace(request, path=path)  # its name says more
+    request = dataclasses.replace(request, path=path)  # the file's name says more
     stored = _stored(request, path, _load(request, path))
     info = request.info(stored.dataset)
     for name in ("images", "labels", "soft_labels"):
@@ -107,7 +107,7 @@ def read(request: Request) -> DistilledDataset:
     rate, parts, statistics = None, 1, None
     if stored.layout == "pair":
         rate = _learning_rate(request, _beside(path, "lr"))
-        if rate is not None:  # of MTT or DATM, whatever the path names
+        if rate is not None:  # then MTT's or DATM's, whatever the path names
             statistics = standardised.of_gift(info)
     if stored.layout == "idc":
         factor = _factor(request, path)
@@ -205,7 +205,7 @@ def _experiment(request: Request, path: pathlib.Path, runs: list) -> tuple[Any, 
 
 
 def _beside(path: pathlib.Path, what: str) -> pathlib.Path:
-    """The file of labels, or of the learning rate, that belongs to one of images."""
+    """The file of labels, or of the learning rate, that belongs to a file of images."""
     name = re.sub("images", what, path.name, count=1, flags=re.IGNORECASE)
     return path.with_name(name if name != path.name else f"{what}_of_{name}")
 
@@ -238,7 +238,7 @@ def _learning_rate(request: Request, path: pathlib.Path) -> float | None:
 
 
 def _factor(request: Request, path: pathlib.Path) -> int:
-    """How many images lie side by side in a mosaic: said, or written beside it."""
+    """Images along a side of a mosaic: as given, or from args.txt or the path."""
     factor = request.option("factor")
     arguments = path.with_name("args.txt")
     named = re.search(r"(?<![a-zA-Z])factor([1-9])(?![0-9])", str(path.absolute()))
@@ -274,7 +274,7 @@ def split_mosaics(images: np.ndarray, factor: int) -> np.ndarray:
 
     Args:
       images: (N, H, W, C) float.
-      factor: Parts a side.
+      factor: Parts along a side.
 
     Returns:
       (N * factor**2, H, W, C) float32, the parts of an image row by row.

@@ -42,7 +42,7 @@ def write_distilled(
     Raises:
       FileExistsError: there is something at the path.
       ImportError: "parquet" without pyarrow.
-      InputError: an unknown format, whitened images in one of 8 bits, un-whitened
+      InputError: an unknown format, whitened images in a format of 8 bits, un-whitened
         pixels too far outside of [0, 1], or "datm" without soft labels.
 
     >>> import tempfile

@@ -14,9 +14,9 @@ from gift_jax.torch_io import torch_files
 def write(dataset: DistilledDataset, path: pathlib.Path) -> None:
     """Writes images_best.pt, labels_best.pt and, if one was learnt, lr_best.pt.
 
-    Images are NCHW network inputs, whitened or standardised; labels are logits. "best"
-    is what its readers look for. Pairs without a learning rate are read as those of
-    DC's family, and are standardised so.
+    Images are NCHW network inputs, whitened or standardised; labels are logits. DATM's
+    readers look for "best" in the names. Pairs without a learning rate are read as DC's
+    family's, and are therefore standardised with its statistics.
 
     Args:
       dataset: What to write.

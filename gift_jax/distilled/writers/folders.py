@@ -28,5 +28,5 @@ def write(dataset: DistilledDataset, path: pathlib.Path, *, kind: str = "png") -
 
 
 def write_jpg(dataset: DistilledDataset, path: pathlib.Path) -> None:
-    """As `write`, as JPEG of quality 75, which RDED's and SRe2L's files have."""
+    """Like `write`, as JPEG of quality 75, as RDED's and SRe2L's files are."""
     write(dataset, path, kind="jpg")

@@ -14,8 +14,8 @@ def write(dataset: DistilledDataset, path: pathlib.Path) -> None:
 
     The evaluator has one place for labels and labels images anew with its teacher:
     hard labels are written, soft labels are not. Whitened images are written as
-    pixels. Both are otherwise for DATM, whose whitened images and logits the
-    evaluator knows (its method "datm").
+    pixels. Both differ for DATM: its whitened images and logits, which the evaluator
+    knows (its method "datm"), are written as they are.
 
     Args:
       dataset: What to write.

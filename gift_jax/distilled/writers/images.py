@@ -19,7 +19,7 @@ def readable_pixels(dataset: DistilledDataset) -> np.ndarray:
     """The pixels of a dataset, un-whitened where needed: (N, H, W, C) float32.
 
     Raises:
-      InputError: they reach so far outside of [0, 1] that no reader could tell them
+      InputError: pixels lie so far outside of [0, 1] that no reader could tell them
         from images in another space. They are not clipped: that is another dataset.
     """
     pixels = dataset.pixels()
@@ -40,11 +40,11 @@ def encode_images(dataset: DistilledDataset, kind: str) -> list[bytes]:
 
     Args:
       dataset: What to encode.
-      kind: "png", without loss from there on, or "jpg".
+      kind: "png", lossless after the rounding, or "jpg".
 
     Raises:
       InputError: the images are whitened. Their pixels reach far beyond [0, 1], and
-        the clipped ones are another dataset.
+        clipping them would make another dataset.
     """
     if dataset.is_whitened:
         low, high = dataset.pixels().min(), dataset.pixels().max()
