@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _printable(text: str) -> str:
-    """Without what files could tell a terminal to do."""
+    """The text with unprintable characters replaced, which could control a terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -88,14 +88,15 @@ def inspect(
     source: str | None = None,
     max_bytes: int | None = None,
 ) -> list[tuple[str, str]]:
-    """What lies at a path, as names and values.
+    """What is at a path, as names and values.
 
     Args:
       path: File, directory or hub id.
       dataset: Name of the real dataset, for formats that do not hold it.
       preview_path: Where to write a grid of the images as PNG.
-      source: Format of a distilled dataset; by default what lies there tells.
-      max_bytes: How much a file may unpack to, if not a usual multiple of its size.
+      source: Format of a distilled dataset; by default guessed from the contents.
+      max_bytes: Bytes that a file may unpack to; None means the usual multiple of its
+        size.
 
     Raises:
       FileNotFoundError: there is nothing at the path.
@@ -113,7 +114,7 @@ def inspect(
 
 
 def _other_than_images(path: pathlib.Path, max_bytes: int | None) -> Facts | None:
-    """What is said of a path that is no distilled dataset; None for those."""
+    """Facts about a path that is no distilled dataset; None for one that is."""
     if (path / "epoch_0").is_dir():
         return _fkd_facts(path)
     if arrays.kind_of(path) == "torch":
@@ -283,7 +284,7 @@ def _tensor_facts(content: Any) -> Facts:
 
 
 def _named_arrays(content: Any) -> Iterable[tuple[str, np.ndarray]]:
-    """The arrays in containers, of which each is looked into once.
+    """The arrays in containers, each of which is visited once.
 
     A few bytes of a pickle can nest one container in itself, or a thousandfold.
     """

@@ -38,7 +38,7 @@ def unit_length(vectors: jax.Array) -> jax.Array:
     """
     vectors = vectors.astype(jnp.float32)
     squared = jnp.sum(vectors**2, axis=-1, keepdims=True)
-    has_direction = ~(squared <= _SHORTEST**2)  # NaN goes on into the result
+    has_direction = ~(squared <= _SHORTEST**2)  # NaN propagates into the result
     # The inner `where` keeps the gradient of the branch not taken finite.
     return jnp.where(
         has_direction, vectors * jax.lax.rsqrt(jnp.where(has_direction, squared, 1)), 0
@@ -83,7 +83,7 @@ def correct_labels(teacher_logits: jax.Array, labels: jax.Array) -> jax.Array:
 
     Where the teacher is right nothing changes. It is for hard labels that are right, as
     those of distilled images are. Wen, Lai and Qian, https://arxiv.org/abs/1911.07471,
-    exchange the two instead, which takes from what the teacher says of its own choice.
+    exchange the two instead, which lowers the teacher's logit of its own choice.
 
     Args:
       teacher_logits: (..., C) float.
@@ -103,11 +103,11 @@ def correct_labels(teacher_logits: jax.Array, labels: jax.Array) -> jax.Array:
 def check_refinement(
     gamma: float | jax.Array, alpha: float | jax.Array, mode: str
 ) -> None:
-    """Refuses options that `refine_labels` has no meaning for.
+    """Refuses options that have no meaning for `refine_labels`.
 
     Raises:
-      ValueError: an unknown mode, or a number out of range. Arrays are not looked at,
-        as they may be traced.
+      ValueError: an unknown mode, or a number out of range. Arrays are not checked, as
+        they may be traced.
     """
     if mode not in REFINEMENT_MODES:
         raise ValueError(
@@ -154,7 +154,7 @@ def refine_labels(
       mode: "additive" or "convex".
 
     Returns:
-      (..., C) float32. Rows sum neither to one nor have unit length.
+      (..., C) float32. Rows neither sum to one nor have unit length.
 
     Raises:
       ValueError: an unknown mode, a weight out of range that is not traced, or shapes

@@ -42,7 +42,7 @@ from gift_jax import labels as labels_lib
 Loss = Callable[[jax.Array, jax.Array | None, jax.Array], jax.Array]
 
 LOSSES: dict[str, Callable[..., jax.Array]] = {}
-# No hyperparameter: the training's.
+# An argument that is no hyperparameter, but comes from the training.
 _PROGRESS = "progress"
 
 
@@ -124,9 +124,9 @@ def _cosine_distance(predictions: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def _are_equal(rows: jax.Array) -> jax.Array:
-    """(B, 1) bool: whether rounding is all that is left of the rows when centred.
+    """(B, 1) bool: whether nothing but rounding is left of the centred rows.
 
-    It is not of NaN, which goes on into the loss.
+    False for NaN, which propagates into the loss.
     """
     scale = jnp.max(jnp.abs(rows), axis=-1, keepdims=True)
     return jnp.max(jnp.abs(_centred(rows)), axis=-1, keepdims=True) <= 2e-6 * scale
@@ -187,8 +187,8 @@ def ce(
 ) -> jax.Array:
     """Cross-entropy with the hard labels; the teacher is unused.
 
-    A label outside of [0, C) cannot be refused inside a traced function, and its
-    value means nothing.
+    A label outside of [0, C) cannot be refused inside a traced function, and its loss
+    is meaningless.
 
     Other Parameters:
       smoothing: Share of the label that is spread over all C classes, the right one
@@ -236,11 +236,11 @@ def kl(
     Other Parameters:
       temperature: T.
       t_squared: Multiply by T^2.
-      refine: The teacher's logits are refined as those of `gift` are, and brought
-        back to their length: GIFT's first step without its second, for ablations.
-      gamma: Of the refinement, as in `gift`.
-      alpha: Of the refinement.
-      mode: Of the refinement.
+      refine: Refine the teacher's logits as in `gift`, and rescale them to their
+        length: GIFT's first step without its second, for ablations.
+      gamma: Weight of the hard label in the refinement, as in `gift`.
+      alpha: Smoothing of the hard label in the refinement.
+      mode: Mode of the refinement.
     """
     if refine:
         length = jnp.linalg.norm(teacher_logits, axis=-1, keepdims=True)
@@ -327,32 +327,32 @@ def standardized_gift(
       and as T falls the term over T sqrt(C) tends to the perceptron's loss,
       max(c(s)) - c(s)[argmax r];
     - the gradient of every function of a direction falls with one over the length of
-      the logits, which grows with sqrt(C) and over the training. The factor takes that
-      back: the gradient is free of scale and shift of either's logits, orthogonal to
+      the logits, which grows with sqrt(C) and over the training. The factor undoes
+      that: the gradient is free of scale and shift of either's logits, orthogonal to
       c(s), at most T sqrt(2 C) long, and tends to the sine of the angle to the target
       as T grows.
 
-    It leaves the length of the student's logits free. The second term teaches it a part
-    of the teacher's: it is `kl` times T^2, at large T, in units of the longer one's
+    It leaves the length of the student's logits free. The second term teaches a part of
+    the teacher's length: it is `kl` times T^2, at large T, in units of the longer one's
     length, so its gradient is at most 2 long. That helps a long training and harms one
-    that is too short to come near that length, so its weight is the share of it that
-    the student has, squared. See docs/theory.md.
+    that is too short to come near that length, so its weight is the squared share of it
+    that the student has. See docs/theory.md.
 
-    The factors are not differentiated: the value is not what the gradient descends. Two
+    The factors are not differentiated, so the gradient is not that of the value. Two
     classes have no direction to learn, and a student whose logits are all equal has
-    none: there w is 1.
+    none: w is 1 then.
 
     Other Parameters:
       temperature: T, in standard deviations of the logits.
       length_weight: Weight of the second term; with 0 two classes are refused.
-      length_share: Which part of the teacher's length is taught.
-      correct: Whether r is made of correct_labels(t, y). It helps with a teacher of
-        another kind than the student, which is wrong about many of the images, and
-        costs a little with others; not for mixed images, of which a hard label is but a
+      length_share: Share of the teacher's length that is taught.
+      correct: Whether r is made from correct_labels(t, y). It helps with a teacher of
+        another kind than the student that is wrong about many of the images, and costs
+        a little with others. Not for mixed images, of which a hard label names only a
         part (unless hard labels are mixed as well).
       gamma: Weight of the hard label in the refinement.
       alpha: Smoothing of the hard label.
-      mode: Of the refinement, see `gift_jax.labels.refine_labels`.
+      mode: Mode of the refinement, see `gift_jax.labels.refine_labels`.
     """
     num_classes = student_logits.shape[-1]
     if num_classes < 3 and not length_weight:
@@ -412,7 +412,7 @@ def _of_other_classes(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _correlation(left: jax.Array, right: jax.Array) -> jax.Array:
-    """Pearson's, of rows; 1e-8 in the denominator, as DIST has it."""
+    """Pearson's correlation of rows, with 1e-8 in the denominator as in DIST."""
     left, right = _centred(left), _centred(right)
     squared = jnp.sum(left**2, axis=-1) * jnp.sum(right**2, axis=-1)
     varies = squared > 0
@@ -534,14 +534,14 @@ def dkd(
 
     Zhao et al., CVPR 2022, https://arxiv.org/abs/2203.08679; constants of
     https://github.com/megvii-research/mdistiller for CIFAR-100, which trains for 240
-    epochs. Its first epoch is number 1; here it has no divergence, and others follow.
+    epochs. There the first epoch is number 1; here it is 0, and has no divergence.
 
     Other Parameters:
       temperature: T.
       target_weight: alpha of the paper.
-      other_weight: beta of the paper; 2 to 8 by the pair of networks.
+      other_weight: beta of the paper; 2 to 8, depending on the pair of networks.
       ce_weight: Weight of the cross-entropy with the hard labels.
-      warmup: Over which part of the training the divergence's weight grows from zero.
+      warmup: Share of the training over which the divergence's weight grows from zero.
       progress: See `at_progress`.
     """
     student, teacher = student_logits / temperature, teacher_logits / temperature
@@ -646,10 +646,9 @@ def dist(
         + T^2 intra_weight * mean over classes of (1 - corr over the examples)
         + ce_weight * ce
 
-    with softmax(x / T). The second term belongs to the batch: every example is given
-    the same. Huang et al., NeurIPS 2022, https://arxiv.org/abs/2205.10536; constants
-    for ImageNet-1k of https://github.com/hunto/image_classification_sota (CIFAR-100:
-    T 4).
+    with softmax(x / T). The second term is one value for the batch, given to every
+    example. Huang et al., NeurIPS 2022, https://arxiv.org/abs/2205.10536; constants for
+    ImageNet-1k of https://github.com/hunto/image_classification_sota (CIFAR-100: T 4).
 
     Other Parameters:
       temperature: T.
@@ -705,14 +704,14 @@ LOSS_NAMES = tuple(LOSSES)
 
 @functools.cache
 def with_hard_epochs(loss: Loss, hard_loss: Loss) -> Loss:
-    """A loss, and another where there are no soft labels.
+    """A loss that is replaced by another where there are no soft labels.
 
     Args:
-      loss: Where there are.
-      hard_loss: Takes None for them, such as "ce".
+      loss: Loss with soft labels.
+      hard_loss: Loss that takes None for them, such as "ce".
 
     Returns:
-      One object for the same two, which then share what is compiled.
+      One object for the same two losses, so that compiled functions are shared.
     """
 
     def either(
@@ -729,7 +728,7 @@ def with_hard_epochs(loss: Loss, hard_loss: Loss) -> Loss:
 
 
 def at_progress(loss: Loss, progress: jax.Array | float) -> Loss:
-    """A loss at some time of a training.
+    """A loss at some point of a training.
 
     Args:
       loss: From `get_loss`.
@@ -746,7 +745,7 @@ def _function(loss: str | Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     if callable(loss):
         return loss
     if loss not in LOSSES:
-        # Not registry.unknown_name, so that this file is copied with labels.py alone.
+        # Not registry.unknown_name, so that this file needs only labels.py when copied.
         near = difflib.get_close_matches(loss, LOSS_NAMES, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(
@@ -792,7 +791,7 @@ def get_loss(loss: str | Callable[..., jax.Array], **hyper: Any) -> Loss:
 
     Returns:
       `loss(student_logits, teacher_logits, labels)` -> (B,) float32; one object for
-      equal arguments, so that trainings with it share what is compiled.
+      equal arguments, so that trainings with it share compiled functions.
 
     Raises:
       ValueError: an unknown name, a hyperparameter the loss does not have, a value
@@ -819,7 +818,7 @@ def get_loss(loss: str | Callable[..., jax.Array], **hyper: Any) -> Loss:
         _check_value(f"{option} of loss {name!r}", value, known[option])
     try:
         bound = _shared(function, **hyper)
-    except TypeError:  # of hyperparameters without a hash, such as arrays
+    except TypeError:  # hyperparameters without a hash, such as arrays
         bound = _bound(function, **hyper)
     # Traced once, so that a bad value is an error here and not in the first step.
     logits = jax.ShapeDtypeStruct((3, 4), jnp.float32)
@@ -847,7 +846,7 @@ def _bound(function: Callable[..., jax.Array], **hyper: Any) -> Loss:
     return functools.partial(function, **hyper)
 
 
-# True is no 1, nor 1 a 1.0.
+# Typed, as True is not 1, and 1 is not 1.0.
 _shared = functools.lru_cache(maxsize=128, typed=True)(_bound)
 
 
@@ -856,7 +855,7 @@ def _name(function: Callable[..., jax.Array]) -> str:
 
 
 def _check_value(what: str, value: Any, default: Any) -> None:
-    """Refuses a value that is not of the default's type, or no number."""
+    """Refuses a value that is not of the default's type, or is NaN."""
     kinds = (int, float) if isinstance(default, float) else type(default)
     is_bool = isinstance(value, bool)
     if default is not None and (
@@ -869,7 +868,7 @@ def _check_value(what: str, value: Any, default: Any) -> None:
 
 
 def _check_own(hyper: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """Refuses values that the losses here have no meaning for."""
+    """Refuses values that have no meaning for the losses of this module."""
     for option, value in hyper.items():
         if option == "smoothing" and not 0 <= value <= 1:
             raise ValueError(f"smoothing is {value}, expected a share in [0, 1]")

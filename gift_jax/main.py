@@ -59,10 +59,10 @@ Change = Callable[[ConfigDict], None]
 
 
 def run(change: Change | None = None) -> None:
-    """The command, also that of the studies in experiments/.
+    """Runs the command, also for the studies in experiments/.
 
     Args:
-      change: What a study changes of a config; fields given on the command line
+      change: Makes the changes of a study to a config; fields given on the command line
         keep their value.
     """
     app.run(functools.partial(main, change=change), flags_parser=_parse_flags)
@@ -75,14 +75,14 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
       The exit code.
     """
     del argv
-    # Closed by whoever started this, as by `2>&-`.
+    # None where the caller has closed them, as by `2>&-`.
     sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
     from gift_jax.runtime import logs
 
     logs.show()
     config = _CONFIG.value
     given = configs.given(_CONFIG)
-    # Imported after the flags are known to be right: a mistake there answers at once.
+    # Imported after the flags are checked, so that mistakes are reported at once.
     import jax
 
     from gift_jax.runtime import (
@@ -169,11 +169,11 @@ def _settings(config: ConfigDict) -> dict[str, str]:
     code = checksums.digests(pathlib.Path(gift_jax.__file__).parent)
     python = {name: d for name, d in code.items() if name.endswith(".py")}
     versions = {"gift_jax": gift_jax.__version__, "jax": jax.__version__}
-    # What every host computes its own updates with.
+    # Packages that every host computes its own updates with.
     for package in ("jaxlib", "flax", "optax", "numpy", "orbax-checkpoint"):
         versions[package] = importlib.metadata.version(package)
     named = options.flattened(config)
-    # Copies of the real images may lie elsewhere on every host.
+    # Copies of the real images may have another place on every host.
     named.pop("dataset.data_dir", None)
     return {
         **versions,
@@ -204,7 +204,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _last_line(error: flags.Error) -> str:
-    """The message proper: that of a config file's error holds its traceback."""
+    """The message itself, as errors of config files include their traceback."""
     section = re.search(
         r"config\.(\w+).*Failed to parse '(.*)' as a ConfigDict", str(error)
     )
@@ -216,7 +216,7 @@ def _last_line(error: flags.Error) -> str:
 
 
 def _unknown_field(error: Exception, argv: Sequence[str]) -> str:
-    """Names the argument with the unknown field, and the nearest field there is."""
+    """Names the argument with the unknown field, and the nearest known field."""
     text = str(error)
     match = re.search(r'Did you mean "(\w+)" instead of "(\w+)"', text)
     if match is None:

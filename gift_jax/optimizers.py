@@ -41,30 +41,30 @@ class OptimizerSpec:
       the decay is added to Adam's direction before the trust ratio scales both.
 
     Attributes:
-      name: One of `OPTIMIZERS`, or "package.module:attribute" of the user's own, which
-        is called as `attribute(schedule, **options)` with the learning rate as a
-        function of the step, and gives an `optax.GradientTransformation`.
-      learning_rate: Peak learning rate; None stands for the optimizer's default. That
-        of the user's own is the default of its first argument, or 1e-3.
-      weight_decay: As above; None stands for the optimizer's default. The user's own
-        have it among their options, if they have it.
-      momentum: For sgd.
-      nesterov: For sgd.
-      schedule: "step" (official code: x0.2 at 2/3 and at 5/6 of the epochs),
-        "cosine" (to zero), "smoothed_cosine" (its first half: to one half, in RDED,
-        EDC with `--st 2` and RD3 with zeta 2), "half_step" (x0.1 after half of the
-        epochs, in DC, MTT and DATM), "constant" or "warmup_constant" (constant after
-        a linear warm-up over a fiftieth of the epochs, unless `warmup_epochs` says
-        otherwise). None stands for the optimizer's default, which is
-        "warmup_constant" for schedule_free_adamw, whose averaging replaces a
-        decay, "cosine" for prodigy, and "step" for the others. Any optimizer
-        follows any schedule.
+      name: One of `OPTIMIZERS`, or "package.module:attribute" of user code, which is
+        called as `attribute(schedule, **options)` with the learning rate as a function
+        of the step, and returns an `optax.GradientTransformation`.
+      learning_rate: Peak learning rate; None means the optimizer's default: for a
+        user's optimizer, that of its first argument, or 1e-3.
+      weight_decay: See above; None means the optimizer's default. A user's optimizer
+        has it among its options, if it has it.
+      momentum: Momentum of sgd.
+      nesterov: Whether the momentum of sgd is Nesterov's.
+      schedule: "step" (official code: x0.2 at 2/3 and at 5/6 of the epochs), "cosine"
+        (to zero), "smoothed_cosine" (its first half: to one half, in RDED, EDC with
+        `--st 2` and RD3 with zeta 2), "half_step" (x0.1 after half of the epochs, in
+        DC, MTT and DATM), "constant" or "warmup_constant" (constant after a linear
+        warm-up over a fiftieth of the epochs, unless `warmup_epochs` says otherwise).
+        None means the optimizer's default, which is "warmup_constant" for
+        schedule_free_adamw, whose averaging replaces a decay, "cosine" for prodigy, and
+        "step" for the others. Any optimizer follows any schedule.
       warmup_epochs: Epochs of linear warm-up from zero, before the schedule.
       ema: Decay of an exponential moving average of the weights, which is evaluated in
-        their place, see `evaluation_params`; it begins at the initial ones. 0 for none.
-      options: Others that are not the default, sorted: `decay_vectors`, and of the
-        user's own its keyword arguments.
-      code: Fingerprint of the user's own; found, never given.
+        their place, see `evaluation_params`; it begins with the initial weights. 0
+        means none.
+      options: Other options that are not the default, sorted: `decay_vectors`, and the
+        keyword arguments of a user's optimizer.
+      code: Fingerprint of the code of a user's optimizer; found, never given.
 
     Raises:
       InputError: a name that is unknown, an option that the optimizer does not have,
@@ -86,7 +86,7 @@ class OptimizerSpec:
     code: str | None = None
 
     def __post_init__(self) -> None:
-        """Fills in the optimizer's defaults and refuses what it cannot have."""
+        """Fills in the optimizer's defaults and refuses fields that it cannot have."""
         optimizer = _optimizer(self.name)
         for field in ("learning_rate", "weight_decay", "schedule"):
             if getattr(self, field) is None:
@@ -135,10 +135,10 @@ class OptimizerSpec:
     def create(
         cls, name: str, *, learning_rate: float | None = None, **options: Any
     ) -> "OptimizerSpec":
-        """The spec with any of `optimizer_options`, those of the user's own as well.
+        """The spec with any of `optimizer_options`, also those of a user's optimizer.
 
         Raises:
-          InputError: as the spec, or an unknown option.
+          InputError: as for the spec, or an unknown option.
         """
         known = optimizer_options(name)
         for option in options:
@@ -149,7 +149,7 @@ class OptimizerSpec:
 
     @property
     def label(self) -> str:
-        """The name with those of its options that are not the default."""
+        """The name with the options that are not the default."""
         defaults = optimizer_options(self.name)
         own = dict(_optimizer(self.name).options) | dict(self.options)
         fields = {k: own[k] if k in own else getattr(self, k) for k in defaults}
@@ -157,7 +157,7 @@ class OptimizerSpec:
 
 
 def optimizer_options(name: str) -> dict[str, Any]:
-    """The options of an optimizer but its learning rate, with their defaults.
+    """The options of an optimizer except its learning rate, with their defaults.
 
     Raises:
       InputError: there is no such optimizer.
@@ -183,7 +183,7 @@ def _optimizer(name: str) -> "Optimizer":
 
 
 def _own_optimizer(function: Callable[..., Any]) -> "Optimizer":
-    """How a function of the user's own is built, from its signature."""
+    """The `Optimizer` of a user's function, from its signature."""
     try:
         arguments = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError) as error:
@@ -227,17 +227,17 @@ _TOKENS = {"cls_token", "pos_embed"}
 
 
 def _decayed(spec: OptimizerSpec) -> Callable[[Any], Any] | None:
-    """Which parameters are decayed, as optax takes it; None stands for all."""
+    """The mask of decayed parameters, as optax takes it; None means all."""
     if dict(spec.options).get("decay_vectors", True):
         return None
-    # Of a vision transformer's tokens none is called a weight there.
+    # In those codes no token of a vision transformer is called a weight.
     return lambda params: jax.tree_util.tree_map_with_path(
         lambda path, x: x.ndim > 1 and _TOKENS.isdisjoint(map(_key, path)), params
     )
 
 
 def _key(entry: Any) -> Any:
-    """Of a dict; None of other containers in a user's network."""
+    """The key of a dict's entry; None for other containers in a user's network."""
     return getattr(entry, "key", None)
 
 
@@ -268,7 +268,7 @@ def _rmsprop(spec: OptimizerSpec, schedule: Schedule) -> optax.GradientTransform
 
 
 def _with_decay(optimizer: Any) -> Any:
-    """An optimizer of optax, which takes the weight decay itself."""
+    """Builder of an optax optimizer that takes the weight decay itself."""
     return lambda spec, rate: optimizer(rate, weight_decay=spec.weight_decay)
 
 
@@ -332,7 +332,7 @@ class Optimizer(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
 
 
-# Of the optimizers that protocols of the field train with.
+# Option of the optimizers that protocols of the field train with.
 _DECAY = MappingProxyType({"decay_vectors": True})
 
 OPTIMIZERS: dict[str, Optimizer] = {
@@ -456,7 +456,7 @@ def _build(
 
 
 class AverageState(NamedTuple):
-    """State of an optimizer, and the moving average of the weights that it moves."""
+    """State of an optimizer, and the moving average of the weights that it updates."""
 
     inner: Any
     average: Any
@@ -465,7 +465,7 @@ class AverageState(NamedTuple):
 def _averaging(
     optimizer: optax.GradientTransformation, decay: float
 ) -> optax.GradientTransformation:
-    """As EMAMODEL of EDC's `train/`, which averages parameters and no statistics."""
+    """Averages parameters and no statistics, as EMAMODEL of EDC's `train/` does."""
 
     def init(params: Any) -> AverageState:
         # Copies, as both are donated to the first step.
@@ -495,16 +495,16 @@ def peak_learning_rate(opt_state: Any) -> Any:
 
 
 def evaluation_params(opt_state: optax.OptState, params: optax.Params) -> optax.Params:
-    """The parameters to evaluate a network with, and to hand over.
+    """The parameters to evaluate a network with, and to pass on.
 
-    They are `params` themselves, but the average of schedule-free optimizers and of
-    those with `ema`. Batch statistics are not averaged: they remain those of the
-    parameters trained with, where the authors of schedule-free optimizers compute them
-    anew for the average.
+    They are `params` themselves, except with schedule-free optimizers and with `ema`,
+    where they are the average. Batch statistics are not averaged: they remain those of
+    the parameters trained with, whereas the authors of schedule-free optimizers compute
+    them anew for the average.
 
     Args:
-      opt_state: Of the optimizer that trains `params`; a `ScheduleFreeState` or an
-        `AverageState` may be anywhere in it.
+      opt_state: State of the optimizer that trains `params`; a `ScheduleFreeState` or
+        an `AverageState` may be anywhere in it.
       params: The parameters that gradients are taken at.
     """
     for state in jax.tree.leaves(opt_state, is_leaf=_is_average):

@@ -1,8 +1,8 @@
-"""Doors of one shape: a name, or `package.module:attribute` of the user's own.
+"""Resolves names: a built-in one, or user code given as `package.module:attribute`.
 
-Losses, optimizers, networks, teachers, distillers, readers and evaluators are all
-found here: by their name among those of the project, or in any module that Python
-can import from where the command runs.
+Losses, optimizers, networks, teachers, distillers, readers and evaluators are all found
+here: by their name among the built-in ones, or in any module that Python can import
+from where the command runs.
 """
 
 import difflib
@@ -32,9 +32,9 @@ def unknown_name(
 
     Args:
       what: The kind of thing that is named.
-      name: What was found.
-      known: What would have been understood.
-      or_else: What else would have been, for the end of the message.
+      name: The unknown name.
+      known: The known names.
+      or_else: Further possibilities, for the end of the message.
 
     >>> str(unknown_name("loss", "gfit", ["gift", "kl"]))
     "unknown loss 'gfit' (did you mean 'gift'?); expected one of gift, kl"
@@ -53,11 +53,11 @@ def find(what: str, name: str, known: Mapping[str, T]) -> T:
     Args:
       what: The kind of thing, for errors.
       name: A key of `known`, or "package.module:attribute".
-      known: Those of the project.
+      known: The built-in objects by name.
 
     Raises:
       UnknownNameError: there is none of that name.
-      InputError: the module or its attribute cannot be found; says why.
+      InputError: the module or its attribute cannot be found; the message says why.
     """
     if name in known:
         return known[name]
@@ -70,11 +70,11 @@ def check_call(what: str, function: Any, call: str, *args: Any, **options: Any) 
     """Raises InputError unless a function can be called with these arguments.
 
     Args:
-      what: Names it, for the error.
-      function: Functions in C have no signature, and pass.
+      what: Name of the function, for the error.
+      function: Function to check. Functions in C have no signature, and pass.
       call: How it is called, for the error.
-      *args: What it will be called with, or what stands for it.
-      **options: Likewise.
+      *args: Arguments that it will be called with, or placeholders of them.
+      **options: Keyword arguments, likewise.
     """
     try:
         inspect.signature(function).bind(*args, **options)
@@ -85,7 +85,7 @@ def check_call(what: str, function: Any, call: str, *args: Any, **options: Any) 
 
 
 def is_own(name: str) -> bool:
-    """Whether a name is that of something of the user's own.
+    """Whether a name is that of user code.
 
     >>> is_own("my_losses:margin"), is_own("gift")
     (True, False)
@@ -98,7 +98,7 @@ def is_own(name: str) -> bool:
 
 def _imported(what: str, name: str) -> Any:
     module_name, _, attribute = name.partition(":")
-    # Where the command is run, as `python -m` does.
+    # The folder that the command is run in, as with `python -m`.
     if "" not in sys.path and str(pathlib.Path.cwd()) not in sys.path:
         sys.path.insert(0, str(pathlib.Path.cwd()))
     try:
@@ -124,7 +124,7 @@ def _imported(what: str, name: str) -> Any:
     return found
 
 
-# Of the source file of every module that was named, when it was loaded.
+# Digest of the source file of every module that was named, as it was loaded.
 _digests: weakref.WeakKeyDictionary[types.ModuleType, str] = weakref.WeakKeyDictionary()
 
 
@@ -144,14 +144,14 @@ def _digest(source: bytes) -> str:
 
 
 def reload_edited() -> None:
-    """Loads modules of the user's own anew whose files were edited since.
+    """Reloads user modules whose files were edited since they were loaded.
 
-    In a notebook a job would otherwise run the code that was there when the first one
-    was. Called before a job, so that none changes its code while it runs.
+    In a notebook a job would otherwise run the code of the first job. Called before a
+    job, so that no job changes its code while it runs.
     """
     for module in list(_digests):
         name = module.__name__
-        # A script that is run, `__main__`, is never loaded anew.
+        # A script that is run, `__main__`, is never reloaded.
         is_loaded = name != "__main__" and sys.modules.get(name) is module
         if is_loaded and _file_digest(module) != _digests[module]:
             importlib.reload(module)
@@ -159,11 +159,11 @@ def reload_edited() -> None:
 
 
 def code_fingerprint(name: str) -> str | None:
-    """16 hexadecimal digits that stand for the user's own code behind a name.
+    """16 hexadecimal digits that stand for the user code behind a name.
 
-    Results depend on it, so it is part of recipes. It is that of the whole source
-    file as it was loaded, or in a notebook of what is named alone. None stands for
-    what is part of the project.
+    Results depend on it, so it is part of recipes. It is that of the whole source file
+    as it was loaded, or in a notebook of the named object alone. None means that the
+    name is built in.
     """
     if not is_own(name):
         return None
@@ -182,7 +182,7 @@ def _source(name: str) -> str:
 def _source_of(part: Any) -> str | None:
     try:
         return inspect.getsource(part)
-    except (OSError, TypeError):  # of C, or no code at all
+    except (OSError, TypeError):  # C code, or no code at all
         return None
 
 
@@ -224,7 +224,7 @@ def keyword_defaults(function: Any, *, without: Iterable[str] = ()) -> dict[str,
 
     Args:
       function: What is called.
-      without: Arguments that are none of its options.
+      without: Arguments that are not options.
 
     >>> keyword_defaults(lambda images, *, width=128, norm="batch": None)
     {'width': 128, 'norm': 'batch'}

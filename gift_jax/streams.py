@@ -34,8 +34,8 @@ def stream_key(seed: int, purpose: Purpose) -> jax.Array:
     """The typed key of one purpose.
 
     Args:
-      seed: Of the config, or of a student.
-      purpose: What the key is for. (Splitting the key of a seed would not do: the
+      seed: Seed of the config, or of a student.
+      purpose: What the key is for. (Splitting the key of a seed is not enough: the
         teacher and a student of the same seed would start from the same weights.)
     """
     return jax.random.fold_in(key(seed), int(purpose))

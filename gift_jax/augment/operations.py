@@ -202,12 +202,12 @@ def shuffle_strips(image: jax.Array, order: jax.Array, axis: int) -> jax.Array:
     """Cuts an axis into equal strips and puts them together in another order.
 
     RDED's ShufflePatches (`validation/utils.py`). Where their number does not divide
-    the side, the last strip is the larger one; RDED's loop, which overwrites its
-    variable, gives images of another side there.
+    the side, the last strip is the larger one; RDED's loop overwrites its variable, and
+    gives images of another size there.
 
     Args:
       image: (H, W, C) float.
-      order: (n,) integers, a permutation: which strip comes where.
+      order: (n,) integers, a permutation: the strip at each place of the result.
       axis: 0 or 1, static.
 
     Returns:

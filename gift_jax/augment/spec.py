@@ -10,7 +10,7 @@ from gift_jax.runtime.errors import InputError
 # The names in DiffAug strategies, `utils/transforms.py` of the official code.
 DIFFAUG_OPERATIONS = ("color", "crop", "cutout", "flip", "rotate", "scale")
 DIFFAUG_MODES = ("multiple", "single")
-# Of DSA and DiffAug: the strategy of the codes of GIFT, DC, MTT and DATM.
+# The strategy of DSA and DiffAug in the codes of GIFT, DC, MTT and DATM.
 DIFFAUG_STRATEGY = "color_crop_cutout_flip_scale_rotate"
 MIXES = ("none", "mixup", "cutmix")
 
@@ -27,20 +27,21 @@ class AugmentSpec:
     Attributes:
       factor: RandomFactorResizedCrop: with probability 1 - 1 / factor^2 one cell of
         the factor x factor grid is enlarged. 1 is off.
-      shuffle: ShufflePatches of RDED and EDC: the image is cut into so many vertical
-        strips, and those of the result into horizontal ones, each put together in a
-        random order. 1 is off.
+      shuffle: ShufflePatches of RDED and EDC: the image is cut into this many vertical
+        strips, which are put together in a random order; the result is then cut and put
+        together in horizontal strips. 1 is off.
       resized_crop: Smallest area of RandomResizedCrop as a fraction of the image,
         aspect 3/4 to 4/3 as in torchvision. 0 is off.
       pad_crop: Zero padding in pixels before a random crop back. 0 is off.
       flip: Mirror with probability one half. The same draw as DiffAug's "flip".
       diffaug: DiffAug strategy: names of DIFFAUG_OPERATIONS joined by underscores,
         in any order. "" is off.
-      diffaug_mode: "multiple" as in the GIFT evaluator and IDC: all of them, but of
-        crop, scale and rotate one; or "single" as in DSA, MTT and DATM: one of them,
-        in which flip is still a matter of one half. Drawn per image, where these codes
-        draw it per batch: a view must not depend on its batch.
-      mix: One of MIXES; the partner comes from the whole distilled set.
+      diffaug_mode: "multiple" as in the GIFT evaluator and IDC: all operations, but
+        only one of crop, scale and rotate; or "single" as in DSA, MTT and DATM: one
+        operation, where flip still mirrors with probability one half. The operation is
+        drawn per image, where these codes draw it per batch, as a view must not depend
+        on its batch.
+      mix: One of MIXES; the partner is drawn from the whole distilled set.
       mix_alpha: The mixing weight is drawn from Beta(mix_alpha, mix_alpha). SRe2L
         and RDED take 1 for cutmix and 0.8 for mixup.
 
@@ -65,7 +66,7 @@ class AugmentSpec:
     mix_alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuses what no view can be made of."""
+        """Refuses fields that no view can be made with."""
         for name, what in (("factor", "cells"), ("shuffle", "strips")):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
@@ -135,10 +136,10 @@ class AugmentSpec:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Its part of the recipes of views.
+        """The spec's part of the recipes of views.
 
-        Without fields that were added later where they are off, so that products made
-        before are still found.
+        Later-added fields are left out where they are off, so that products made before
+        are still found.
         """
         fields = dataclasses.asdict(self)
         off = {"shuffle": 1, "diffaug_mode": "multiple"}

@@ -183,14 +183,14 @@ def _random_color(key: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def _random_cutout(key: jax.Array, image: jax.Array) -> jax.Array:
-    # An even hole has one more place to be, as its centre lies between pixels.
+    # An even hole has one more possible place, as its centre lies between pixels.
     places = [side + 1 - operations.cutout_size(side) % 2 for side in image.shape[:2]]
     row, col = jax.random.randint(key, (2,), 0, jnp.array(places))
     return operations.cutout(image, row, col)
 
 
 def augment_image(key: jax.Array, image: jax.Array, spec: AugmentSpec) -> jax.Array:
-    """Draws one view of one image: all of the spec but the mix.
+    """Draws one view of one image: all operations of the spec but the mix.
 
     Args:
       key: Typed key of this view of this image.
@@ -202,8 +202,8 @@ def augment_image(key: jax.Array, image: jax.Array, spec: AugmentSpec) -> jax.Ar
 
     Raises:
       TypeError: The image is not float.
-      ValueError: It has no three axes.
-      InputError: It has fewer pixels than there are cells or strips.
+      ValueError: It does not have three axes.
+      InputError: A side has fewer pixels than there are cells or strips.
     """
     if image.ndim != 3:
         raise ValueError(
@@ -253,7 +253,7 @@ def _random_flip(key: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def _diffaug(key: jax.Array, image: jax.Array, names: tuple[str, ...]) -> jax.Array:
-    """Operations of DiffAug in its order; of the geometric ones one is drawn."""
+    """DiffAug's operations in its order; one of the geometric ones is drawn."""
     if "flip" in names:
         image = _random_flip(key, image)
     if "color" in names:
@@ -270,7 +270,7 @@ def _diffaug(key: jax.Array, image: jax.Array, names: tuple[str, ...]) -> jax.Ar
 def _draw_mix(
     key: jax.Array, height: int, width: int, spec: AugmentSpec
 ) -> tuple[jax.Array, jax.Array]:
-    """The weight of a view, and the box that its partner has in a cutmix."""
+    """The mixing weight of a view, and the box of its partner in a cutmix."""
     weight_key, box_key = jax.random.split(key)
     lam = jax.random.beta(weight_key, spec.mix_alpha, spec.mix_alpha, (), jnp.float32)
     return lam, draw_cutmix_box(box_key, height, width, lam)
@@ -293,7 +293,7 @@ def mix_partners(
     spec: AugmentSpec,
     image_shape: tuple[int, ...],
 ) -> tuple[jax.Array, jax.Array]:
-    """What is mixed into the views of `make_views`, and how much is left of them.
+    """The partners mixed into the views of `make_views`, and the images' own weights.
 
     Args:
       key: As in `make_views`.
@@ -305,8 +305,8 @@ def mix_partners(
 
     Returns:
       partners (B,) int32, the images themselves where the spec has no mix; and weights
-      (B,) float32 in [0, 1], the share of every view that is its own image's: of its
-      values in a mixup, of its area in a cutmix.
+      (B,) float32 in [0, 1], the share of every view that is its own image's: of the
+      values in a mixup, of the area in a cutmix.
     """
     _check_key(key)
     if spec.mix == "none":
@@ -345,13 +345,13 @@ def augment_batch(
     *,
     partners: tuple[jax.Array, jax.Array] | None = None,
 ) -> jax.Array:
-    """`make_views` for images that are not all at hand.
+    """`make_views` where only some images of the set are at hand.
 
     Args:
       key: Typed key of the augmentation.
-      images: (B, H, W, C), those of `indices`, as in `make_views`.
+      images: (B, H, W, C), the images of `indices`, as in `make_views`.
       view: Scalar integer, at least 0.
-      indices: (B,) integers, at least 0: the places of the images in their set.
+      indices: (B,) integers, at least 0: indices of the images in their set.
       spec: The operations; static under `jax.jit`.
       normalization: As in `make_views`.
       partners: For a spec with a mix, the (B,) indices of `mix_partners` and their
@@ -361,8 +361,8 @@ def augment_batch(
       (B, H, W, C) float32.
 
     Raises:
-      TypeError, ValueError: As `augment_image`; floats are to be normalised, there are
-        no partners for a mix, or the key is of an implementation that draws for a whole
+      TypeError, ValueError: As for `augment_image`; or images to be normalised are
+        float, a mix has no partners, or the key's implementation draws for a whole
         batch from its first key.
     """
     _check_key(key)
@@ -420,7 +420,7 @@ def make_views(
       (B, H, W, C) float32.
 
     Raises:
-      TypeError, ValueError: As `augment_batch`.
+      TypeError, ValueError: As for `augment_batch`.
 
     >>> images = jnp.arange(2 * 4 * 4, dtype=jnp.float32).reshape(2, 4, 4, 1)
     >>> spec = AugmentSpec(flip=True, pad_crop=1)

@@ -1,1 +1,1 @@
-"""What logits say besides their accuracy: pure functions of arrays."""
+"""Diagnostics of logits besides accuracy: pure functions of arrays."""

@@ -8,7 +8,7 @@ such losses after temperature scaling.
 import numpy as np
 from scipy import special
 
-# Temperatures that are tried lie between its inverse and this.
+# Largest temperature that is tried; the smallest is its inverse.
 _MOST_TEMPERATURE = 1e3
 
 
@@ -35,7 +35,7 @@ def expected_calibration_error(
     Args:
       logits: (N, C) float.
       labels: (N,) integer classes.
-      bins: How many; 15 in the paper.
+      bins: Number of bins; 15 in the paper.
 
     Returns:
       A number in [0, 1].
@@ -51,15 +51,15 @@ def expected_calibration_error(
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature T for which softmax(logits / T) has the least mean NLL.
 
-    There is one, as the NLL is convex in 1 / T. Where all labels are right it is some
-    small one, at which the NLL is 0 in float64; where they are wrong more often than by
-    chance it is 1000.
+    There is one, as the NLL is convex in 1 / T. Where all predictions are right, it is
+    a small one at which the NLL is 0 in float64; where they are wrong more often than
+    by chance, it is 1000.
 
     Args:
       logits: (N, C) float, of images that are not those to report on.
       labels: (N,) integer classes.
     """
-    from scipy import optimize  # takes half a second, at every start
+    from scipy import optimize  # would take half a second at every start
 
     found = optimize.minimize_scalar(
         lambda log: negative_log_likelihood(logits * np.exp(-log), labels),

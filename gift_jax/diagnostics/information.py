@@ -1,4 +1,4 @@
-"""How much the logits of students tell of their targets: cosines, and InfoNCE.
+"""How much the logits of students tell about their targets: cosines and InfoNCE.
 
 Rows of logits are compared with rows of targets, such as a teacher's logits of the same
 images. With f_ij = cos(s_i, t_j) / temperature over a block of B images,
@@ -10,8 +10,8 @@ images. With f_ij = cos(s_i, t_j) / temperature over a block of B images,
 The bound is InfoNCE (van den Oord et al., arXiv 1807.03748; Poole et al., arXiv
 1905.06922): its expectation is at most the mutual information of students' and targets'
 rows, whatever the temperature, and at most log B. A loss that is a cosine raises the
-alignment and leaves the spread alone; the other name of the spread is uniformity (Wang
-and Isola, arXiv 2005.10242). All of them are in nats.
+alignment and leaves the spread alone; the spread is also known as uniformity (Wang and
+Isola, arXiv 2005.10242). All of them are in nats.
 """
 
 import functools
@@ -32,7 +32,7 @@ class InfoNCE(NamedTuple):
 
     @property
     def bound(self) -> jax.Array:
-        """At most log B."""
+        """The bound, at most log B."""
         return self.alignment - self.spread
 
 
@@ -51,8 +51,8 @@ def cosines(
     Args:
       students: (B, C) float logits.
       targets: (B, C) float, such as a teacher's logits.
-      centred: Without the mean over the classes, on which no prediction depends: this
-        is Pearson's correlation.
+      centred: Whether to subtract the mean over the classes, on which no prediction
+        depends; this gives Pearson's correlation.
 
     Returns:
       (B,) float32 in [-1, 1].
@@ -76,9 +76,9 @@ def info_nce(
 
     Args:
       students: (B, C) float logits.
-      targets: (B, C) float, row i of the image of row i.
-      temperature: What cosines are divided by.
-      centred: As of `cosines`.
+      targets: (B, C) float; row i belongs to the image of row i of `students`.
+      temperature: Divisor of the cosines.
+      centred: See `cosines`.
     """
     left, right = (_directions(rows, centred=centred) for rows in (students, targets))
     scores = (
@@ -97,17 +97,17 @@ def info_nce_in_blocks(
     temperature: float = 0.1,
     centred: bool = False,
 ) -> InfoNCE:
-    """`info_nce` as the mean over consecutive blocks; a smaller rest is left out.
+    """Mean of `info_nce` over consecutive blocks; a last, smaller one is left out.
 
     Args:
-      students: (N, C) float logits, in an order that says nothing of the classes.
+      students: (N, C) float logits, in an order that is independent of the classes.
       targets: (N, C) float.
       block: B, at most N.
-      temperature: As of `info_nce`.
-      centred: As of `info_nce`.
+      temperature: See `info_nce`.
+      centred: See `info_nce`.
 
     Raises:
-      ValueError: the block is larger than N, or none.
+      ValueError: the block is larger than N, or smaller than 1.
     """
     if not 0 < block <= len(students):
         raise ValueError(f"block is {block}, expected 1 to {len(students)}")

@@ -18,7 +18,7 @@ def logit_lengths(logits: jax.Array, *, centred: bool = False) -> jax.Array:
 
     Args:
       logits: (B, C) float.
-      centred: Without the mean over the classes.
+      centred: Whether to subtract the mean over the classes first.
 
     Returns:
       (B,) float32.
@@ -32,10 +32,10 @@ def logit_lengths(logits: jax.Array, *, centred: bool = False) -> jax.Array:
 def last_layer_length(params: Mapping[str, Any], num_classes: int) -> jax.Array | None:
     """Euclidean length of weights and bias of a network's last layer.
 
-    That is the one layer at the top of the tree with a matrix into the classes.
+    That is the only top-level layer with a matrix whose outputs are the classes.
 
     Args:
-      params: Of a Flax network.
+      params: Parameters of a Flax network.
       num_classes: C.
 
     Returns:

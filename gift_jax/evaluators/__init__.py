@@ -1,4 +1,4 @@
-"""What is measured of a student, by name."""
+"""The evaluators of students, by name."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -35,12 +35,12 @@ EVALUATORS: Mapping[str, Callable[..., Evaluator]] = MappingProxyType(
 
 
 def wanted(name: str, context: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a context an evaluator has an argument for.
+    """The entries of a context that an evaluator has an argument for.
 
     Args:
-      name: As of `make_evaluator`.
-      context: By name: `teacher` and `held_out` as of `DiagnosticsEvaluator`,
-        `classes_per_step` as of `TaskAccuracyEvaluator`.
+      name: See `make_evaluator`.
+      context: Arguments by name: `teacher` and `held_out`, see `DiagnosticsEvaluator`,
+        and `classes_per_step`, see `TaskAccuracyEvaluator`.
     """
     factory = registry.find("evaluator", name, EVALUATORS)
     takes = inspect.signature(factory).parameters
@@ -55,8 +55,8 @@ def make_evaluator(
     Args:
       name: A key of `EVALUATORS`, or "package.module:attribute".
       split: Images and labels.
-      transform: From pixels to network inputs.
-      **options: What is `wanted`, and devices, batch_size and workers, see
+      transform: Preprocessing of pixels to network inputs.
+      **options: The result of `wanted`, and devices, batch_size and workers, see
         `AccuracyEvaluator`.
 
     Raises:

@@ -17,7 +17,7 @@ from gift_jax.teachers import FlaxTeacher, Teacher
 from gift_jax.train.check import check_labels, num_classes
 from gift_jax.train.step import TrainState
 
-# Learnt pixels stick out of [0, 1], but not that far.
+# Learnt pixels may lie outside [0, 1], but not that far.
 _LARGEST_PIXEL = 8
 
 Variables = Mapping[str, Any]
@@ -34,7 +34,7 @@ class Accuracy:
 
 
 def ranks(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """How many classes are ranked before the right one; 0 is a top-1 hit.
+    """Number of classes that are ranked before the right one; 0 is a top-1 hit.
 
     Equal logits rank by class index, as `argmax` and `top_k` do. A row with NaN
     in the right class's logit is ranked last, so that it never counts as a hit.
@@ -97,14 +97,15 @@ def evaluate(
     """Measures a student on arrays, on one device.
 
     Args:
-      state: Of the student, from `fit`.
+      state: State of the student, from `fit`.
       images: (N, H, W, C), uint8 or float in [0, 1].
       labels: (N,) integer classes.
-      transform: From pixels to network inputs, a distilled dataset's `preprocess`.
+      transform: Preprocessing of pixels to network inputs, a distilled dataset's
+        `preprocess`.
       batch_size: Images in a forward pass.
 
     Raises:
-      InputError: pixels or labels are of another range, or not as many.
+      InputError: pixels or labels are out of range, or not equally many.
 
     >>> from gift_jax import models
     >>> from gift_jax.data import Normalization
@@ -132,8 +133,8 @@ def evaluate(
     network = FlaxTeacher("student", state.model, variables, transform)
 
     def hits_of(start: int) -> np.ndarray:
-        # The last image again where there is no more: a batch of another size would be
-        # compiled anew.
+        # Filled up with the last image, as a batch of another size would be compiled
+        # anew.
         rows = np.minimum(np.arange(start, start + size), len(images) - 1)
         pixels = images[rows].astype(np.float32) / scale
         return np.stack(hits(network.logits(pixels), jnp.asarray(labels[rows])))
@@ -157,12 +158,12 @@ def _pixel_scale(images: np.ndarray) -> int:
 
 
 class AccuracyEvaluator:
-    """Measures accuracies on one split; padding is in no count.
+    """Measures accuracies on one split; padding is not counted.
 
     Args:
       split: Test images and labels.
-      transform: From pixels to network inputs.
-      devices: As of `SplitAnswers`, and so are the others.
+      transform: Preprocessing of pixels to network inputs.
+      devices: See `SplitAnswers`, as for the remaining arguments.
       batch_size: Images in a batch over all devices.
       workers: Processes to read images with.
     """
@@ -186,7 +187,7 @@ class AccuracyEvaluator:
         )
 
     def __call__(self, model: nn.Module, state: TrainState) -> dict[str, float]:
-        """Percent of a student: "top1" and "top5"."""
+        """Accuracies of a student in percent: "top1" and "top5"."""
         accuracy = self.measure(model, state.evaluation_variables)
         return {"top1": accuracy.top1, "top5": accuracy.top5}
 

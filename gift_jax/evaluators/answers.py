@@ -1,4 +1,4 @@
-"""What networks and teachers answer to the images of a split, reduced over devices."""
+"""Answers of networks and teachers to the images of a split, reduced over devices."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +14,9 @@ from gift_jax.evaluators.batches import shared_batches
 from gift_jax.runtime.devices import fetched, mapped, replicate
 from gift_jax.teachers import FlaxTeacher, Teacher
 
-# Of a device's share of a batch: logits (B, C) float and labels (B,) int32, -1 for
-# padding, to what is the same on all devices, under a mapped axis named "batch".
+# Reduces a device's share of a batch, logits (B, C) float and labels (B,) int32, -1 for
+# padding, to a result that is the same on all devices, under a mapped axis named
+# "batch".
 Reduce = Callable[[jax.Array, jax.Array], Any]
 
 
@@ -28,14 +29,14 @@ def answer(
     transform: preprocess.Preprocess,
     reduce: Reduce,
 ) -> Any:
-    """What a network answers to one device's share of a batch, reduced.
+    """The answer of a network to one device's share of a batch, reduced.
 
     Args:
-      variables: Of the model.
+      variables: Variables of the model.
       images: (B, H, W, C) uint8.
       labels: (B,) int32, -1 for padding.
       model: Applied as `model.apply(variables, inputs, train=False)`.
-      transform: From pixels to its inputs.
+      transform: Preprocessing of pixels to its inputs.
       reduce: See `Reduce`.
     """
     inputs = transform.apply(images.astype(jnp.float32) / 255)
@@ -58,18 +59,18 @@ def _program(
 
 
 class SplitAnswers:
-    """Asks networks about one split; all hosts ask together and get the same.
+    """Runs networks on one split; all hosts do it together and get the same.
 
     Args:
       split: Images and labels.
-      transform: From pixels to a student's inputs.
-      reduce: See `Reduce`; a function of a module, as what is compiled for it is kept.
-      devices: As of `SplitBatches`, and so are the others.
+      transform: Preprocessing of pixels to a student's inputs.
+      reduce: See `Reduce`; a module-level function, as its compiled programs are kept.
+      devices: See `SplitBatches`, as for the remaining arguments.
       batch_size: Images in a batch over all devices.
       workers: Processes to read images with.
 
     Attributes:
-      batches: Of the split.
+      batches: Batches of the split.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class SplitAnswers:
         self.batches = shared_batches(split, self._devices, batch_size, workers)
 
     def of_model(self, model: nn.Module, variables: Any) -> Iterator[Any]:
-        """Those of a student to every batch, on the host.
+        """Reduced answers of a student to every batch, on the host.
 
         Args:
           model: Applied as `model.apply(variables, inputs, train=False)`.
@@ -97,7 +98,7 @@ class SplitAnswers:
         return self._of_network(model, variables, self._transform)
 
     def of_teacher(self, teacher: Teacher) -> Iterator[Any]:
-        """Those of a teacher with its own preprocessing, as `of_model`."""
+        """As `of_model`, but of a teacher with its own preprocessing."""
         if isinstance(teacher, FlaxTeacher):
             return self._of_network(
                 teacher.model, teacher.variables, teacher.preprocess

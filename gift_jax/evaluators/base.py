@@ -1,4 +1,4 @@
-"""What an evaluator is: named numbers of a student."""
+"""The protocol of evaluators, which give named numbers of a student."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,22 +16,22 @@ class Evaluator(Protocol):
     """Measures a student."""
 
     def __call__(self, model: nn.Module, state: TrainState) -> Mapping[str, float]:
-        """Numbers by name, into metrics and rows of results.
+        """Numbers by name, for metrics and rows of results.
 
         All hosts call it together and must get the same.
 
         Args:
           model: Applied as `model.apply(variables, inputs, train=False)`.
-          state: Of the student; `state.evaluation_variables` are its weights.
+          state: State of the student; `state.evaluation_variables` are its weights.
         """
 
 
 def checked(name: str, evaluator: Evaluator) -> Evaluator:
-    """An evaluator of the user's own, which raises InputError for other than numbers.
+    """Makes a user's evaluator raise InputError for results that are no numbers.
 
     Args:
-      name: For errors.
-      evaluator: What measures.
+      name: Name of the evaluator, for errors.
+      evaluator: The user's evaluator.
     """
 
     def measure(model: nn.Module, state: TrainState) -> dict[str, float]:
@@ -49,11 +49,11 @@ def checked(name: str, evaluator: Evaluator) -> Evaluator:
 
 @dataclasses.dataclass(frozen=True)
 class _FirstOutputs:
-    """A network of which the first outputs are looked at.
+    """A network with its first outputs only.
 
     Attributes:
       model: The network.
-      count: How many outputs.
+      count: Number of outputs.
     """
 
     model: nn.Module
@@ -66,11 +66,11 @@ class _FirstOutputs:
 
 
 def on_first_outputs(evaluator: Evaluator, count: int) -> Evaluator:
-    """Measures students of whose outputs only the first take part.
+    """An evaluator that sees only the first outputs of students.
 
     Args:
-      evaluator: On a split of so many classes.
-      count: How many outputs.
+      evaluator: Evaluator on a split of `count` classes.
+      count: Number of outputs.
     """
 
     def measure(model: nn.Module, state: TrainState) -> Mapping[str, float]:

@@ -13,7 +13,7 @@ from gift_jax.data import image_split, loader
 from gift_jax.runtime import hosts
 from gift_jax.runtime.devices import own, padded_batches, spread
 
-# Of test images that stay on one device between evaluations.
+# Most bytes of test images that stay on one device between evaluations.
 RESIDENT_BYTES = 2**30
 
 
@@ -25,8 +25,8 @@ class SplitBatches:
 
     Args:
       split: Images and labels.
-      devices: Devices to spread batches over, as many of every host.
-      batch_size: Images in a batch over all devices, rounded up to divide.
+      devices: Devices to spread batches over, equally many of every host.
+      batch_size: Images in a batch over all devices, rounded up to divide evenly.
       workers: Processes to read images with, 0 for none; by default
         `loader.default_workers`.
     """
@@ -55,7 +55,7 @@ class SplitBatches:
             self._resident = [spread(batch, devices) for batch in self._read()]
 
     def __len__(self) -> int:
-        """How many images there are, of all hosts."""
+        """Number of images, of all hosts."""
         return len(self._split)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
@@ -79,9 +79,9 @@ class SplitBatches:
 
     @property
     def places(self) -> np.ndarray:
-        """Where the images of the batches of all hosts, one after the other, belong.
+        """Indices in the split of the images in the batches of all hosts, in order.
 
-        (steps * hosts * devices * B,) integers; -1 of padding.
+        (steps * hosts * devices * B,) integers; -1 for padding.
         """
         size, count, images = math.prod(self._shape), hosts.count(), len(self._split)
         found = np.full((self._steps, count, size), -1)
@@ -93,7 +93,7 @@ class SplitBatches:
         return found.ravel()
 
 
-# What somebody looks at; images that nobody does leave the devices.
+# Batches in use; images of those that are not in use any more leave the devices.
 _shared: weakref.WeakValueDictionary[Any, SplitBatches] = weakref.WeakValueDictionary()
 
 
@@ -103,11 +103,11 @@ def shared_batches(
     batch_size: int,
     workers: int | None,
 ) -> SplitBatches:
-    """The same `SplitBatches` for all who ask for equal ones, as long as any has them.
+    """One `SplitBatches` for equal arguments, shared as long as it is in use.
 
     Args:
-      split: As of `SplitBatches`, and so are the others.
-      devices: Of all hosts.
+      split: See `SplitBatches`, as for the remaining arguments.
+      devices: Devices of all hosts.
       batch_size: Images in a batch.
       workers: Processes to read with.
     """

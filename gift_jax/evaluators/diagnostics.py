@@ -1,4 +1,4 @@
-"""What `gift_jax.diagnostics` say of a student: information, calibration, lengths."""
+"""`gift_jax.diagnostics` of a student: information, calibration, lengths."""
 
 import functools
 import math
@@ -14,21 +14,21 @@ from gift_jax.evaluators.predictions import Predictions, SplitPredictions
 from gift_jax.teachers import Teacher
 from gift_jax.train.step import TrainState
 
-# What cosines are divided by in InfoNCE, and the images of a block, B: the bound is at
+# Divisor of the cosines in InfoNCE, and number of images in a block, B: the bound is at
 # most log B, 6.2 nats, which is above the log C of up to 500 classes.
 TEMPERATURE, BLOCK = 0.1, 500
 
 
 class DiagnosticsEvaluator:
-    """Measures a student's logits on one split, and those against the teacher's.
+    """Measures a student's logits on one split, alone and against the teacher's.
 
     Args:
       split: Test images and labels.
-      transform: From pixels to a student's inputs.
-      teacher: Whose logits of the same images, whole and not augmented, are the soft
-        labels; None leaves out what needs them.
+      transform: Preprocessing of pixels to a student's inputs.
+      teacher: Teacher whose logits of the same images, whole and not augmented, are the
+        soft labels; None leaves out the numbers that need them.
       held_out: Images that the temperature of the softmax is fitted on.
-      **options: As of `SplitPredictions`.
+      **options: See `SplitPredictions`.
     """
 
     def __init__(

@@ -30,12 +30,12 @@ def _gathered(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Arra
 
 
 class SplitPredictions:
-    """Asks networks about one split; all hosts ask together and get the same.
+    """Runs networks on one split; all hosts do it together and get the same.
 
     Args:
       split: Images and labels.
-      transform: From pixels to a student's inputs.
-      **options: As of `SplitAnswers`.
+      transform: Preprocessing of pixels to a student's inputs.
+      **options: See `SplitAnswers`.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class SplitPredictions:
         self._answers = SplitAnswers(split, transform, _gathered, **options)
 
     def of_model(self, model: nn.Module, variables: Any) -> Predictions:
-        """Those of a student, see `SplitAnswers.of_model`."""
+        """Logits of a student, see `SplitAnswers.of_model`."""
         return self._collect(self._answers.of_model(model, variables))
 
     def of_teacher(self, teacher: Teacher) -> Predictions:
-        """Those of a teacher, with its own preprocessing."""
+        """Logits of a teacher, with its own preprocessing."""
         return self._collect(self._answers.of_teacher(teacher))
 
     def _collect(self, answers: Iterable[tuple[np.ndarray, np.ndarray]]) -> Predictions:

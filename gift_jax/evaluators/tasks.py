@@ -16,9 +16,10 @@ class TaskAccuracyEvaluator:
 
     Args:
       split: Test images of all tasks so far; the labels are in order of arrival.
-      transform: From pixels to network inputs.
-      classes_per_step: Classes of a task; task i has those from i times as many on.
-      **options: As of `SplitPredictions`.
+      transform: Preprocessing of pixels to network inputs.
+      classes_per_step: Number of classes of a task; those of task i begin at i times
+        this number.
+      **options: See `SplitPredictions`.
 
     Raises:
       InputError: the job is not a class-incremental one.
@@ -41,7 +42,7 @@ class TaskAccuracyEvaluator:
         self._predictions = SplitPredictions(split, transform, **options)
 
     def __call__(self, model: nn.Module, state: TrainState) -> dict[str, float]:
-        """Percent: "top1_task1" of the first step's classes, and so on."""
+        """Percentages: "top1_task1" on the first step's classes, and so on."""
         logits, labels = self._predictions.of_model(model, state.evaluation_variables)
         hits = logits.argmax(axis=1) == labels
         tasks = labels // self._classes_per_step

@@ -49,7 +49,7 @@ class CifarResNet(nn.Module):
     """ResNet-20 to 110 of akamaster/pytorch_resnet_cifar10 (resnet.py).
 
     Three stages of 16, 32 and 64 channels. With projections it is that of
-    chenyaofo/pytorch-cifar-models (resnet.py), its initial weights, too.
+    chenyaofo/pytorch-cifar-models (resnet.py), including its initial weights.
 
     Attributes:
       blocks: Blocks of each stage: (layers - 2) / 6.

@@ -101,7 +101,7 @@ class ConvNet(nn.Module):
     def _affine(
         self, x: jax.Array, bias: jax.Array, train: bool, name: str
     ) -> norms.Affine:
-        """What adds the bias to x and normalises."""
+        """The map that adds the bias to x and normalises."""
         if self.norm == "batch":
             norm = layers.batch_norm(train=train, axis_name=self.axis_name, name=name)
             return norm.affine(x, bias)
@@ -112,7 +112,7 @@ class ConvNet(nn.Module):
 
 
 class Conv(nn.Module):
-    """3x3 convolution that hands its bias on instead of adding it."""
+    """3x3 convolution that returns its bias instead of adding it."""
 
     features: int
     padding: int

@@ -52,6 +52,6 @@ def torch_default_bias(fan_in: int) -> Initializer:
 
 
 def torch_defaults(fan_in: int) -> dict[str, Any]:
-    """Both of a layer with a bias; `fan_in` as of `torch_default_bias`."""
+    """Both initializers of a layer with a bias; `fan_in`: see `torch_default_bias`."""
     bias = torch_default_bias(fan_in)
     return {"kernel_init": torch_default_kernel, "bias_init": bias}

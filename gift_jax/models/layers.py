@@ -42,13 +42,13 @@ def batch_norm(*, train: bool, **options: Any) -> norms.BatchNorm:
 class Dropout(nn.Module):
     """Dropout whose mask of an image does not depend on the batch it is in.
 
-    So any number of devices gives the same training; of `nn.Dropout` all devices have
-    the same masks. While training, `apply` takes `rngs={"dropout": key}` and, among
-    the variables, `{"batch": {"numbers": (B,) integers}}`: the places of the images in
-    their dataset, by default in the batch.
+    So any number of devices gives the same training; with `nn.Dropout` all devices
+    would have the same masks. While training, `apply` takes `rngs={"dropout": key}`
+    and, among the variables, `{"batch": {"numbers": (B,) integers}}`: the indices of
+    the images in their dataset, by default in the batch.
 
     Attributes:
-      rate: Probability of zero; what stays is divided by the rest.
+      rate: Probability of zero; values that are kept are divided by 1 - rate.
       train: Whether anything is dropped.
       whole: Drop all features of an image, or none (stochastic depth).
     """
@@ -59,7 +59,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """What is left of (B, ...) floats."""
+        """(B, ...) floats after dropout."""
         if not (self.train and self.rate):
             return x
         key = self.make_rng("dropout")
@@ -79,13 +79,13 @@ class Dropout(nn.Module):
 def relu_pool_2x2(x: jax.Array, affine: norms.Affine) -> jax.Array:
     """Average of 2x2 windows of relu(affine(x)).
 
-    What follows a convolution in a ConvNet. Equal to one operation after the other,
-    but with a gradient that goes over x twice and not six times: on CPUs memory is what
-    these operations wait for.
+    This follows a convolution in a ConvNet. It is equal to one operation after the
+    other, but its gradient goes over x twice and not six times: on CPUs these
+    operations are bound by memory.
 
     Args:
       x: (B, H, W, C) float; an odd last row or column is left out.
-      affine: Of (B, 1, 1, C) or (1, 1, 1, C) arrays.
+      affine: Affine of (B, 1, 1, C) or (1, 1, 1, C) arrays.
 
     Returns:
       (B, H // 2, W // 2, C), the dtype of `x`.
@@ -115,7 +115,7 @@ def _relu_pool_backward(
     of_pixels = jnp.pad(of_pixels, left_out) * affine.factor
     of_x = jnp.where(affine(x) > 0, of_pixels, 0).astype(x.dtype)
 
-    # Both sums in one array, of the windows first: one pass over x, and a short rest.
+    # Both sums in one array, over windows first: one pass over x, and little after it.
     of_factor, of_shift = jnp.zeros_like(gradient), jnp.zeros_like(gradient)
     for corner in _corners(x):
         active = affine(corner) > 0

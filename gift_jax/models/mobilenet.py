@@ -118,7 +118,7 @@ class MobileNetV2(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises InputError for a width that is none."""
+        """Raises InputError for an impossible width."""
         super().__post_init__()
         if not 0 < self.width_mult < math.inf:
             raise InputError(f"width_mult is {self.width_mult}, but must be positive.")

@@ -1,4 +1,4 @@
-"""Batch and instance norm, and what they do to every value."""
+"""Batch and instance norm, and the affine map that they apply to every value."""
 
 from typing import Any, NamedTuple
 
@@ -13,13 +13,13 @@ _MOMENTUM = 0.9  # PyTorch's 0.1, which weighs the new value
 class Affine(NamedTuple):
     """The normalisation of features x, factor * (x - center) + shift.
 
-    The center is not made part of the shift: where it is large, the difference of two
-    large numbers would remain.
+    The center is not folded into the shift: where it is large, that would leave the
+    difference of two large numbers.
 
     Attributes:
       center: Float32, broadcastable to the features.
-      factor: As the center.
-      shift: As the center.
+      factor: Like `center`.
+      shift: Like `center`.
     """
 
     center: jax.Array
@@ -39,7 +39,7 @@ class BatchNorm(nn.Module):
     of a batch. Both normalise by the biased variance.
 
     Attributes:
-      use_running_average: Normalise by the running statistics and keep them.
+      use_running_average: Normalise by the running statistics and leave them unchanged.
       axis_name: Mapped axis over which statistics are averaged.
       dtype: Dtype of the result; statistics and parameters are float32.
     """
@@ -50,15 +50,15 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def affine(self, x: jax.Array, offset: jax.Array | float = 0.0) -> Affine:
-        """What makes norm(x + offset) of x.
+        """The affine map from x to norm(x + offset).
 
         Args:
           x: (..., C) float.
-          offset: (C,) float32. A bias that the norm undoes anyway, and that need not
-              be added to all of x; only the running mean knows of it.
+          offset: (C,) float32. A bias that the norm cancels, so that it need not be
+            added to all of x; only the running mean includes it.
 
         Returns:
-          Of (1, ..., 1, C) arrays.
+          Affine of (1, ..., 1, C) arrays.
         """
         channels, batch_axes = x.shape[-1:], tuple(range(x.ndim - 1))
         parameters = _parameters(self, channels)
@@ -91,13 +91,13 @@ class InstanceNorm(nn.Module):
 
     @nn.compact
     def affine(self, x: jax.Array) -> Affine:
-        """What makes norm(x) of x.
+        """The affine map from x to norm(x).
 
         Args:
           x: (B, H, W, C) float. A bias added to it would change nothing.
 
         Returns:
-          Of (B, 1, 1, C) arrays.
+          Affine of (B, 1, 1, C) arrays.
         """
         scale, bias = _parameters(self, x.shape[-1:])
         moments = _moments(x, (1, 2))
@@ -121,8 +121,8 @@ def _moments(
 ) -> tuple[jax.Array, jax.Array]:
     """Mean and biased variance over the axes, float32.
 
-    In one pass over x, as E[x^2] - E[x]^2, of differences from one of its values:
-    where the mean is large, nothing but rounding would be left of that of x itself.
+    In one pass over x, as E[d^2] - E[d]^2 of the differences d from one of its values:
+    with x itself, a large mean would leave nothing but rounding.
     """
     values = x.astype(jnp.float32)
     one = tuple(slice(1 if axis in axes else None) for axis in range(x.ndim))
@@ -133,7 +133,7 @@ def _moments(
     variance = jnp.maximum(mean_square - jnp.square(mean), 0)
     mean += origin.squeeze(axes)
     if axis_name is not None:
-        # Those of all devices, each with an origin of its own.
+        # Moments of all devices, each with an origin of its own.
         means, variances = jax.lax.all_gather((mean, variance), axis_name)
         mean = means.mean(0)
         variance = (variances + jnp.square(means - mean[None])).mean(0)

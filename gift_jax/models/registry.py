@@ -77,9 +77,9 @@ def create_model(
 
     Args:
       name: A key of `MODELS`, for example "conv3" or "resnet18_modified"; or
-          "package.module:attribute", a Flax module class of the user's own or a
-          function that gives such a module. It is called with `num_classes` and, if
-          its signature has them, `image_size`, `axis_name` and `dtype`.
+        "package.module:attribute", a user's Flax module class, or a function that
+        returns such a module. It is called with `num_classes` and, if its signature has
+        them, `image_size`, `axis_name` and `dtype`.
       num_classes: Length of the logits.
       image_size: Height and width of the images.
       **options: For every model `dtype` ("float32" or "bfloat16": what activations
@@ -96,7 +96,7 @@ def create_model(
 
     Raises:
       InputError: The name, an option or its value is unknown, or the images are too
-          small for the model; or the user's own gives no module.
+        small for the model; or user code returns no module.
 
     Examples:
         >>> model = create_model("conv1", num_classes=10, image_size=8, width=4)
@@ -109,7 +109,7 @@ def create_model(
             raise InputError(f"{name}: {argument} is {value}, but must be positive.")
     builder, known = _builder(name)
     if name not in MODELS:
-        # Given to every network, and one of the user's own need not know of them.
+        # Every network is given these two, but a user's need not take them.
         options = {
             option: value
             for option, value in options.items()
@@ -162,7 +162,7 @@ def model_options(name: str) -> dict[str, Any]:
 
 
 def _builder(name: str) -> tuple[Any, dict[str, Any]]:
-    """What builds a model, and the arguments that it takes with their defaults."""
+    """The builder of a model, and the arguments that it takes with their defaults."""
     builder: Any = registry.find("model", name, MODELS)
     try:
         parameters = inspect.signature(builder).parameters.values()
@@ -179,10 +179,10 @@ def _builder(name: str) -> tuple[Any, dict[str, Any]]:
 def check_model(
     name: str, model: nn.Module, *, num_classes: int, image_size: int, channels: int
 ) -> None:
-    """Refuses a module that is not called as those of `create_model` are.
+    """Refuses a module that cannot be called as those of `create_model` are.
 
     Args:
-      name: For messages.
+      name: Name of the model, for messages.
       model: The module.
       num_classes: Length of the logits.
       image_size: Height and width of the images.

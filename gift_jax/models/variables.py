@@ -1,7 +1,7 @@
 """Weights of networks on disk, with Orbax.
 
-Every host has all weights. To Orbax each host is alone: the primary saves, and all read
-what it saved; states of recoveries are saved by each host.
+Every host has all weights. To Orbax each host is the only one: the primary saves, and
+all hosts read what it saved; states of recoveries are saved by each host.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ _SHOWN = 10
 
 
 class CheckpointError(UserError, RuntimeError):
-    """A checkpoint cannot be saved, or none of those there are can be read."""
+    """A checkpoint cannot be saved, or no checkpoint can be read."""
 
 
 class CheckpointMismatchError(InputError):
@@ -27,12 +27,12 @@ class CheckpointMismatchError(InputError):
 
 def alone() -> ocp.options.MultiprocessingOptions:
     """Makes Orbax work without the other hosts."""
-    own = jax.process_index()  # Orbax's number of this process, if not ours
+    own = jax.process_index()  # Orbax's number of this process, which may not be ours
     return ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
 
 
 def reason(error: Exception) -> str:
-    """What the error says, without the middle of TensorStore's long chains."""
+    """The message of an error, without the middle of TensorStore's long chains."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     text = lines[0]
     return text if len(text) < 250 else f"{text[:80]} ... {text[-160:]}"
@@ -45,8 +45,8 @@ def save_variables(path: pathlib.Path, variables: Variables) -> None:
       CheckpointError: they could not be saved.
     """
     try:
-        # A thread that makes the directory would say so to the other hosts, too, whose
-        # own may not be there yet; and where it cannot, is waited for for five minutes.
+        # A thread that makes the directory would also signal the other hosts, whose own
+        # may not be there yet; and if it fails, Orbax would wait five minutes for it.
         at_once = ocp.AsyncOptions(create_directories_asynchronously=False)
         with ocp.StandardCheckpointer(
             async_options=at_once, multiprocessing_options=alone()
@@ -79,12 +79,12 @@ def check_shapes(variables: Variables, *, like: Any, origin: str) -> None:
     """Refuses variables that are not those of a model.
 
     Args:
-      variables: What was read.
+      variables: Variables that were read.
       like: Variables, or their shapes, of the model they must fit.
       origin: Where they were read from.
 
     Raises:
-      CheckpointMismatchError: names or shapes differ; lists them.
+      CheckpointMismatchError: names or shapes differ; the message lists them.
     """
     found, expected = _shapes(variables), _shapes(like)
     differences = [

@@ -42,9 +42,9 @@ class VisionTransformer(nn.Module):
     """ViT with a class token (timm: vit_small_patch16_224 and DeiT are such).
 
     Attributes:
-      width: Of the tokens.
-      depth: Blocks.
-      heads: Of attention.
+      width: Length of the tokens.
+      depth: Number of blocks.
+      heads: Number of attention heads.
       patch_size: Side of a patch in pixels.
       num_classes: Length of the logits.
       image_size: Height and width of the images, a multiple of `patch_size`.

@@ -13,7 +13,7 @@ from gift_jax.runtime.errors import InputError
 
 
 class WideBlock(nn.Module):
-    """Two times batch norm, ReLU and 3x3 convolution around a shortcut.
+    """Batch norm, ReLU and 3x3 convolution, two times, around a shortcut.
 
     Where the block changes the channels, the shortcut is a convolution of the first
     activations; else it is the block's input.
@@ -43,7 +43,7 @@ class WideResNet(nn.Module):
 
     Attributes:
       num_classes: Length of the logits.
-      depth: Layers: 6 n + 4 for n blocks a stage.
+      depth: Layers: 6 n + 4 for n blocks per stage.
       widen: The width factor.
       dtype: Dtype of the computation; parameters and logits are float32.
       axis_name: Mapped axis over which batch norm averages while training.
@@ -56,7 +56,7 @@ class WideResNet(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuses depths that no number of blocks has, and no width."""
+        """Refuses depths that are not 6 n + 4, and widths below 1."""
         super().__post_init__()
         if self.depth < 10 or self.depth % 6 != 4 or self.widen < 1:
             raise InputError(

@@ -15,11 +15,11 @@ from gift_jax.teachers import Teacher
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
-    """A job that has been asked for, and where it runs.
+    """A requested job, and where it runs.
 
     Attributes:
-      spec: What is asked for.
-      workdir: Where products lie.
+      spec: Spec of the job.
+      workdir: Directory of the products.
       data: The real dataset.
       devices: Local devices.
     """
@@ -43,16 +43,16 @@ class Job:
         split: str = "test",
         teacher: Teacher | None = None,
     ) -> evaluators.Evaluator:
-        """What measures something on a split under some preprocessing.
+        """The evaluator of that name on a split with some preprocessing.
 
-        That of the latest preprocessing and teacher is kept, with what is in memory
-        and on devices for it.
+        The one of the latest preprocessing and teacher is kept, with its data in memory
+        and on devices.
 
         Args:
-          name: Of an evaluator.
-          transform: From pixels to network inputs.
+          name: Name of an evaluator.
+          transform: Preprocessing of pixels to network inputs.
           split: "test" or "validation".
-          teacher: To compare with.
+          teacher: Teacher to compare with.
         """
         images = self.data.test if split == "test" else self.data.validation
         if images is None:
@@ -85,7 +85,7 @@ class Job:
         return made
 
     def dataset_recipe(self) -> dict[str, Any]:
-        """What of the real dataset changes the products made from it."""
+        """Properties of the real dataset that change the products made from it."""
         return {
             **dataclasses.asdict(self.data.info),
             "images": self.data.fingerprint,

@@ -1,4 +1,4 @@
-"""A step of a class-incremental training: the classes so far, and labels of them.
+"""A step of a class-incremental training: the classes so far, and their labels.
 
 Classes are numbered in the order of their arrival, so that those of a step follow those
 of the step before.
@@ -32,11 +32,10 @@ def label_step(
     """Labels the distilled images of the classes so far.
 
     Args:
-      job: On all classes.
-      of_step: From `step_job`.
+      job: The job on all classes.
+      of_step: The job of the step, from `step_job`.
       distilled: Images of all classes.
-      teacher: Of all classes; None where the labels were published, or are of a
-        teacher that is trained anew.
+      teacher: Teacher of all classes; None where none is needed.
     """
     continual = job.spec.continual
     assert continual is not None
@@ -64,11 +63,11 @@ def label_step(
 def _of_all_classes(
     job: Job, distilled: JobDistilled, teacher: JobTeacher | None
 ) -> dict[str, Any]:
-    """What the steps have in common, whichever classes they have and whose labels."""
+    """What all steps have in common, whatever their classes and their labels."""
     spec = job.spec
     of_teacher = None
     if spec.relabel.needs_teacher and spec.teacher.training:
-        of_teacher = repr(spec.teacher)  # of one recipe are those that are trained anew
+        of_teacher = repr(spec.teacher)  # teachers trained anew have one recipe
     elif spec.relabel.needs_teacher and teacher is not None:
         of_teacher = teacher.teacher.fingerprint
     return {

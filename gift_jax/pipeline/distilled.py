@@ -1,4 +1,4 @@
-"""The stage of the distilled dataset: made here, or read from what others published."""
+"""The stage of the distilled dataset: made here, or read from published files."""
 
 import contextlib
 import dataclasses
@@ -27,12 +27,12 @@ from gift_jax.teachers import Teacher, ensemble
 
 _log = logging.getLogger(__name__)
 
-# What configs/common.py calls images, published ones too.
+# Default of `distilled.name` in configs/common.py, for published images too.
 _DEFAULT_NAME = "rded"
 _ANOTHER_NAME = (
     "A set by another name is kept beside it: --config.distilled.name=OTHER."
 )
-# Of images in the making.
+# Subdirectory of images in the making.
 _UNFINISHED = "unfinished"
 
 
@@ -44,11 +44,11 @@ class JobDistilled(NamedTuple):
 
 
 def make_distilled_and_teacher(job: Job) -> tuple[JobDistilled, JobTeacher | None]:
-    """What students and their labels are made of; no teacher where none is needed.
+    """Distilled dataset and teacher of a job; no teacher where none is needed.
 
     Raises: as `make_distilled` and `make_teacher`.
     """
-    # What is wrong with published images is found before a teacher is trained.
+    # Errors in published images are found before a teacher is trained.
     published = make_distilled(job, None) if job.spec.distilled.path else None
     teacher = make_teacher(job) if job.spec.needs_teacher_of_all_classes else None
     distilled = published or make_distilled(job, teacher.teacher if teacher else None)
@@ -59,12 +59,12 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
     """Makes or reads a distilled dataset, or loads it from the work directory.
 
     Args:
-      job: Its distilled dataset is one.
-      teacher: For distillers that need one.
+      job: Job whose distilled dataset it is.
+      teacher: Teacher for distillers that need one.
 
     Raises:
-      InputError: the distilled dataset does not belong to the real dataset, or has a
-        learning rate that the protocol asks for.
+      InputError: the distilled dataset does not belong to the real dataset, or comes
+        with a learning rate that the protocol wants and the config lacks.
       WorkdirError: its files are damaged.
     """
     spec = job.spec.distilled
@@ -113,7 +113,7 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
 
 
 def _real_statistics(job: Job, teacher: Teacher | None) -> list[list[RealLayer]]:
-    """Of every network of the teacher."""
+    """Statistics of the real images in every network of the teacher."""
     network, _ = recoverable(teacher, job.spec.distilled.name)
     found = []
     for spec, member in zip(
@@ -128,10 +128,10 @@ def _real_statistics(job: Job, teacher: Teacher | None) -> list[list[RealLayer]]
 
 
 def _experts(job: Job) -> list[Trajectory]:
-    """Trajectories of the distiller's experts, which others may have left there.
+    """Trajectories of the distiller's experts, made or found.
 
-    Whatever distiller asks for the same finds them: the name has the fingerprint of
-    their recipe.
+    Distillers with the same experts share them: their name is the fingerprint of their
+    recipe.
     """
     distiller: Any = job.spec.distilled.distiller
     experts: Experts = distiller.experts_for(job.data, job.spec.seed)
@@ -211,7 +211,7 @@ def _check_learning_rate(job: Job, dataset: DistilledDataset) -> None:
 
 
 def _check_belongs(dataset: DistilledDataset, data: real.RealDataset, ipc: int) -> None:
-    if dataset.ipc != ipc:  # such as of a distiller of the user's own
+    if dataset.ipc != ipc:  # such as of a user's distiller
         raise InputError(
             f"the distilled dataset holds {dataset.ipc} images of a class, but "
             f"distilled.ipc is {ipc}, by which it would be named"

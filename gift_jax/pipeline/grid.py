@@ -29,7 +29,7 @@ from gift_jax.specs import DatasetSpec, JobSpec, StudentSpec
 from gift_jax.train import batches
 
 OnTrained = Callable[[], None]
-# Of the compiled functions of the latest grid.
+# Directory of the compiled functions of the latest grid.
 _cache_directory: str | None = None
 _T = TypeVar("_T")
 
@@ -39,8 +39,8 @@ class Shard:
     """A part of a grid, for one of several processes in one work directory.
 
     Attributes:
-      index: Which part, from zero.
-      count: How many parts there are.
+      index: Index of the part, from zero.
+      count: Number of parts.
     """
 
     index: int = 0
@@ -63,8 +63,8 @@ class Setup(NamedTuple):
     """Students of a grid that differ in nothing but the seed.
 
     Attributes:
-      job: One teacher and one distilled dataset.
-      students: One a seed.
+      job: Job with one teacher and one distilled dataset.
+      students: One per seed.
     """
 
     job: Job
@@ -72,12 +72,12 @@ class Setup(NamedTuple):
 
     @property
     def upstream(self) -> tuple:
-        """Stands for what it shares with others: all stages before training."""
+        """Key of all stages before training, which setups with equal keys share."""
         return self.job.spec.upstream
 
     @property
     def trainings(self) -> int:
-        """How many there are at least, with those that choose a learning rate."""
+        """Least number of trainings, including those that choose a learning rate."""
         tuning_spec = self.job.spec.tuning
         if not tuning_spec.enabled:
             return len(self.students)
@@ -85,7 +85,7 @@ class Setup(NamedTuple):
         return 2 * len(self.students) + tried
 
     def units(self) -> list["Setup"]:
-        """Its parts that need nothing of one another: students, but for tuned ones."""
+        """Its independent parts: single students, but all of them if they are tuned."""
         if self.job.spec.tuning.enabled:
             return [self]
         return [self._replace(students=(student,)) for student in self.students]
@@ -100,20 +100,20 @@ class Grid:
       shard: The part of the setups to train.
 
     Attributes:
-      setups: Of this shard.
-      units: The same in the smallest parts that can be trained by themselves.
-      processes: That train them, as the config has it.
+      setups: Setups of this shard.
+      units: The same in the smallest parts that can be trained independently.
+      processes: Number of processes that train them, from the config.
 
     Raises:
       WorkdirError: the directory cannot be written or is of another config.
-      InputError, FileNotFoundError: what is wrong with the config or the data.
+      InputError, FileNotFoundError: something is wrong with the config or the data.
     """
 
     def __init__(
         self, config: ConfigDict, directory: pathlib.Path, shard: Shard
     ) -> None:
         devices.local()  # raises before anything is made
-        provenance.code_version()  # now: the checkout may change while students train
+        provenance.code_version()  # cached: the checkout may change later
         registry.reload_edited()
         job_specs = specs.expand(config)
         for spec in job_specs:
@@ -146,9 +146,9 @@ class Grid:
         self._labelled: _Latest[tuple[Job, LabelledDataset]] = _Latest()
 
     def read_published(self) -> None:
-        """Reads all published images, where variants have several.
+        """Reads all published images, if variants have several sets of them.
 
-        Raises: as `make_distilled`, for any of them before there is any work to lose.
+        Raises: as `make_distilled`, for any of them, before there is work to lose.
         """
         jobs = [setup.job for setup in self.setups if setup.job.spec.distilled.path]
         published = {
@@ -160,22 +160,22 @@ class Grid:
             make_distilled(job, None)
 
     def train(self, setup: Setup, *, on_trained: OnTrained) -> Iterator[dict[str, Any]]:
-        """Trains what is not trained yet of a setup, and all that comes before it.
+        """Trains the untrained students of a setup, and makes what they need.
 
         Args:
           setup: One of `setups` or of `units`.
           on_trained: Called after every training.
 
         Yields:
-          The rows of its students, which the results file holds then, with the default
-          learning rate, and with the tuned one.
+          The rows of its students, already in the results file, with the default
+          learning rate and then, if there is tuning, with the tuned one.
         """
         for row in self._rows(setup, train=True, on_trained=on_trained):
             results.append_result(self._directory, row)
             yield row
 
     def unfinished(self) -> list[int]:
-        """Numbers of the units that have students to train; makes what comes before."""
+        """Indices of the units with students left to train; makes the stages before."""
         return [n for n, unit in enumerate(self.units) if not self._is_finished(unit)]
 
     def _is_finished(self, unit: Setup) -> bool:
@@ -207,7 +207,7 @@ class Grid:
             yield row
 
     def _labelled_for(self, setup: Setup) -> tuple[Job, LabelledDataset]:
-        """What comes before training; that of the latest setup is kept.
+        """Makes what comes before training; that of the latest setup is kept.
 
         Returns:
           The job on the real images that students are measured on, and what they are
@@ -224,7 +224,7 @@ class Grid:
     def _distilled_and_teacher(
         self, job: Job
     ) -> tuple[JobDistilled, JobTeacher | None]:
-        """Those of the latest setup are kept: views, labels and steps share them."""
+        """Makes both, and keeps the latest, which views, labels and steps share."""
         spec = job.spec
         names = spec.tagged("", "teacher", "distilled")
         key = (spec.distilled_from, spec.needs_teacher_of_all_classes, names)
@@ -232,7 +232,7 @@ class Grid:
 
 
 class _Latest(Generic[_T]):
-    """What was made last; it is freed before another is made."""
+    """Keeps what was made last, and frees it before another is made."""
 
     def __init__(self) -> None:
         self._made: tuple[Any, _T] | None = None
@@ -275,7 +275,7 @@ def _jobs(job_specs: list[JobSpec], directory: pathlib.Path) -> list[Job]:
 
 
 def _setups(jobs: list[Job]) -> list[Setup]:
-    """All setups of a grid, each once; what cannot be is found before any work."""
+    """All setups of a grid, each once; impossible ones are found before any work."""
     found: dict[str, Setup] = {}
     for job in jobs:
         _check_distiller(job)
@@ -293,7 +293,7 @@ def _setups(jobs: list[Job]) -> list[Setup]:
 
 
 def _check_distiller(job: Job) -> None:
-    """Raises InputError for a teacher or a dataset that it cannot work with."""
+    """Raises InputError for a teacher or dataset that the distiller cannot use."""
     distiller: Any = job.spec.distilled.distiller
     if hasattr(distiller, "check"):
         distiller.check(job.data)
@@ -304,7 +304,7 @@ def _check_distiller(job: Job) -> None:
 
 
 def _check_loss(student: StudentSpec, num_classes: int) -> None:
-    """Raises InputError where a loss is none for so few classes."""
+    """Raises InputError where a loss cannot be computed for so few classes."""
     logits = jax.ShapeDtypeStruct((2, num_classes), np.float32)
     labels = jax.ShapeDtypeStruct((2,), np.int32)
     try:

@@ -13,9 +13,10 @@ from gift_jax.runtime import devices, paths, progress
 from gift_jax.runtime.cores import usable_cores
 from gift_jax.specs import options
 
-# Seconds of training; a process takes ten to start and to load what was compiled.
+# Seconds of training that are worth the start of processes; one takes ten to start and
+# to load compiled functions.
 _WORTH_A_START = 60.0
-# Of a grid with fewer units for a process the last ones would wait for one another.
+# Least units per process: with fewer, processes would wait for the last ones.
 _LEAST_UNITS = 2
 
 
@@ -30,11 +31,11 @@ def run_job(
       shard: The part of the students to train; all by default.
 
     Returns:
-      The rows of the results file, those of runs found finished included.
+      The rows of the results file, including those of runs that were already finished.
 
     Raises:
       WorkdirError: the directory cannot be written or is of another config.
-      InputError, FileNotFoundError: what is wrong with the config or the data.
+      InputError, FileNotFoundError: something is wrong with the config or the data.
 
     >>> from gift_jax.configs import digits
     >>> config = digits.get_config("distill=rded,loss=kl+gift,optimizer=sgd+adamw")
@@ -43,7 +44,7 @@ def run_job(
     """
     directory = paths.local(directory, "the work directory")
     grid = Grid(config, directory, shard or Shard())
-    results.read_results(directory)  # says once what of them is passed over
+    results.read_results(directory)  # warns once of lines that are skipped
     grid.read_published()
     _train_in_processes(grid, config, directory, shard or Shard())
     total = sum(setup.trainings for setup in grid.setups)
@@ -58,8 +59,8 @@ def run_job(
 def _train_in_processes(
     grid: Grid, config: ConfigDict, directory: pathlib.Path, shard: Shard
 ) -> None:
-    """Trains what is to be trained at the same time; nothing where one process does."""
-    # Whoever splits a grid has a process for every part already.
+    """Trains units in several processes; does nothing where one process is enough."""
+    # A grid that is split into shards has a process for each of them already.
     wanted = grid.processes or (1 if shard.count > 1 else usable_cores())
     least_units = 1 if grid.processes else _LEAST_UNITS
 
@@ -69,7 +70,7 @@ def _train_in_processes(
 
     if number_for(grid.units) == 1:
         return
-    # What a notebook or a script defines, no other process can import.
+    # Other processes cannot import what a notebook or a script defines.
     if any("__main__:" in value for value in options.flattened(config).values()):
         return
     units = grid.unfinished()
@@ -93,16 +94,17 @@ def _train_in_processes(
 
 
 def _programs(unit: Setup) -> tuple[Any, ...]:
-    """Stands for what takes long to compile: the student's network, and its gradient.
+    """Key of what takes long to compile: the student's network, and its gradient.
 
-    It is compiled for the shapes of what comes before, which takes time to read, too.
+    It includes the earlier stages, whose shapes it is compiled for, and whose products
+    take time to read, too.
     """
     student = unit.students[0]
     return unit.upstream, student.network, student.loss
 
 
 def _seconds_left(grid: Grid, units: list[int]) -> float:
-    """How long all units but the first take in this process, which trains that one."""
+    """Trains the first unit, and estimates the time of all others in this process."""
     start = time.monotonic()
     for _ in grid.train(grid.units[units[0]], on_trained=lambda: None):
         pass

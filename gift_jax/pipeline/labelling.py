@@ -35,7 +35,7 @@ from gift_jax.soft_labels.views import train_data
 from gift_jax.specs import RelabelSpec
 from gift_jax.teachers import Teacher, TeacherError, check
 
-# Of labels that are those of the images as they are.
+# Recipe of the one view of fixed labels: the images as they are.
 _ONE_VIEW = {"augment": AugmentSpec().recipe, "seed": 0, "views": 1}
 
 
@@ -44,16 +44,16 @@ class LabelledDataset:
     """What students are trained on.
 
     Attributes:
-      name: Names distilled dataset, teacher and views in names of runs.
-      transform: What real images must pass to be what a student is fed.
+      name: Part of the names of runs: distilled dataset, teacher and views.
+      transform: Preprocessing of real images to a student's inputs.
       data: The distilled images.
       view_images: Makes the images of a view.
       soft_labels: Logits of every view.
-      teacher: Labels whole images, as it is evaluated; None where the soft labels were
-        published.
-      num_classes: Of the soft labels, which a student has outputs for.
-      fingerprint: Stands for all of it.
-      columns: What rows of results say about it.
+      teacher: Teacher of whole images, as it is evaluated; None where no teacher labels
+        the images here.
+      num_classes: Classes of the soft labels; a student has an output for each.
+      fingerprint: Fingerprint of all that students are trained on.
+      columns: Columns about it in rows of results.
     """
 
     name: str
@@ -75,11 +75,11 @@ def make_soft_labels(
     Args:
       job: The job.
       distilled: The distilled dataset.
-      teacher: None where none is needed; one that made the images only is not asked.
+      teacher: None where none is needed; not used if it only made the images.
 
     Raises:
       TeacherError: the teacher does not recognise the distilled images.
-      InputError: published soft labels are asked for, and absent or of others.
+      InputError: published soft labels are requested, but absent or of other images.
     """
     spec, dataset = job.spec.relabel, distilled.dataset
     if not spec.needs_teacher:
@@ -147,11 +147,11 @@ def make_soft_labels(
 
 
 class _Named(NamedTuple):
-    """How soft labels, and what is trained on them, are called and told apart.
+    """Names of soft labels and of what is trained on them, and a fingerprint.
 
     Attributes:
-      product: Of labels that are stored.
-      name: In names of runs.
+      product: Product of labels that are stored.
+      name: Part of the names of runs.
       trained_on: Fingerprint of all that students are trained on.
     """
 
@@ -184,7 +184,7 @@ def _named(job: Job, distilled: JobDistilled, teacher: JobTeacher | None) -> _Na
     stored = name + number + form
     if spec.source == "fixed":  # one product, whatever the views
         of_labels, stored = recipe | _ONE_VIEW, name + form
-    # What students do with hard labels changes no soft ones.
+    # How students use hard labels does not change the soft ones.
     of_training = recipe | of_views
     label_mix = spec.label_mix(job.spec.augment)
     if label_mix != "none":
@@ -214,7 +214,7 @@ def _labels_by(
 ) -> SoftLabels:
     """Labels of a teacher: made online, or stored in the product.
 
-    Of fixed ones it is one view, of the images as they are.
+    Fixed labels are one view, of the images as they are.
     """
     spec = job.spec.relabel
     if spec.source == "fixed":
@@ -250,10 +250,10 @@ def _labels_by(
 
 
 def _place_elsewhere(spec: RelabelSpec, product: Product) -> str:
-    """Where the array lies if not in the product's directory, or "".
+    """Location of the array if it is not in the product's directory, or "".
 
-    Work directories can share `relabel.store`, so the place is named by the recipe:
-    what lies there was made by it.
+    Work directories can share `relabel.store`, so the location is named by the recipe:
+    what is there was made by it.
     """
     if not spec.store:
         return ""
@@ -275,10 +275,10 @@ def _open_store(
 
 
 def open_labels(directory: pathlib.Path) -> store.SoftLabelStore:
-    """Opens the soft labels of a finished product, wherever their array lies.
+    """Opens the soft labels of a finished product, wherever their array is.
 
     Args:
-      directory: Of the product, `soft_labels/NAME` of a work directory.
+      directory: Directory of the product, `soft_labels/NAME` of a work directory.
 
     Raises:
       WorkdirError: the product is not finished.
@@ -288,15 +288,15 @@ def open_labels(directory: pathlib.Path) -> store.SoftLabelStore:
 
 
 def check_storage(spec: RelabelSpec, num_classes: int) -> None:
-    """Refuses what soft labels cannot be stored as, or where, before any work.
+    """Checks the format and the location of soft labels before any work.
 
     Args:
-      spec: Where and how.
+      spec: Format and location.
       num_classes: C of the real dataset.
 
     Raises:
-      InputError: `relabel.format` is not for so many classes, or `relabel.store` is
-        no place to store at.
+      InputError: `relabel.format` does not support so many classes, or nothing can be
+        stored at `relabel.store`.
       StorageError: the cloud does not answer, or refuses.
     """
     spec.codec.row_bytes(num_classes)

@@ -1,11 +1,11 @@
-"""Students of a grid on CPUs, several processes at once, each with its own cores.
+"""Trains students of a grid on CPUs in several processes, each with its own cores.
 
 A step of a small network does not keep many cores busy: two processes with a core each
-train more students an hour than one with two (docs/performance.md).
+train more students per hour than one with two (docs/performance.md).
 
-The processes are of `pipeline.worker`. Each is told on its standard input what to do
-and which unit of the grid to train next, and answers on its standard output. When it
-ends early, input included, it saves what it has and stops, as at SIGTERM.
+The processes run `pipeline.worker`. Each is told on its standard input what to do and
+which unit of the grid to train next, and answers on its standard output. If its input
+ends early, it saves what it has and stops, as at SIGTERM.
 """
 
 import json
@@ -29,7 +29,7 @@ from gift_jax.runtime import hosts, preemption
 from gift_jax.runtime.cores import SHARE, usable_cores
 from gift_jax.runtime.errors import UserError
 
-# What a process has to save before it ends: a checkpoint, within a few steps.
+# Time that a process has to save a checkpoint, within a few steps, before it is killed.
 _SECONDS_TO_SAVE = 120
 _POLL_SECONDS = 0.2
 
@@ -38,8 +38,8 @@ class Unit(NamedTuple):
     """A part of a grid that one process trains.
 
     Attributes:
-      number: Its place among the `units` of the grid.
-      programs: What is equal where the same programs are compiled for it.
+      number: Its index in the `units` of the grid.
+      programs: Key of its compiled programs, equal for units that share them.
     """
 
     number: int
@@ -49,16 +49,16 @@ class Unit(NamedTuple):
 def count(
     wanted: int, units: Sized, devices: Sequence[jax.Device], *, least_units: int
 ) -> int:
-    """How many processes train the units of a grid.
+    """Number of processes that train the units of a grid.
 
     Args:
-      wanted: The most.
-      units: What can be trained at the same time.
-      devices: Of this host.
-      least_units: How many a process must have to do.
+      wanted: Largest number of processes.
+      units: Units that can be trained at the same time.
+      devices: Devices of this host.
+      least_units: Least units per process.
 
     Returns:
-      1 but on a single host's CPU; on accelerators students train under vmap.
+      1 except on a single host's CPU; on accelerators students train under vmap.
     """
     is_one_cpu = devices[0].platform == "cpu" and len(devices) == hosts.count() == 1
     if not is_one_cpu:
@@ -67,14 +67,14 @@ def count(
 
 
 def with_company(units: Sequence[Unit], number: int) -> Sequence[Unit]:
-    """Without the last unit, where it would train on the cores of one process only.
+    """Drops the last unit where it would train on the cores of one process only.
 
-    Two are left to the processes: all cores train them faster at the same time than
-    one after the other.
+    Two last units stay: all cores train them faster at the same time than one after the
+    other.
 
     Args:
-      units: To be trained in processes.
-      number: Of processes, at least 2.
+      units: Units to train in processes.
+      number: Number of processes, at least 2.
     """
     return units[:-1] if len(units) % number == 1 else units
 
@@ -84,11 +84,12 @@ def next_unit(waiting: Sequence[Unit], own: Any, of_others: Collection[Any]) -> 
 
     Args:
       waiting: The units to choose from.
-      own: The programs of its last unit.
-      of_others: Those of the last units of the other processes.
+      own: Programs of its last unit.
+      of_others: Programs of the last units of the other processes.
 
     Returns:
-      The first with its own programs, or else with those of nobody, or else the first.
+      The first unit with its own programs, else the first with programs of no other
+      process, else the first.
     """
 
     def cost(unit: Unit) -> int:
@@ -109,13 +110,13 @@ def train(
     """Trains units of a grid in processes of their own, and waits for them.
 
     Args:
-      grid: What `Grid` is made from; all that comes before training is there.
-      units: Of the grid, to be trained.
-      number: Of processes.
+      grid: Arguments of `Grid`; all stages before training are done.
+      units: Units of the grid to train.
+      number: Number of processes.
       on_trained: Called after every training.
 
     Raises:
-      UserError: what a process met.
+      UserError: an error in one of the processes.
       PreemptedError: this process was asked to stop.
     """
     waiting = _Waiting(units)
@@ -140,7 +141,7 @@ def _wait_for(workers: Sequence["_Worker"], on_trained: Callable[[], None]) -> N
 
 
 def _report(workers: Sequence["_Worker"], on_trained: Callable[[], None]) -> None:
-    """Passes on what the processes have said since; raises what one of them met."""
+    """Handles new messages of the processes; raises UserError if one is an error."""
     for worker in workers:
         for message in worker.messages():
             if "error" in message:
@@ -149,7 +150,7 @@ def _report(workers: Sequence["_Worker"], on_trained: Callable[[], None]) -> Non
 
 
 class _Waiting:
-    """The units that no process has taken, for the threads of all."""
+    """The units that no process has taken, shared by the threads of all."""
 
     def __init__(self, units: Sequence[Unit]) -> None:
         self._units = list(units)
@@ -157,7 +158,7 @@ class _Waiting:
         self._lock = threading.Lock()
 
     def take(self, worker: "_Worker") -> int | None:
-        """The number of the next unit of a process, None where there is no more."""
+        """The number of the next unit of a process; None where there are no more."""
         with self._lock:
             own = self._programs.pop(worker, None)
             if not self._units:
@@ -187,7 +188,7 @@ class _Worker(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Gives one unit after the other, and keeps what is answered."""
+        """Sends one unit after the other, and keeps the answers."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(len(self._start).to_bytes(8, "little"))
@@ -208,7 +209,7 @@ class _Worker(threading.Thread):
         return unit is not None
 
     def _hear_until_finished(self) -> bool:
-        """Keeps what is answered to a unit; False where the process has ended."""
+        """Keeps the answers to a unit; False where the process has ended."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             message = json.loads(line)
@@ -218,16 +219,16 @@ class _Worker(threading.Thread):
         return False
 
     def messages(self) -> list[Mapping[str, Any]]:
-        """What it has said since the last call."""
+        """Messages of the process since the last call."""
         return [self._messages.get() for _ in range(self._messages.qsize())]
 
     def ask_to_stop(self) -> None:
-        """Has it save and end, if it has not ended."""
+        """Asks the process to save and end, if it still runs."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
     def wait(self) -> None:
-        """Waits for its end, which comes by force where it takes too long."""
+        """Waits for the process to end, and kills it where that takes too long."""
         try:
             self._process.wait(_SECONDS_TO_SAVE)
         except BaseException as error:  # too long, or a second Ctrl-C
@@ -237,7 +238,7 @@ class _Worker(threading.Thread):
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """That of a process with so many threads of XLA, and without progress bars."""
+    """Environment of a process with so many XLA threads and no progress bars."""
     return {
         **os.environ,
         SHARE: str(max(threads, 1)),

@@ -1,11 +1,11 @@
-"""Products in the work directory, and the check that they are what is asked for.
+"""Products in the work directory, and the check that they are what is requested.
 
 Every stage writes its product into a directory of its own, together with its
 recipe: the part of the config it was made from and the fingerprints of the
 products upstream. A second run finds the product and goes on; a product made
 by another recipe is an error, never silently used or overwritten.
 
-Of several hosts the primary looks, writes and removes; the others learn from it.
+With several hosts, the primary looks, writes and removes; the others learn from it.
 """
 
 import contextlib
@@ -30,11 +30,11 @@ _log = logging.getLogger(__name__)
 RECIPE_FILE = "recipe.json"
 DONE_FILE = "done.json"
 VERSION_FILE = "version.json"
-# Of work directories: what stands in recipes and rows, and what is named how.
+# Version of work directories: of the fields of recipes and rows, and of names.
 VERSION = 2
 
 _POLL_SECONDS = 1.0
-# Of a difference in the fingerprint of somebody's own code.
+# Matches a difference that is only in the fingerprint of user code.
 _CODE = re.compile(r"(\S+\.)?code: ")
 
 
@@ -45,7 +45,7 @@ class WorkdirError(UserError):
 def file_fingerprint(path: pathlib.Path) -> str:
     """16 hexadecimal digits that stand for the contents of a file or folder.
 
-    The name and place of a file do not count, those of the files in a folder,
+    The name and place of the path do not count; the names of files in a folder,
     relative to it, do.
 
     Raises:
@@ -61,9 +61,10 @@ class Product:
     """A stage's product: a directory and the recipe that it is made by.
 
     Attributes:
-      directory: Where the product lies.
+      directory: Directory of the product.
       recipe: JSON-able; whatever changes the product must be in it.
-      advice: What else than for all helps where another recipe's lies there.
+      advice: Extra advice for the error raised when the directory holds the product of
+        another recipe.
     """
 
     directory: pathlib.Path
@@ -76,7 +77,7 @@ class Product:
         return fingerprint(self.recipe)
 
     def is_finished(self) -> bool:
-        """Whether the product lies there, complete and made by this recipe.
+        """Whether the directory holds the complete product of this recipe.
 
         Raises:
           WorkdirError: the directory holds a product of another recipe.
@@ -106,7 +107,7 @@ class Product:
             return False
 
     def _advice(self, differences: list[str]) -> str:
-        """What helps in this case besides, each as a sentence."""
+        """Extra advice for these differences, in whole sentences."""
         advice = f" {self.advice}" if self.advice else ""
         if all(_CODE.match(line) for line in differences):
             advice += (
@@ -126,7 +127,7 @@ class Product:
         """What `finish` recorded, after a check of the product's contents.
 
         Args:
-          found: Their fingerprint; that of what was made was recorded.
+          found: Fingerprint of the contents, to compare with the recorded one.
 
         Raises:
           WorkdirError: they differ.
@@ -144,9 +145,9 @@ class Product:
     def making(self, *, resumable: bool = False) -> Iterator[pathlib.Path]:
         """Makes the directory for the block to write into.
 
-        What an interrupted attempt left is removed first, and when the block
-        fails the directory is, unless it is `resumable`. All hosts run the block,
-        and wait for one another before and after it.
+        What an interrupted attempt left is removed first, and the directory is removed
+        when the block fails, unless it is `resumable`. All hosts run the block, and
+        wait for one another before and after it.
 
         Raises:
           WorkdirError: the directory cannot be written, holds other files, or is
@@ -162,17 +163,17 @@ class Product:
         resumable: bool = False,
         is_whole: Callable[[], bool] = lambda: True,
     ) -> Iterator[pathlib.Path | None]:
-        """As `making`, where there is something to make.
+        """As `making`, if the product is absent or no longer whole.
 
-        A process that is making the product, for its own part of a grid, is waited
-        for.
+        Waits for another process that is making the product, for its own part of a
+        grid.
 
         Args:
           resumable: As in `making`.
-          is_whole: Asked of a finished product, whether it still is.
+          is_whole: Called for a finished product; says whether it is still complete.
 
         Yields:
-          The directory to write into, or None: the product lies there.
+          The directory to write into, or None if the product is there.
 
         Raises:
           WorkdirError: as in `making`, or the product is of another recipe.
@@ -200,10 +201,10 @@ class Product:
         Args:
           make: Writes into the directory, and returns what `finish` records.
           resumable: As in `making`.
-          on_all_hosts: Has the others run `make`, too.
+          on_all_hosts: Whether the other hosts run `make`, too.
 
         Raises:
-          PreemptedError: on all hosts, where the primary was asked to stop.
+          PreemptedError: on all hosts, if the primary was asked to stop.
           WorkdirError: as in `making_if_absent`.
         """
         with self.making_if_absent(resumable=resumable) as directory:
@@ -239,7 +240,7 @@ class Product:
 
     @contextlib.contextmanager
     def _lock(self, *, wait: bool) -> Iterator[None]:
-        """Keeps other processes from making this product; ends with the process."""
+        """Keeps other processes from making this product; released with the process."""
         if hosts.is_primary():
             make_directory(self.directory.parent)
         path = self.directory.with_name(f".{self.directory.name}.lock")
@@ -300,13 +301,13 @@ def make_directory(path: pathlib.Path) -> None:
     """Creates a directory and its parents, and checks that it can be written.
 
     Raises:
-      WorkdirError: it cannot.
+      WorkdirError: it cannot be created or written.
     """
     probe = path / f".probe-{os.getpid()}"
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink(missing_ok=True)  # of a process with this id on another host
+        probe.unlink(missing_ok=True)  # another host's process may have this id
     except OSError as error:
         raise WorkdirError(
             f"cannot write to {path}: {error.strerror}; choose another --workdir"

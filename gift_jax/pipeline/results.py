@@ -1,7 +1,7 @@
-"""The rows of results: their fields, and the files they lie in.
+"""The rows of results: their fields, and the files that hold them.
 
-A file holds one JSON object a line. Rows are checked here, once, when they are written
-and when they are read; a line that is no row is passed over, counted and named.
+A file holds one JSON object per line. Rows are checked here, and only here, when they
+are written and when they are read; a line that is no valid row is skipped and reported.
 """
 
 import contextlib
@@ -21,17 +21,17 @@ from gift_jax.runtime import checksums, hosts
 _log = logging.getLogger(__name__)
 
 RESULTS_FILE = "results.jsonl"
-# Which learning rates were chosen, one choice a line.
+# The learning rates that were chosen, one choice per line.
 TUNING_FILE = "tuning.jsonl"
 FINISHED, DIVERGED = "finished", "diverged"
 
-# Fingerprints of content: of all that a student was trained on, of the real images
-# with the test split, of the weights that training began with, and of the code of a
-# network and an optimizer of the user's own.
+# Fingerprints of content: of all that a student was trained on, of the real images with
+# the test split, of the weights that training began with, and of user code of a network
+# or optimizer.
 IDENTITY = ("trained_on", "dataset_fingerprint", "init_from", "code")
-# Of rows that were written before they had the fields.
+# Values in rows that were written before the fields existed.
 _DEFAULTS = {"code": None, "loss_code": None}
-# What a loss is evaluated on, whatever the optimizer.
+# Settings that losses are compared under, whatever the optimizer.
 BENCHMARK = (
     "dataset", "distill", "ipc", "teacher", "soft_labels", "label_format", "views",
     "augment", "student", "epochs", "batch_size", "eval_every", *IDENTITY,
@@ -39,10 +39,10 @@ BENCHMARK = (
 OPTIMIZER = ("optimizer", "learning_rate", "weight_decay", "schedule")
 # Runs that agree in all of them are one group: they differ in nothing but the seed.
 SETTINGS = (*BENCHMARK, *OPTIMIZER, "loss_code", "loss")
-# What a learning rate is chosen for.
+# Settings that a learning rate is chosen for.
 TUNING_SETTINGS = tuple(name for name in SETTINGS if name != "learning_rate")
 
-# Of rows of class-incremental training.
+# Fields of rows of class-incremental training.
 CONTINUAL = (
     "continual_teacher", "continual_order", "continual_steps", "continual_step"
 )  # fmt: skip
@@ -64,7 +64,7 @@ def append_result(workdir: pathlib.Path, row: Row) -> None:
 
     Raises:
       OSError: the line could not be written in full.
-      ValueError: it is no row; see `check_row`.
+      ValueError: the row is not valid; see `check_row`.
     """
     row = _as_read(row)
     check_row(row)
@@ -77,7 +77,7 @@ def append_tuning(workdir: pathlib.Path, row: Row) -> None:
 
     Raises:
       OSError: the line could not be written in full.
-      ValueError: it is no choice; see `check_choice`.
+      ValueError: the row is not valid; see `check_choice`.
     """
     row = _as_read(row)
     check_choice(row)
@@ -86,7 +86,7 @@ def append_tuning(workdir: pathlib.Path, row: Row) -> None:
 
 
 def _as_read(row: Row) -> dict[str, Any]:
-    """As it is read back; a number that is not finite is null, as JSON has none."""
+    """A row as read back: null for numbers that are not finite, as JSON has none."""
     found = json.loads(json.dumps(row), parse_constant=lambda _: None)
     return _with_defaults(found)
 
@@ -97,18 +97,18 @@ def _with_defaults(row: Row) -> dict[str, Any]:
 
 
 def _append_line(path: pathlib.Path, row: Row) -> None:
-    """Appends a line in one system call, and while nobody else does.
+    """Appends a line in one system call, and under a lock.
 
-    Processes that share a work directory therefore do not mix their lines; by NFS they
-    would without a lock (open(2), O_APPEND).
+    Processes that share a work directory therefore do not mix their lines; over NFS
+    they would without the lock (open(2), O_APPEND).
     """
     if not hosts.is_primary():
         return
     line = json.dumps(checksums.with_checksum(row)) + "\n"
     with path.open("ab", buffering=0) as file:
-        with contextlib.suppress(OSError):  # of file systems that have no locks
+        with contextlib.suppress(OSError):  # the file system has no locks
             fcntl.flock(file, fcntl.LOCK_EX)
-        # The last line of a writer that was killed may be half there.
+        # A writer that was killed may have left half a line.
         if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
             line = "\n" + line
         written = os.write(file.fileno(), line.encode())
@@ -119,7 +119,7 @@ def _append_line(path: pathlib.Path, row: Row) -> None:
 def read_results(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """All runs of a work directory, one row each.
 
-    Of a run that was deleted and made anew, the latest row counts.
+    For a run that was deleted and made anew, the latest row counts.
     """
     rows, skipped = latest_rows(workdir)
     for reason in skipped:
@@ -135,18 +135,18 @@ def _warn_once(message: str) -> None:
 def latest_rows(
     workdir: pathlib.Path, of: str = ""
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The latest row of every run, and what is wrong with lines that are no row.
+    """The latest row of every run, and why lines were skipped.
 
     Args:
-      workdir: Its results are read.
-      of: A run; lines that do not name it are passed over, which takes no time.
+      workdir: Work directory whose results are read.
+      of: ID of a run; lines that do not name it are skipped unparsed, to save time.
     """
     rows, skipped = _read_lines(workdir / RESULTS_FILE, check_row, of)
     return list({row["run_id"]: row for row in rows}.values()), skipped
 
 
 def latest_choices(workdir: pathlib.Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The latest chosen learning rate of the same settings, and as `latest_rows`."""
+    """The latest choice for the same settings, and why lines were skipped."""
     rows, skipped = _read_lines(workdir / TUNING_FILE, check_choice)
     latest = {tuple(row[name] for name in TUNING_SETTINGS): row for row in rows}
     return list(latest.values()), skipped
@@ -187,10 +187,10 @@ def _numbers(lines: Sequence[int]) -> str:
 def check_row(row: Any) -> None:
     """Checks a row of the results file.
 
-    Fields that are not known may hold a number, a text, true, false or null.
+    Unknown fields may hold a number, a text, true, false or null.
 
     Raises:
-      ValueError: it is no row; the message says why.
+      ValueError: it is not valid; the message says why.
     """
     if isinstance(row, dict) and "run_id" in row and "trained_on" not in row:
         raise ValueError(
@@ -207,9 +207,9 @@ def check_choice(row: Any) -> None:
     """Checks a row of the file of chosen learning rates.
 
     Raises:
-      ValueError: it is none; the message says why.
+      ValueError: it is not valid; the message says why.
     """
-    # Where all rates diverged none is chosen.
+    # No rate is chosen where all of them diverged.
     chosen = isinstance(row, dict) and row.get("learning_rate", "absent") is None
     _check_object({**row, "learning_rate": 1} if chosen else row, _IN_EVERY_CHOICE)
 
@@ -231,7 +231,7 @@ def _check_object(row: Any, required: Sequence[str]) -> None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number, and no truth value."""
+    """Whether a value is a finite number, and not a bool."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
@@ -250,13 +250,13 @@ def _is_rate(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    """Without line ends and what else is not to be seen."""
+    """Whether a value is a short text of printable characters, without line ends."""
     is_short = isinstance(value, str) and len(value) <= _MOST_CHARACTERS
     return is_short and value.isprintable()
 
 
 def _is_file_name(value: Any) -> bool:
-    """Of one file in a directory, whatever the directory."""
+    """Whether a value is the name of a file, without a directory."""
     if not _is_text(value) or value in ("", ".", ".."):
         return False
     return len(value.encode()) <= 255 and not set(value) & {"/", "\\"}
@@ -271,7 +271,7 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _is_trial(value: Any) -> bool:
-    """A learning rate, and its mean accuracy or null where a run diverged."""
+    """Whether a value has a learning rate, and a mean top-1 or null for divergence."""
     if not isinstance(value, dict) or not _is_rate(value.get("learning_rate")):
         return False
     top1 = value.get("top1", "absent")
@@ -279,7 +279,7 @@ def _is_trial(value: Any) -> bool:
 
 
 def _are(is_item: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    """Whether a value is a list of those."""
+    """A check that a value is a list of such items, and not empty or too long."""
     return lambda value: (
         isinstance(value, list)
         and 0 < len(value) <= _MOST_ITEMS
@@ -288,7 +288,7 @@ def _are(is_item: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 _ANYTHING = "a text, a number, true, false or null"
-# What a value must be, and the fields that are of that kind; "?" where null will do.
+# Kinds of values: how they are checked, and their fields; "?" where null is allowed.
 _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "the name of a file": (_is_file_name, "run_id distilled_dir? soft_labels_dir?"),
     "a text": (

@@ -23,7 +23,7 @@ _FILE = "statistics.npz"
 
 
 def channel_statistics(workdir: pathlib.Path, train: ImageSplit) -> Normalization:
-    """Measures the channel statistics of a dataset of one's own, or finds them.
+    """Measures the channel statistics of a user's dataset, or finds them.
 
     Raises:
       PreemptedError: the job was asked to stop.
@@ -33,7 +33,7 @@ def channel_statistics(workdir: pathlib.Path, train: ImageSplit) -> Normalizatio
     product = Product(workdir / "channel_statistics" / fingerprint(recipe), recipe)
 
     def make(directory: pathlib.Path) -> dict[str, tuple[float, ...]]:
-        del directory  # the record is all
+        del directory  # the record is all that is kept
         with ProgressBar("channel statistics", total=len(train), unit="img") as bar:
             return dataclasses.asdict(real.channel_statistics(train, _counting_on(bar)))
 
@@ -48,7 +48,7 @@ def make_statistics(
     """Measures the statistics of a network's layers, or finds them.
 
     Args:
-      product: Its recipe has the fingerprints of both.
+      product: Product whose recipe has the fingerprints of teacher and data.
       teacher: The network.
       data: The real dataset.
 
@@ -78,7 +78,7 @@ def _measured(teacher: FlaxTeacher, data: RealDataset) -> list[RealLayer]:
 
 
 def _counting_on(bar: ProgressBar) -> Callable[[int], None]:
-    """Shows how many images were read, and stops where the job is asked to."""
+    """A callback that counts images on the bar, and stops when the job is asked to."""
 
     def on_images(images: int) -> None:
         bar.update(images)

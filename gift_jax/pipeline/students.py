@@ -26,10 +26,10 @@ from gift_jax.train.fit import Fitted, Record, fit_together
 
 _log = logging.getLogger(__name__)
 
-# Where runs lie that are measured on a split.
+# Directory of runs by the split that they are measured on.
 _DIRECTORIES = {"test": "runs", "validation": "tuning"}
 _CHECKPOINTS = "checkpoints"
-# Characters; file systems take 255, and a lock has some more.
+# Characters; file systems allow 255, and the name of a lock is longer.
 _LONGEST_NAME = 200
 
 
@@ -47,7 +47,7 @@ class Run:
       student: The student.
       split: The split it is measured on, "test" or "validation".
       batch_size: Images in a step over all devices.
-      devices: That they are spread over.
+      devices: Devices that a batch is spread over.
     """
 
     job: Job
@@ -59,7 +59,7 @@ class Run:
 
     @functools.cached_property
     def name(self) -> str:
-        """Its name in the work directory, other for every other student."""
+        """Its name in the work directory, different for every student."""
         student, epochs = self.student, self.job.spec.train.epochs
         is_official = self.batch_size == batches.official_batch_size(self.num_images)
         parts = [
@@ -80,7 +80,7 @@ class Run:
 
     @property
     def num_images(self) -> int:
-        """Of the distilled dataset."""
+        """Number of distilled images."""
         return len(self.labelled.data.labels)
 
     @functools.cached_property
@@ -108,7 +108,7 @@ class Run:
 
     @functools.cached_property
     def product(self) -> Product:
-        """Its directory."""
+        """Its directory and recipe."""
         directory = self.job.workdir / _DIRECTORIES[self.split] / self.name
         return Product(directory, self.recipe)
 
@@ -120,7 +120,7 @@ class Run:
 
     @property
     def evaluators(self) -> list[evaluators.Evaluator]:
-        """What is measured of it, on its outputs for the classes of the real images."""
+        """Its evaluators, on its outputs for the classes of the real images."""
         measured, teacher = self.job.data.info.num_classes, self.labelled.teacher
         has_more = self.labelled.num_classes > measured
         if has_more and teacher is not None:
@@ -143,7 +143,7 @@ class Run:
 
     @property
     def loss(self) -> losses.Loss:
-        """Its loss, and another in epochs without soft labels."""
+        """Its loss, with another one in epochs without soft labels."""
         relabel, loss = self.job.spec.relabel, self.student.loss.build()
         if not relabel.hard_epochs:
             return loss
@@ -169,7 +169,7 @@ class Run:
 
     @property
     def _is_begun(self) -> bool:
-        """Whether there is a checkpoint to go on from, instead of a new state."""
+        """Whether there is a checkpoint to resume from, instead of a new state."""
         places = self.product.directory.glob(f"{_CHECKPOINTS}/*")
         return hosts.broadcast(any(place.name.isdecimal() for place in places))
 
@@ -217,7 +217,7 @@ class Run:
 
 
 def _code(*codes: str | None) -> str | None:
-    """Fingerprint of code of the user's own, 8 hexadecimal digits; None for none."""
+    """Fingerprint of user code, 8 hexadecimal digits; None where there is none."""
     return fingerprint({"code": codes})[:8] if any(codes) else None
 
 
@@ -229,21 +229,21 @@ def run_students(
     split: str = "test",
     train: bool = True,
 ) -> Iterator[dict[str, Any]]:
-    """Trains students, goes on where they were, or finds them finished.
+    """Trains or resumes students, or finds them finished.
 
     Args:
       job: The job.
       labelled: What to train on.
-      students: They differ in seed and learning rate only, so that several can train
-        at once.
+      students: Students that differ in seed and learning rate only, so that several can
+        train at once.
       split: The split to measure them on, "test" or "validation".
       train: Whether to train those that are not finished.
 
     Yields:
-      Their rows for the results file, each as soon as it is there.
+      Their rows for the results file, as soon as they are known.
 
     Raises:
-      UnfinishedError: one is not finished, and was not to be trained.
+      UnfinishedError: a student is not finished, and `train` is false.
     """
     batch_size, devices = _batching(job, len(labelled.data.labels))
     runs = [Run(job, labelled, s, split, batch_size, devices) for s in students]
@@ -274,7 +274,7 @@ def _batching(job: Job, num_images: int) -> tuple[int, tuple[jax.Device, ...]]:
 
 
 def _train_together(runs: Sequence[Run]) -> None:
-    """Trains runs of one shape to their ends, several at once."""
+    """Trains runs of one shape to the end, several at once."""
     if not runs:
         return
     first, train = runs[0], runs[0].job.spec.train
@@ -318,7 +318,7 @@ def _train_together(runs: Sequence[Run]) -> None:
 
 
 class _Journal:
-    """What is kept of a run in its directory, which is locked.
+    """Writes what is kept of a run into its directory, which is locked.
 
     Args:
       run: The run.
@@ -343,7 +343,7 @@ class _Journal:
         )
 
     def start(self, record: Record) -> None:
-        """Opens the record of metrics where the training goes on."""
+        """Opens the files of metrics at the epoch where the training starts."""
         source = self._run.job.spec.train.init_from
         if source and not record.steps:
             _log.info(
@@ -356,7 +356,7 @@ class _Journal:
         )
 
     def write(self, record: Record, metrics: dict[str, float]) -> dict[str, float]:
-        """Writes the metrics of an epoch, with what was evaluated after it.
+        """Writes the metrics of an epoch, with those of an evaluation after it.
 
         Returns:
           What was written.

@@ -1,4 +1,4 @@
-"""The stage of the teacher: trained, imported, or of the user's own."""
+"""The stage of the teacher: trained, imported, or user code."""
 
 import dataclasses
 import logging
@@ -33,16 +33,16 @@ from gift_jax.train.teacher import DivergedError, train_teacher
 
 _log = logging.getLogger(__name__)
 
-# Of a teacher in training.
+# Subdirectory of a teacher's training checkpoints.
 _CHECKPOINTS = "checkpoints"
 
 
 class JobTeacher(NamedTuple):
-    """A teacher.
+    """The teacher of a job.
 
     Attributes:
       teacher: Labels views.
-      evaluated: The same behind the transform of its evaluation, if it has one.
+      evaluated: The same teacher behind the transform of its evaluation, if it has one.
       top1: Its accuracy on the real test split in percent.
     """
 
@@ -55,12 +55,12 @@ def check_importable(spec: JobSpec, workdir: pathlib.Path) -> None:
     """Checks, before data are read, that what a teacher needs can be imported.
 
     Args:
-      spec: Of the job.
-      workdir: Whose teachers need nothing any more.
+      spec: Spec of the job.
+      workdir: Work directory; torchvision teachers finished in it need no import.
 
     Raises:
-      InputError: there is no such module of the user's own.
-      MissingPackageError: a package is not installed; says how it is.
+      InputError: user code cannot be found.
+      MissingPackageError: a package is missing; the message says how to install it.
     """
     if not spec.needs_teacher:
         return
@@ -91,7 +91,7 @@ def make_teacher(job: Job) -> JobTeacher:
 
 
 def _network_teacher(job: Job) -> tuple[FlaxTeacher, float]:
-    """One network, and its test accuracy."""
+    """A teacher of one network, and its test accuracy."""
     spec, data = job.spec.teacher, job.data
     assert spec.network is not None
     model = spec.build(data.info)
@@ -125,7 +125,7 @@ def _network_teacher(job: Job) -> tuple[FlaxTeacher, float]:
 
 
 def _average_teacher(job: Job) -> tuple[FlaxTeacher, float]:
-    """Networks that are products of their own, as one teacher; its test accuracy."""
+    """The average of networks, each a product of its own, and its test accuracy."""
     spec = job.spec.teacher
     networks = [
         _network_teacher(job.with_spec(dataclasses.replace(job.spec, teacher=member)))
@@ -138,7 +138,7 @@ def _average_teacher(job: Job) -> tuple[FlaxTeacher, float]:
 
 
 def _own_teacher(job: Job) -> JobTeacher:
-    """A teacher of the user's own, whose weights are not kept here."""
+    """A teacher of user code or PyTorch, whose weights are not kept here."""
     spec, data = job.spec.teacher, job.data
     teacher: Teacher
     if torch_teacher.is_torch(spec.name):
@@ -163,8 +163,8 @@ def _measured(
     Args:
       job: The job.
       teacher: The teacher.
-      of: What tells its weights apart.
-      transform: Of the test images.
+      of: Part of the recipe that identifies its weights.
+      transform: Preprocessing of the test images.
     """
     spec = job.spec.teacher
     recipe = {"dataset": job.dataset_recipe(), **of, **_transform_recipe(spec)}
@@ -196,7 +196,7 @@ def _job_teacher(spec: TeacherSpec, teacher: Teacher, top1: float) -> JobTeacher
 
 
 def _transform_recipe(spec: TeacherSpec) -> dict[str, Any]:
-    """Of a teacher without one, recipes are as they were."""
+    """Part of a recipe; empty without a transform, as in older recipes."""
     return {"transform": dataclasses.asdict(spec.transform)} if spec.transform else {}
 
 
@@ -215,7 +215,7 @@ def _test_accuracy(
 
 
 def _seen_shape(job: Job) -> tuple[int, int, int]:
-    """Of the images that the teacher's network is fed."""
+    """Shape of the images that the teacher's network is fed."""
     side = job.spec.teacher.transform.side(job.data.info.image_size)
     return (side, side, job.data.info.channels)
 
@@ -238,7 +238,7 @@ def _train(
             devices=job.devices,
             workers=job.spec.dataset.workers,
         )
-    except DivergedError:  # which going on would not change
+    except DivergedError:  # resuming would diverge again
         if hosts.is_primary():
             shutil.rmtree(directory)
         raise
@@ -261,7 +261,7 @@ def _import(job: Job, model: nn.Module) -> dict[str, Any]:
             image_size=_seen_shape(job)[0],
             **dict(spec.network.options),
         )
-        # The file tells its channels, which may not be those of the images.
+        # The file decides the number of channels, which may not be that of the images.
         expected = flax_teacher.variable_shapes(model, _seen_shape(job))
         check_shapes(variables, like=expected, origin=spec.checkpoint)
         return variables

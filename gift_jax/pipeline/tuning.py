@@ -1,6 +1,6 @@
 """Learning rates chosen on images held out of the real train split.
 
-The test split takes no part: the chosen rate is the one whose students are best on the
+The test split is not used: the chosen rate is the one whose students are best on the
 held-out images after the last epoch.
 """
 
@@ -16,8 +16,8 @@ from gift_jax.specs import StudentSpec, TuningSpec
 
 _log = logging.getLogger(__name__)
 
-# Rates tried beyond the grid. KL lacks a factor T^2 of 400, which is four of the
-# default grid's steps beyond its last factor, 10, and two more are looked at.
+# Most rates that are tried beyond the grid. KL lacks a factor T^2 of 400, which is four
+# of the default grid's steps beyond its last factor, 10, and two more are looked at.
 _MOST_BEYOND = 8
 
 # Mean top-1 by learning rate; None where a run diverged.
@@ -36,12 +36,12 @@ def tune(
 
     Args:
       run: Trains students and measures them on a split: `run_students` of a job.
-      student: With the default learning rate; its seed does not matter.
+      student: Student with the default learning rate; its seed does not matter.
       spec: Which factors of the default are tried, and with which seeds.
       on_trained: Called after every training.
 
     Returns:
-      The row for the tuning file. `learning_rate` is None where all diverged.
+      The row for the tuning file. `learning_rate` is None if all rates diverged.
     """
     factors, seeds = sorted(spec.factors), spec.seeds
     default = student.optimizer.learning_rate
@@ -83,7 +83,7 @@ def tune(
 
 
 def best_rate(tried: Tried, default: float) -> float | None:
-    """The rate with the highest accuracy; of equal ones the nearest to the default.
+    """The rate with the highest accuracy; among equal ones, the nearest to the default.
 
     >>> best_rate({0.1: 50.0, 0.3: 60.0, 1.0: 60.0, 3.0: None}, default=0.1)
     0.3
@@ -99,7 +99,7 @@ def best_rate(tried: Tried, default: float) -> float | None:
 def next_rates(tried: Tried, factors: Sequence[float]) -> list[float]:
     """The rate to try next, until there are two on either side of the best.
 
-    One would not do: accuracies of neighbouring rates differ by less than their noise.
+    One is not enough: accuracies of neighbouring rates differ by less than their noise.
 
     Args:
       tried: Mean top-1 by rate.
@@ -125,7 +125,7 @@ def next_rates(tried: Tried, factors: Sequence[float]) -> list[float]:
 
 
 def _rounded(rate: float) -> float:
-    """To six digits, as rates are shown and part of file names."""
+    """A rate with six digits, as in messages and file names."""
     return float(f"{rate:.6g}")
 
 

@@ -15,12 +15,12 @@ import jax
 from gift_jax.pipeline.grid import Grid
 from gift_jax.runtime import allocator, errors, logs, preemption
 
-# Seconds that a step has to end in when nobody waits for it any more.
+# Seconds for a step to end once the process that waits for it is gone.
 _GRACE = 5.0
 
 
 def main() -> int:
-    """Trains what is named on standard input, until that says null or ends.
+    """Trains the units named on standard input, until it says null or ends.
 
     Returns:
       The exit code.
@@ -57,22 +57,22 @@ def main() -> int:
 
 
 def _standard_input() -> IO[bytes]:
-    """Not `sys.stdin`, which Python closes at its end, and aborts if a thread waits."""
+    """Not `sys.stdin`: Python closes it on exit, and aborts if a thread reads it."""
     return os.fdopen(os.dup(0), "rb")
 
 
 def _standard_output() -> IO[str]:
-    """For answers only; what anybody else prints goes to standard error."""
+    """Standard output for answers only; all else is printed to standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return answers
 
 
 def _read_in_background(lines: IO[bytes]) -> "queue.SimpleQueue[int | None]":
-    """The numbers on the lines; their end before null is that of who wrote them.
+    """The numbers on the lines; if they end before null, their writer has ended.
 
-    A writer that was killed is started again at once, and must not find this process
-    in its way.
+    A writer that was killed may be started again at once, and must not find this
+    process in its way.
     """
     numbers: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     writer = os.getppid()
@@ -87,7 +87,7 @@ def _read_in_background(lines: IO[bytes]) -> "queue.SimpleQueue[int | None]":
         while os.getppid() == writer:
             time.sleep(0.1)
         time.sleep(_GRACE)
-        os._exit(preemption.EXIT_CODE)  # a program that compiles hears no signal
+        os._exit(preemption.EXIT_CODE)  # no signal is handled while a program compiles
 
     threading.Thread(target=read, daemon=True).start()
     return numbers

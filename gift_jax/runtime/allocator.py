@@ -8,7 +8,7 @@ zeroed page at a time: a third of a ConvNet-3 step at batch 50 was spent there.
 import ctypes
 import sys
 
-# malloc.h of glibc. The values are of C's int.
+# Constants of glibc's malloc.h; values are C ints.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 _LARGEST = 2**31 - 1
 
@@ -16,9 +16,9 @@ _LARGEST = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Makes malloc keep the memory that a step frees for the next one.
 
-    All threads share one heap, which grows to the largest need and is given back
-    when the process ends. To be called before JAX starts its threads, as threads keep
-    the heap of their first allocation.
+    All threads share one heap, which grows to the largest need and is given back when
+    the process ends. Must be called before JAX starts its threads, as threads keep the
+    heap of their first allocation.
 
     Returns:
         Whether the C library is glibc, the only one that is changed.

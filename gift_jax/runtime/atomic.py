@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written as a whole or not at all."""
 
 import contextlib
 import json
@@ -11,14 +11,14 @@ from typing import Any
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Puts a new file or directory in place at once.
+    """Puts a new file or directory in place atomically.
 
     Readers see the old file or the new one, never half of it.
 
     Yields:
-      Where to write it, beside its place; removed if the block fails.
+      A path beside it to write to; removed if the block fails.
     """
-    # Processes of two containers may have one number.
+    # Not by process number, which processes of two containers may share.
     unfinished = path.with_name(f".{path.name}-{uuid.uuid4().hex[:12]}")
     try:
         yield unfinished

@@ -23,15 +23,15 @@ def fingerprint(record: Mapping[str, Any]) -> str:
 
 
 def with_checksum(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record, and its fingerprint as its last field."""
+    """A record with its fingerprint as the last field."""
     return {**record, _FIELD: fingerprint(record)}
 
 
 def without_checksum(record: Any) -> Any:
-    """What `with_checksum` was given; what has no checksum, as it is.
+    """Undoes `with_checksum`; what has no checksum is returned unchanged.
 
     Raises:
-      DamagedError: the record is not the one that the checksum is of.
+      DamagedError: the checksum is that of another record.
     """
     if not isinstance(record, dict) or _FIELD not in record:
         return record
@@ -57,7 +57,7 @@ def _digest(path: pathlib.Path) -> str:
 
 
 def seal(directory: pathlib.Path, *, but: str = "") -> None:
-    """Writes the checksums of all files below a directory into it, but of one."""
+    """Writes the checksums of all files below a directory, except one, into it."""
     found = {name: d for name, d in digests(directory).items() if name != but}
     (directory / FILE).write_text(json.dumps(found, indent=0) + "\n")
 
@@ -65,11 +65,11 @@ def seal(directory: pathlib.Path, *, but: str = "") -> None:
 def verify(directory: pathlib.Path) -> None:
     """Compares the files below a directory with what `seal` wrote.
 
-    Files that were added since are passed over.
+    Files that were added since are ignored.
 
     Raises:
-      DamagedError: one was changed or is missing; names it.
-      OSError: one cannot be read.
+      DamagedError: a file was changed or is missing; the message names it.
+      OSError: a file cannot be read.
     """
     try:
         expected = json.loads((directory / FILE).read_text())

@@ -1,6 +1,6 @@
-"""Joining a job of several hosts, and ending it for all of them.
+"""Joins the hosts of a job, and ends it on all of them.
 
-What hosts say to one another meanwhile is in `hosts`.
+Their communication in between is in `hosts`.
 """
 
 import contextlib
@@ -28,19 +28,20 @@ def join(
     *,
     timeout_seconds: int = 300,
 ) -> None:
-    """Joins the hosts of a job; before anything else of JAX.
+    """Joins the hosts of a job; must be called before anything else of JAX.
 
     Without arguments JAX detects them: Cloud TPU, GKE, SLURM, Open MPI.
 
     Args:
       coordinator_address: "host:port" of process 0.
-      num_processes: How many there are.
-      process_id: Which of them this is.
-      timeout_seconds: How long to wait for the others. After it the process ends
-        with an error, as XLA would abort it.
+      num_processes: Number of processes.
+      process_id: Index of this process.
+      timeout_seconds: How long to wait for the others. After that the process ends with
+        an error, before XLA would abort it.
 
     Raises:
-      InputError: what is missing, not of the right form, or in use.
+      InputError: an argument is missing or malformed, the port is in use, or no cluster
+        was detected.
     """
     given = (coordinator_address, num_processes, process_id)
     if any(value is not None for value in given) and None in given:
@@ -88,9 +89,9 @@ def join(
 
 
 def _check_free(port: int) -> None:
-    """Raises InputError for a port in use, at which JAX would crash."""
+    """Raises InputError for a port in use, on which JAX would crash."""
     with socket.socket() as listener:
-        # What is left of an earlier start on this port does no harm.
+        # Connections left over from an earlier start on this port do no harm.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("", port))
@@ -102,20 +103,20 @@ def _check_free(port: int) -> None:
 
 
 def fail(message: str, code: int = 1) -> None:
-    """Ends the job on all hosts because this one cannot go on; never returns there.
+    """Ends the job on all hosts because this one cannot go on.
 
-    The others may be in a collective, which nothing but the end of the process
-    interrupts. Does nothing with one host.
+    Never returns with several hosts, and does nothing with one. The other hosts may be
+    in a collective, which only the end of the process interrupts.
 
     Args:
-      message: Why.
-      code: Exit code of all.
+      message: The reason, shown on the other hosts.
+      code: Exit code of all processes.
     """
     if hosts.count() == 1:
         return
-    with contextlib.suppress(jax.errors.JaxRuntimeError):  # all may be lost
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # the service may be gone
         hosts.say(_FAILURE, json.dumps([hosts.index(), message, code]))
-        # The primary host's process runs the service that the others hear it from.
+        # The primary's process runs the service through which the others learn of it.
         deadline = time.monotonic() + _LINGER_SECONDS
         others = range(1, hosts.count()) if hosts.is_primary() else ()
         unaware = [f"{_FAILURE}/{host}" for host in others]

@@ -1,23 +1,23 @@
-"""How many CPU cores there are."""
+"""The number of CPU cores."""
 
 import math
 import os
 import pathlib
 
-# How many threads XLA starts; `pipeline.processes` gives each of its workers a share.
+# Variable for XLA's number of threads; `pipeline.processes` gives each worker a share.
 SHARE = "NPROC"
-# What a control group may use in a period, in version 2 and in version 1.
+# Files with CPU quota and period of a control group, in version 2 and in version 1.
 _QUOTAS = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
 
 
 def usable_cores(root: pathlib.Path = pathlib.Path("/")) -> int:
-    """Of this process: fewer than the machine has under SLURM, or in a container.
+    """Cores of this process; under SLURM or in a container not all of the machine's.
 
-    Nor more than its share where several train at once. A part of a core that a
-    container is granted counts as one.
+    Not more than its share where several processes train at once. A fraction of a core
+    that a container is granted counts as one.
 
     Args:
-      root: Of the file system that tells of control groups.
+      root: Root of the file system that describes control groups.
 
     Returns:
       At least 1.
@@ -34,7 +34,7 @@ def usable_cores(root: pathlib.Path = pathlib.Path("/")) -> int:
 
 
 def _control_groups(root: pathlib.Path) -> list[pathlib.Path]:
-    """Directories of the groups of this process, with those that these are in."""
+    """Directories of this process's control groups and of the groups they are in."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:  # not on Linux
@@ -51,13 +51,13 @@ def _control_groups(root: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _granted(group: pathlib.Path) -> float:
-    """Cores' worth of time that a control group has, infinity where it has no limit."""
+    """Cores that a control group's CPU quota amounts to; infinity without a limit."""
     for files in _QUOTAS:
         try:
             text = " ".join((group / file).read_text() for file in files)
             quota, period = map(int, text.split())
-        except (OSError, ValueError):  # of the other version, or "max"
+        except (OSError, ValueError):  # a group of the other version, or "max"
             continue
-        if quota > 0:  # -1 stands for none
+        if quota > 0:  # -1 means no limit
             return quota / period
     return math.inf

@@ -1,4 +1,4 @@
-"""The axis that devices are mapped over, and copies of arrays on all of them."""
+"""The axis that devices are mapped over, and arrays on several devices."""
 
 import collections
 import functools
@@ -17,10 +17,10 @@ from gift_jax.runtime.errors import InputError, pip_install
 
 try:
     from jax._src.pmap import _cached_shard_map as _kept_by_pmap
-except ImportError:  # another JAX, in which at worst nothing is freed
+except ImportError:  # another version of JAX: at worst nothing is freed
     _kept_by_pmap = None
 
-# The axis of every pmap.
+# Axis name of every pmap.
 AXIS = "batch"
 
 
@@ -32,7 +32,7 @@ def local() -> tuple[jax.Device, ...]:
     """
     try:
         return tuple(jax.local_devices())
-    except (RuntimeError, AssertionError) as error:  # the latter for "cuda" without one
+    except (RuntimeError, AssertionError) as error:  # the latter without a GPU
         reason = (str(error).strip().splitlines() or ["no such device"])[0]
         raise InputError(
             f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', '')!r}, but JAX cannot "
@@ -42,7 +42,7 @@ def local() -> tuple[jax.Device, ...]:
 
 
 def may_have_accelerators() -> bool:
-    """Whether JAX may find accelerators; known before it starts, and starts nothing."""
+    """Whether JAX may find accelerators; can be called before JAX starts any device."""
     if platforms := jax.config.values["jax_platforms"]:
         return platforms != "cpu"
     plugins = importlib.metadata.entry_points(group="jax_plugins")
@@ -52,18 +52,20 @@ def may_have_accelerators() -> bool:
 def mapped(
     function: Callable, *, devices: Sequence[jax.Device], **options: Any
 ) -> Callable:
-    """A function over devices, whose programs are freed once nobody has it any more.
+    """Maps a function over devices; its programs are freed when the result is.
 
     Args:
-      function: What is mapped; JAX keeps its programs as long as what is returned.
-      devices: Of this host or of all; hosts run it once all have compiled it.
-      **options: Of `jax.pmap`, but for the name of the axis, which is `AXIS`.
+      function: Function to map. JAX keeps its programs as long as the returned
+        function.
+      devices: Devices of this host, or of all hosts, which run it once all have
+        compiled it.
+      **options: Options of `jax.pmap` except the axis name, which is `AXIS`.
     """
-    # An object of its own, also where a method or a function of a module is mapped.
+    # A new object, so that programs of methods and module functions are freed, too.
     function = functools.partial(function)
     program = jax.pmap(function, axis_name=AXIS, devices=devices, **options)
-    # The cache of pmap (JAX 0.10.2) holds its functions weakly, but what it keeps of
-    # one holds the function.
+    # The cache of pmap (JAX 0.10.2) holds its functions weakly, but its entry for a
+    # function holds that function.
     forget = getattr(_kept_by_pmap, "evict_function", None)
     if forget is not None:
         weakref.finalize(program, forget, function).atexit = False
@@ -72,14 +74,14 @@ def mapped(
 
 
 def own(devices: Sequence[jax.Device]) -> list[jax.Device]:
-    """Those of the devices that are this host's."""
+    """The devices that belong to this host."""
     return [d for d in devices if d.process_index == jax.process_index()]
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """Puts a copy of every array on every device, so that no step moves it again.
 
-    Every host puts its own copies on those of the devices that are its own.
+    Every host puts copies on its own devices only.
     """
     return jax.device_put(tree, _sharding(tuple(devices)))
 
@@ -90,23 +92,23 @@ def spread(tree: Any, devices: Sequence[jax.Device]) -> Any:
 
 
 def run_ahead(devices: Sequence[jax.Device]) -> bool:
-    """Whether devices may be given a step before they have done the one before.
+    """Whether a step may be dispatched before the previous one is done.
 
-    Steps that run ahead of each other on virtual CPU devices can wait for one another's
-    threads forever.
+    Overlapping steps on several virtual CPU devices can wait for one another's threads
+    forever.
 
     Args:
-      devices: Of all hosts.
+      devices: Devices of all hosts.
     """
     return devices[0].platform != "cpu" or len(devices) == 1
 
 
 def fetched(answers: Iterable[Any], devices: Sequence[jax.Device]) -> Iterator[Any]:
-    """Trees of arrays on the host, of which devices make one while another is fetched.
+    """Fetches trees of arrays to the host, each while devices compute the next.
 
     Args:
-      answers: Trees that are made in the order that they are asked for.
-      devices: That may make them.
+      answers: Trees of arrays, each dispatched when it is requested.
+      devices: Devices that may compute them.
     """
     ahead = int(run_ahead(devices))
     pending: collections.deque[Any] = collections.deque()
@@ -120,18 +122,19 @@ def fetched(answers: Iterable[Any], devices: Sequence[jax.Device]) -> Iterator[A
 def padded_batches(
     num_images: int, batch_size: int, *, local_devices: int, num_hosts: int = 1
 ) -> tuple[int, int]:
-    """How images that hosts share are spread over devices in equal, padded batches.
+    """Sizes of the equal, padded batches in which hosts and devices share images.
 
     Args:
-      num_images: Of all hosts.
-      batch_size: The most in a batch over all devices, but that it is rounded up to
-        divide over them. There are as few batches as it allows, with as few images as
-        they then hold: 260 images are two batches of 130, and not of 256.
-      local_devices: Of each host.
-      num_hosts: How many there are.
+      num_images: Images of all hosts.
+      batch_size: Most images in a batch over all devices, rounded up to divide over
+        them. There are as few batches as it allows, and these are as small as possible:
+        260 images are two batches of 130, and not of 256.
+      local_devices: Devices of each host.
+      num_hosts: Number of hosts.
 
     Returns:
-      The batches of a host with the largest share, and images of a device in one.
+      The number of batches of the host with the largest share, and the images of a
+      device in each.
     """
     images = min(batch_size, num_images)
     most = -(-images // (local_devices * num_hosts))

@@ -1,13 +1,13 @@
-"""Errors that are meant for the user, and what the command says of them.
+"""Errors that are meant for the user, and their messages.
 
-What is not one of `EXPECTED` is a fault of the program, and keeps its traceback.
+Any other error than those in `EXPECTED` is a bug, and keeps its traceback.
 """
 
 import jax
 
 
 class UserError(Exception):
-    """Something that the user can do something about; the message says what."""
+    """An error that the user can do something about; the message says what."""
 
 
 class InputError(UserError, ValueError):
@@ -15,19 +15,18 @@ class InputError(UserError, ValueError):
 
 
 class UnknownNameError(InputError):
-    """A name that is none of those there are."""
+    """A name that is none of the known ones."""
 
 
 class MissingPackageError(UserError, ImportError):
     """An optional package that is needed and not installed."""
 
 
-# Besides what is raised for the user here: the disk, the network, the devices and the
-# memory.
+# Besides errors raised for the user: those of disk, network, devices and memory.
 EXPECTED = (UserError, OSError, jax.errors.JaxRuntimeError, MemoryError)
 
 
-# How XLA's errors begin that no other host has caused.
+# Prefixes of XLA's errors that another host cannot have caused.
 _OF_THIS_PROGRAM = ("UNIMPLEMENTED", "INVALID_ARGUMENT")
 
 
@@ -41,7 +40,7 @@ def pip_install(extra: str) -> str:
 
 
 def message(error: BaseException) -> str:
-    """One message for a user."""
+    """The message of an error for the user."""
     text = str(error)
     if isinstance(error, MemoryError):
         return f"not enough memory ({text or 'none is left'})"

@@ -2,8 +2,8 @@
 
 `cluster` joins and ends them. Every host runs the same program. The primary host writes
 products, logs and results; the others wait for it and read. Hosts agree through JAX's
-coordination service, not through devices, so a wait may take as long as it takes. With
-one host everything here is free.
+coordination service, not through devices, so a wait has no time limit. With one host
+everything here is free.
 """
 
 import atexit
@@ -23,15 +23,15 @@ from jax._src import distributed
 from gift_jax.runtime.errors import InputError
 
 _PREFIX = "gift_jax/"
-# Python handles signals between two waits.
+# Waits are short, as Python handles signals only between two of them.
 _WAIT_MILLISECONDS = 500
 _WAIT_SECONDS = 0.1
 WATCH_SECONDS = 0.5
 _SEEN_WITHIN_SECONDS = 60.0
 _POLL_SECONDS = 1.0
-# Of settings that differ.
+# Number of differing settings to show.
 _SHOWN = 10
-# What hosts have said to all, and how often all have met, which every host counts.
+# Counts of messages to all hosts and of meetings of all, the same on every host.
 _sequence = itertools.count()
 _meetings = 0
 _Found = TypeVar("_Found")
@@ -39,7 +39,8 @@ _Found = TypeVar("_Found")
 
 def count() -> int:
     """The number of hosts."""
-    # Not by JAX's function, which starts the devices, for which hosts must be alike.
+    # Not `jax.process_count`: it starts the devices, before which hosts compare
+    # settings.
     return distributed.global_state.num_processes or 1
 
 
@@ -54,28 +55,28 @@ def is_primary() -> bool:
 
 
 def share(n: int, host: int | None = None) -> range:
-    """The contiguous part of range(n) of a host; parts differ by one at most.
+    """A host's contiguous part of range(n); sizes of parts differ by at most one.
 
     Args:
-      n: How many there are.
-      host: Its index; by default that of this one.
+      n: Length of the whole range.
+      host: Index of the host; by default that of this one.
     """
     host = index() if host is None else host
     return range(n * host // count(), n * (host + 1) // count())
 
 
 def devices(local: Sequence[jax.Device]) -> tuple[jax.Device, ...]:
-    """All hosts' devices at the places that some have on this host.
+    """Devices of all hosts, at the same places as some of this host.
 
     Args:
-      local: The first so many of `jax.local_devices()`.
+      local: The first few of `jax.local_devices()`, or all.
 
     Returns:
-      As many of every host, in the order of hosts, which is the order that pmap
-      hands shares of a batch out in.
+      The same number of devices of every host, in the order of hosts, in which pmap
+      hands out the shares of a batch.
 
     Raises:
-      ValueError: JAX sees several hosts that did not join.
+      InputError: JAX sees several hosts that did not join.
     """
     if count() != jax.process_count():
         raise InputError(
@@ -93,7 +94,7 @@ def devices(local: Sequence[jax.Device]) -> tuple[jax.Device, ...]:
 
 @functools.cache
 def _process_indices() -> tuple[int, ...]:
-    """What devices call the hosts, by their number, which is another on some TPUs."""
+    """JAX's process index of each host, which differs from its number on some TPUs."""
     key = f"{_PREFIX}process"
     _client().key_value_set(f"{key}/{index()}", str(jax.process_index()))
     return tuple(int(_wait_for(f"{key}/{host}")) for host in range(count()))
@@ -103,7 +104,8 @@ def barrier(name: str) -> None:
     """Waits until all hosts are here.
 
     Args:
-      name: Of this place in the program; hosts must arrive in the same order.
+      name: Name of this place in the program; hosts must reach places in the same
+        order.
     """
     on_any(name, flag=False)
 
@@ -112,8 +114,8 @@ def on_any(name: str, *, flag: bool) -> bool:
     """Whether a flag is set on any host; waits until all hosts are here.
 
     Args:
-      name: As of `barrier`.
-      flag: That of this host.
+      name: See `barrier`.
+      flag: Flag of this host.
     """
     global _meetings
     if count() == 1:
@@ -126,7 +128,7 @@ def on_any(name: str, *, flag: bool) -> bool:
         said = [json.loads(_wait_for(f"{key}/{host}")) for host in range(count())]
         if len(places := sorted({place for place, _ in said})) > 1:
             raise RuntimeError(f"hosts are at different places: {places}")
-        # Whoever is here has read all that was said up to the meeting before.
+        # Hosts that are here have read all that was said up to the meeting before.
         client.key_value_delete(_said_before_meeting(_meetings - 1))
         client.key_value_set(f"{key}/go", json.dumps(any(its for _, its in said)))
     return json.loads(_wait_for(f"{key}/go"))
@@ -148,7 +150,7 @@ def broadcast(value: Any) -> Any:
 
 
 def seen(look: Callable[[], _Found | None]) -> _Found | None:
-    """What another host has written, which a network file system may show later.
+    """Waits for what another host has written: a network file system may show it late.
 
     Args:
       look: Finds it, or returns None.
@@ -163,12 +165,12 @@ def seen(look: Callable[[], _Found | None]) -> _Found | None:
 
 
 def _next_key(what: str) -> str:
-    """For what hosts say next, the same on all of them."""
+    """The key of what hosts say next, the same on all of them."""
     return f"{_said_before_meeting(_meetings + 1)}/{next(_sequence)}/{what}"
 
 
 def _said_before_meeting(number: int) -> str:
-    """The directory of what is said at a meeting, and since the one before it."""
+    """The prefix of keys of a meeting, and of what is said since the one before it."""
     return f"{_PREFIX}{number}"
 
 
@@ -178,7 +180,7 @@ def _client() -> Any:
 
 
 def _wait_for(key: str) -> str:
-    # A call that ran into its limit stays with the service for ever, so there is one.
+    # A call that timed out stays with the service forever, so there is only one.
     try:
         return _client().blocking_key_value_get(key, _WAIT_MILLISECONDS)
     except jax.errors.JaxRuntimeError as error:
@@ -190,10 +192,10 @@ def _wait_for(key: str) -> str:
 
 
 def watch(key: str, react: Callable[[str], None]) -> None:
-    """Calls a function in a thread of its own once some host has said something.
+    """Calls a function, in a thread of its own, once some host has said something.
 
     Args:
-      key: What to listen for.
+      key: Key to listen to.
       react: Called with what was said.
     """
     is_over = threading.Event()
@@ -227,7 +229,7 @@ def said(key: str) -> str | None:
 
 
 def say(key: str, message: str) -> None:
-    """Tells all hosts that `watch` a key; the first message stands."""
+    """Tells all hosts that `watch` a key; only the first message counts."""
     client = _client()
     try:
         client.key_value_set(key, message)
@@ -239,17 +241,17 @@ def say(key: str, message: str) -> None:
 def require_equal(
     settings: Callable[[], Mapping[str, Any]], *, name: str = "settings"
 ) -> None:
-    """Compares what hosts were started with or see, and whether they are as many.
+    """Compares the settings of all hosts, and the number of hosts that each knows of.
 
-    Hosts with other settings would wait for one another for ever. To be called right
-    after `cluster.join` first.
+    Hosts with different settings would wait for one another forever. The first call
+    must come right after `cluster.join`.
 
     Args:
-      settings: Gives what is JSON-able, by the names to show; not called on one host.
-      name: What they are, for the message.
+      settings: Returns JSON-able values by the names to show; not called with one host.
+      name: What the settings are called in the message.
 
     Raises:
-      InputError: on the primary host; names what differs.
+      InputError: on the primary host, if settings differ; the message names them.
     """
     if count() == 1:
         return
@@ -277,8 +279,8 @@ def require_equal(
 def compiled_together(function: Callable) -> Callable:
     """A mapped function that no host runs before all have compiled it.
 
-    Its collectives on CPUs (Gloo) give up after 30 s, which compiling takes on a host
-    that is busy. With one host it is the function itself.
+    Its collectives on CPUs (Gloo) give up after 30 s, and compiling can take that long
+    on a busy host. With one host it is the function itself.
     """
     if count() == 1:
         return function

@@ -1,4 +1,4 @@
-"""What a command says while it works."""
+"""The log of a command."""
 
 import logging
 
@@ -6,12 +6,12 @@ from absl import logging as absl_logging
 
 
 def show(level: str = "INFO") -> None:
-    """Shows what the stages say, but what Orbax says only with --verbosity=1.
+    """Shows the log of the stages, and that of Orbax only with --verbosity=1.
 
-    Orbax logs the tracebacks of errors that it raises as well.
+    Orbax also logs the tracebacks of errors that it raises.
 
     Args:
-      level: The least that is shown, a name of `logging`.
+      level: Lowest level that is shown, by its name in `logging`.
     """
     if not absl_logging.level_debug():
         absl_logging.set_verbosity(absl_logging.FATAL)

@@ -1,4 +1,4 @@
-"""NumPy's archives of arrays; read as what others made: nothing is unpickled."""
+"""NumPy's archives of arrays, which are not trusted: nothing is unpickled."""
 
 import io
 import pathlib
@@ -18,11 +18,11 @@ def read_npz(
 
     Args:
       path: The file.
-      max_bytes: How much it may unpack to, if not a usual multiple of its size.
+      max_bytes: Bytes that it may unpack to; None means `unpacking.allowed_bytes`.
 
     Raises:
       FileNotFoundError: there is no such file.
-      TooLargeError: it announces more than it may unpack to.
+      TooLargeError: the file announces more than it may unpack to.
       InputError: the file is a directory, damaged, not an npz, or holds pickled
         objects.
     """
@@ -46,7 +46,7 @@ def read_npz(
 
 
 def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays so that `read_npz` reads them: compressed, unless too much so."""
+    """Writes arrays for `read_npz`; compressed, unless it would refuse the file."""
     _save(np.savez_compressed, path, arrays)
     try:
         with path.open("rb") as file:
@@ -58,7 +58,7 @@ def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
 def _save(
     save: Callable[..., None], path: pathlib.Path, arrays: Mapping[str, np.ndarray]
 ) -> None:
-    with path.open("wb") as file:  # of any name: given one, NumPy would add a suffix
+    with path.open("wb") as file:  # as a file: to a path NumPy would add a suffix
         save(file, **arrays)
 
 

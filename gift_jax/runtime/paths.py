@@ -1,4 +1,4 @@
-"""Directories that are named by users."""
+"""Directories that users give."""
 
 import os
 import pathlib
@@ -6,7 +6,7 @@ import re
 
 from gift_jax.runtime.errors import InputError
 
-# As text, and with the slash that pathlib has removed. A drive has one letter.
+# A URL as text, or as a path, where pathlib has removed a slash. One letter is a drive.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
@@ -15,7 +15,7 @@ def local(path: str | os.PathLike, name: str) -> pathlib.Path:
 
     Args:
       path: The path.
-      name: Of what it was given for, such as "--workdir".
+      name: Name of the setting, such as "--workdir", for the message.
 
     Raises:
       InputError: it is a URL, which would become a folder of that name.

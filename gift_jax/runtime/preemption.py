@@ -1,8 +1,8 @@
 """SIGTERM, by which a scheduler announces that it will end a process.
 
 The job goes on to the next place from which it can be resumed, a few steps or a chunk
-of soft labels ahead, saves, and ends with an exit code of its own, so that the same
-command goes on later.
+of soft labels ahead, saves, and ends with an exit code of its own; the same command
+resumes it later.
 """
 
 import contextlib
@@ -29,14 +29,14 @@ class PreemptedError(Exception):
 
 def listen() -> None:
     """Takes note of SIGTERM from here on, on this host and the others."""
-    # In place of the handler that JAX installs with several hosts.
+    # Replaces the handler that JAX installs with several hosts.
     signal.signal(signal.SIGTERM, _on_signal)
     if hosts.count() > 1:
         hosts.watch(_KEY, lambda message: _note())
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    # In a thread, as the handler may interrupt whoever holds the lock of a log.
+    # In a thread, as the handler may interrupt code that holds the lock of a log.
     threading.Thread(target=_note, daemon=True).start()
 
 
@@ -77,10 +77,10 @@ def together(name: str) -> Iterator[None]:
     """A block that all hosts run, each at its own pace; they wait at its end.
 
     Args:
-      name: Of this place in the program, as of `hosts.barrier`.
+      name: Name of this place in the program, see `hosts.barrier`.
 
     Raises:
-      PreemptedError: on all hosts, where the block of any raised it.
+      PreemptedError: on all hosts, if the block of any of them raised it.
     """
     is_stopped = False
     try:

@@ -14,19 +14,19 @@ from tqdm import auto as tqdm  # a notebook's bars, where ipywidgets is installe
 from gift_jax.runtime import atomic, hosts
 
 METRICS_FILE = "metrics.jsonl"
-# Between writes of TensorBoard events to the disk.
+# Time between writes of TensorBoard events to the disk.
 _FLUSH_SECONDS = 10.0
-# tqdm's own variable, which does not reach a bar that is told whether to show.
+# tqdm's own variable, which it ignores where `disable` is given.
 _ARE_HIDDEN = "TQDM_DISABLE"
 
 
 class ProgressBar:
     """A bar with rate, time left and the latest metrics, on standard error.
 
-    Of several hosts the primary shows it.
+    With several hosts, only the primary shows it.
 
     Args:
-      name: What is going on.
+      name: What the bar is called.
       total: Units of work.
       unit: Name of a unit.
       done: Units finished before.
@@ -50,13 +50,13 @@ class ProgressBar:
         self._bar.close()
 
     def start(self, done: int) -> None:
-        """Says how many units were finished before the rate is measured."""
+        """Sets how many units were done before; the rate is measured from here."""
         self._bar.reset()
         self._bar.initial = self._bar.n = self._bar.last_print_n = done
         self._bar.refresh()
 
     def update(self, units: int, **metrics: float) -> None:
-        """Moves the bar on, and shows metrics in place of those shown before."""
+        """Advances the bar, and shows metrics in place of those shown before."""
         if metrics:
             shown = {name: _shown(value) for name, value in metrics.items()}
             self._bar.set_postfix(shown, refresh=False)
@@ -71,12 +71,12 @@ def _shown(value: float) -> str:
 class MetricsWriter:
     """Writes the metrics of a run as JSON lines and as TensorBoard events.
 
-    Of several hosts the primary writes; the others leave the files alone.
+    With several hosts, only the primary writes.
 
     Args:
       directory: The run's directory.
-      finished_epochs: Lines of later epochs, written before an interruption,
-        are dropped.
+      finished_epochs: Epochs trained before; lines of later epochs, written before an
+        interruption, are dropped.
     """
 
     def __init__(self, directory: pathlib.Path, *, finished_epochs: int = 0) -> None:
@@ -86,12 +86,13 @@ class MetricsWriter:
             return
         path = directory / METRICS_FILE
         _drop_lines(path, from_epoch=finished_epochs)
-        # Unbuffered, so that closing has nothing left to fail at.
+        # Unbuffered, so that closing has nothing left to write.
         self._lines = self._files.enter_context(path.open("ab", buffering=0))
-        # Not by SummaryWriter, in whose thread nobody hears of a full disk.
+        # Not SummaryWriter: errors in its thread, such as a full disk, would go
+        # unnoticed.
         self._events = EventsWriter(str(directory / "events"))
         self._files.callback(self._events.close)
-        # Of this epoch and later, older events are not shown.
+        # Makes TensorBoard hide older events of this epoch and later ones.
         start = SessionLog(status=SessionLog.START)
         self._events.write_event(
             Event(wall_time=time.time(), step=finished_epochs, session_log=start)
@@ -102,7 +103,8 @@ class MetricsWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        # An error of the block, such as a full disk, is not covered by the same again.
+        # An error of the block, such as a full disk, must not be masked by the same on
+        # closing.
         expected = (OSError,) if any(exception) else ()
         with contextlib.suppress(*expected):
             self._files.close()
@@ -126,7 +128,7 @@ class MetricsWriter:
             if time.monotonic() > self._flushed + _FLUSH_SECONDS:
                 self._events.flush()
                 self._flushed = time.monotonic()
-        except OSError as error:  # tells no path
+        except OSError as error:  # which names no path
             path = str(self._directory)
             raise OSError(error.errno, error.strerror, path) from error
 

@@ -1,4 +1,4 @@
-"""Which code on which processor makes a result."""
+"""The code and the processor that make a result."""
 
 import functools
 import pathlib
@@ -16,9 +16,9 @@ _CPU_INFO = pathlib.Path("/proc/cpuinfo")
 
 @functools.cache
 def code_version() -> str:
-    """The version, and of a checkout the commit: "0.1.0+g41e9367".
+    """The version, in a checkout with the commit: "0.1.0+g41e9367".
 
-    Where files that git knows are changed, ".dirty" comes behind it (PEP 440's local
+    ".dirty" is appended where files that git tracks are changed (PEP 440's local
     version, as setuptools_scm writes it).
     """
     if not (_CHECKOUT / ".git").exists():
@@ -43,7 +43,7 @@ def _git(*arguments: str) -> str:
 
 
 def processor(device: jax.Device) -> str:
-    """What computes: the kind of an accelerator, the model of a CPU."""
+    """Name of the processor: the kind of an accelerator, or the model of a CPU."""
     return cpu_model() if device.platform == "cpu" else device.device_kind
 
 

@@ -1,7 +1,7 @@
-"""Files that announce more than they hold: refused before anything is allocated.
+"""Refuses files that announce more than they can hold, before anything is allocated.
 
-A zip archive, a picture or a table says itself what it unpacks to, and a few hundred
-bytes can say gigabytes. What is announced is held against the size of the file.
+A zip archive, a picture or a table announces the size it unpacks to, and a few hundred
+bytes can announce gigabytes. The announced size is compared with that of the file.
 """
 
 import os
@@ -10,12 +10,12 @@ from typing import BinaryIO
 
 from gift_jax.runtime.errors import InputError
 
-# Any file may unpack to as much, and larger ones to a multiple of their size, which
-# JPEG of flat pictures hardly reaches.
+# Bytes that any file may unpack to, and for larger files the multiple of their size,
+# which JPEGs of flat pictures hardly reach.
 _ALWAYS = 2**25
 _RATIO = 50
 
-# The others of zipfile unpack a block whole, whatever it comes to.
+# With its other methods zipfile unpacks whole blocks, however large they become.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -27,7 +27,7 @@ def allowed_bytes(stored: int, max_bytes: int | None = None) -> int:
     """How many bytes a file may unpack to.
 
     Args:
-      stored: Its size.
+      stored: Size of the file in bytes.
       max_bytes: What the user allows instead of the usual multiple.
     """
     return max(_ALWAYS, _RATIO * stored) if max_bytes is None else max_bytes
@@ -48,8 +48,8 @@ def open_zip(file: BinaryIO, max_bytes: int | None = None) -> zipfile.ZipFile:
     """Opens a zip archive of which all members together are of an allowed size.
 
     Raises:
-      InputError: they are not, or are compressed in a way that cannot be bounded.
-      Exception: of many kinds, for what is damaged or no archive.
+      InputError: they are too large, or compressed in a way that cannot be bounded.
+      Exception: of many types, if the file is damaged or no archive.
     """
     archive = zipfile.ZipFile(file)
     for member in archive.infolist():
@@ -68,7 +68,7 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     """A member of an archive from `open_zip`, checked against its checksum."""
     size = archive.getinfo(name).file_size
     with archive.open(name) as stream:
-        # Without a number, all is unpacked that there is, and cut afterwards.
+        # Without a size, all that there is would be unpacked, and cut afterwards.
         data = stream.read(size)
     if len(data) < size:
         raise InputError(f"{name!r} holds {len(data)} bytes and announces {size}")

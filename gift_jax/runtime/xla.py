@@ -18,12 +18,12 @@ def leave_reductions_out_of_fusions() -> bool:
 
     Under jit `jnp.sum((s @ jnp.full((10, 10), 0.1)) * s, 1)` is off by its own size
     from 512 rows on, in jaxlib 0.10.2 and 0.12.0.1 (jax-ml/jax#39103 is of that kind).
-    Nothing here meets it (tests compare it with what is computed operation by
-    operation), but a loss or a teacher of one's own can. It makes a step of a ConvNet-3
-    slower, so the command does it where the config names something of one's own.
+    No code of this package is affected (tests compare it with results computed
+    operation by operation), but a user's loss or teacher can be. The flag makes a step
+    of a ConvNet-3 slower, so the command sets it where the config names user code.
 
-    To be called before JAX computes anything, as XLA reads `XLA_FLAGS` once; what the
-    variable holds already stays.
+    Must be called before JAX computes anything, as XLA reads `XLA_FLAGS` once. Other
+    flags in the variable are kept.
 
     Returns:
       Whether the flag is set in time, or not known to this XLA.
@@ -42,7 +42,7 @@ def leave_reductions_out_of_fusions() -> bool:
 
 
 def _is_known() -> bool:
-    """Whether XLA has the flag; it ends the process for one that it does not know."""
+    """Whether XLA knows the flag; an unknown flag would make it end the process."""
     name = _FLAG.removeprefix("--").encode()
     for path in pathlib.Path(jaxlib.__file__).parent.glob("libjax_common.*"):
         with (

@@ -11,8 +11,8 @@ from gift_jax.runtime.devices import fetched
 
 T = TypeVar("T")
 
-# `label_views(view, indices)` -> (len(indices), num_classes) float32 of a teacher, on
-# which devices may still be at work.
+# `label_views(view, indices)` -> (len(indices), num_classes) float32 logits of a
+# teacher, which devices may still be computing.
 LabelViews = Callable[[int, np.ndarray], jax.Array | np.ndarray]
 
 
@@ -21,14 +21,14 @@ class SoftLabels(Protocol):
 
     @property
     def views(self) -> int:
-        """How many views of every image there are labels of."""
+        """Number of views of every image that are labelled."""
 
     def start_reading(self, view: int) -> Callable[[], Any]:
         """Starts to read a view.
 
         Returns:
-          What waits for the view with its soft labels, and returns them: a `View`, or
-          an `FkdView`.
+          A function that waits for the view with its soft labels, and returns it: a
+          `View`, or an `FkdView`.
         """
 
 
@@ -37,14 +37,14 @@ def prefetched(
 ) -> Generator[T]:
     """Reads views in order, each while the one before is in use.
 
-    A thread waits for what is read, checks and decodes it.
+    A thread waits for the data, checks and decodes it.
 
     Args:
-      start_reading: That of `SoftLabels`, or what does more.
-      numbers: Its arguments.
+      start_reading: `SoftLabels.start_reading`, or a function that does more.
+      numbers: Its arguments, in order.
 
     Yields:
-      What is read.
+      What was read for each of them.
     """
     thread = futures.ThreadPoolExecutor(1, thread_name_prefix="soft labels")
     try:
@@ -66,10 +66,10 @@ def label_in_batches(
     """The (len(rows), num_classes) logits of images of a view.
 
     Args:
-      label_views: Is called with as many indices every time.
+      label_views: Called with `batch_size` indices every time.
       view: View number.
-      rows: (R,) integers, which images.
-      batch_size: How many at a time.
+      rows: (R,) integer indices of the images.
+      batch_size: Images per call.
     """
     # Padded, as a batch of another size would be compiled anew.
     padded = np.resize(rows, len(rows) + -len(rows) % batch_size)

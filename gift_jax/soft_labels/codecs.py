@@ -1,9 +1,9 @@
 """How logits are stored: as float16, as 8-bit codes, or the k largest of a row.
 
-A loss of the cosine between logits sees all classes, so what a codec drops is filled
-in when it is read: top-k rows carry the mean of their other logits. Published stores
-that keep the k largest (LPQLD, with 10, 50 or 100 of 1,000) spread the rest evenly
-too, as probabilities.
+A loss on the cosine between logits sees all classes, so what a codec drops is filled in
+on reading: top-k rows carry the mean of their other logits. Published stores that keep
+the k largest (LPQLD, with 10, 50 or 100 of 1,000) spread the rest evenly too, as
+probabilities.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ class UnstorableLogitError(InputError):
     """A logit is NaN, infinite or too large for float16.
 
     Attributes:
-      row: Where it is.
+      row: Row of the logit.
       column: Its class.
-      value: What was found.
+      value: The logit.
     """
 
     def __init__(self, row: int, column: int, value: float) -> None:
@@ -38,18 +38,18 @@ class UnstorableLogitError(InputError):
 
 
 class LabelCodec(Protocol):
-    """From rows of logits to rows of what is stored, and back.
+    """Encodes rows of logits as rows of stored values, and decodes them.
 
-    Rows of which every byte is 255 read as NaN, and nothing else does.
+    A row of which every byte is 255 decodes to NaN, and no row that was encoded does.
     """
 
     @property
     def name(self) -> str:
-        """As in `relabel.format`."""
+        """Name of the format, as in `relabel.format`."""
 
     @property
     def dtype(self) -> np.dtype:
-        """Of what is stored."""
+        """Data type of what is stored."""
 
     def row_bytes(self, num_classes: int) -> int:
         """Bytes that the logits of one image take.
@@ -59,7 +59,7 @@ class LabelCodec(Protocol):
         """
 
     def encode(self, logits: np.ndarray) -> np.ndarray:
-        """What is stored of logits.
+        """Encodes logits as they are stored.
 
         Args:
           logits: (rows, C) float.
@@ -69,7 +69,7 @@ class LabelCodec(Protocol):
 
         Raises:
           UnstorableLogitError: a logit is NaN, infinite or too large for float16.
-          InputError: as `row_bytes`.
+          InputError: as for `row_bytes`.
         """
 
     def decode(self, stored: np.ndarray, num_classes: int) -> np.ndarray:
@@ -101,7 +101,7 @@ class Float16Codec:
         return rounded
 
     def decode(self, stored: np.ndarray, num_classes: int) -> np.ndarray:
-        """What is stored, as it is."""
+        """The stored values, unchanged."""
         return stored
 
 
@@ -149,7 +149,7 @@ class TopKCodec:
     """The k largest logits of every row as float16, and the mean of the others.
 
     Attributes:
-      k: How many are kept.
+      k: Number of logits kept per row.
     """
 
     k: int
@@ -229,10 +229,10 @@ def get_codec(name: str) -> LabelCodec:
 def encode(
     codec: LabelCodec, logits: np.ndarray, *, view: int, start: int = 0
 ) -> np.ndarray:
-    """What is stored of some images of a view.
+    """Encodes the logits of some images of a view.
 
     Args:
-      codec: How.
+      codec: How they are stored.
       logits: (rows, C) float.
       view: View number, for the error.
       start: Image number of the first row, for the error.

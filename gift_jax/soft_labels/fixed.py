@@ -1,4 +1,4 @@
-"""Soft labels that are there as arrays."""
+"""Soft labels that are arrays in memory."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from gift_jax.soft_labels.views import View
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FixedSoftLabels:
-    """Labels in memory.
+    """Soft labels in memory.
 
     Attributes:
       logits: (views, N, C) float, or (N, C) that are the same for every view, as
         DATM publishes them.
-      views: How many views of every image to train on.
+      views: Number of views of every image to train on.
 
     >>> FixedSoftLabels(np.zeros((20, 10), np.float32), views=3)
     FixedSoftLabels(logits (20, 10), 3 views)
@@ -26,12 +26,12 @@ class FixedSoftLabels:
     views: int
 
     def __post_init__(self) -> None:
-        """Raises InputError for what no labels are, and for NaN and infinity."""
+        """Raises InputError for missing logits, too few views, NaN and infinity."""
         if self.logits is None:
             raise InputError("soft labels are None, expected an array of logits")
         if self.views < 1:
             raise InputError(f"views is {self.views}, expected at least 1")
-        # View by view: whole, the mask would be half as large as the labels.
+        # View by view, as a mask of all views would be half as large as the labels.
         if not all(np.isfinite(of_view).all() for of_view in self.logits):
             raise InputError("soft labels hold NaN or infinity, expected numbers")
 

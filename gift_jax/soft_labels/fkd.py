@@ -1,15 +1,14 @@
-"""Soft labels that others made: the FKD folders of SRe2L and G-VBSM.
+"""Published soft labels: the FKD folders of SRe2L and G-VBSM.
 
-SRe2L's relabelling (https://github.com/VILA-Lab/SRe2L, `relabel/`) augments every
-batch of every epoch, asks the teacher, and stores what it drew with the logits:
+SRe2L's relabelling (https://github.com/VILA-Lab/SRe2L, `relabel/`) augments every batch
+of every epoch, runs the teacher, and stores the random parameters with the logits:
 
     FKD_cutmix_fp16/epoch_0/batch_0.tar ...    each a torch.save of a list
 
 Every epoch has each image once, so that an epoch is a view of all images, and the
 folder is the same thing as a soft-label store: logits (views, N, C), to be trained on
 with the very views they were made for. `FkdLabels` reads it and `replay` makes those
-views. In which batch an image was does not matter any more, except to find its
-partner.
+views. The batch that an image was in only matters for finding its mix partner.
 
 The teacher of SRe2L saw crops that Pillow had rounded to 8 bits; those replayed here
 are not rounded, and differ by up to a grey level.
@@ -62,9 +61,9 @@ class FkdView(flax.struct.PyTreeNode):
     progress: Array | float = 0.0
 
     def agreement(self, labels: np.ndarray) -> float:
-        """The share of views whose top-1 logit is a class that is in the picture.
+        """The share of images whose top-1 class is that of the image or of its partner.
 
-        Near 1 / C, the labels are not in the order of the images.
+        A share near 1 / C means that the labels are not in the order of the images.
 
         Args:
           labels: (N,) integer classes of the images.
@@ -74,7 +73,7 @@ class FkdView(flax.struct.PyTreeNode):
 
 
 class FkdLabels:
-    """An FKD folder, a source of soft labels as `gift_jax.soft_labels` defines it.
+    """An FKD folder as a source of soft labels, see `base.SoftLabels`.
 
     G-VBSM stores the index of each image. SRe2L does not: its order is that of
     PyTorch's RandomSampler with a generator of seed 42 over a torchvision ImageFolder,
@@ -119,7 +118,7 @@ class FkdLabels:
         """
         batches = self._batches(view)
         indices = self._indices(view, batches)
-        # From the position in the epoch to the image.
+        # Partners as positions in the epoch, for which `indices` has the images.
         starts = np.cumsum([0, *map(len, batches[:-1])])
         partners = np.concatenate(
             [start + b.partners for start, b in zip(starts, batches, strict=True)]
@@ -136,7 +135,7 @@ class FkdLabels:
         )
 
     def start_reading(self, view: int) -> Callable[[], FkdView]:
-        """What reads the view."""
+        """A function that reads the view."""
         return functools.partial(self.read, view)
 
     def _batches(self, view: int) -> list["_Batch"]:
@@ -188,7 +187,7 @@ def _numbered(directory: pathlib.Path, prefix: str, suffix: str) -> list[pathlib
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Batch:
-    """A file. As `FkdView`, but partners are positions in the batch."""
+    """Contents of a file; as `FkdView`, but partners are positions in the batch."""
 
     mix: str
     crops: np.ndarray
@@ -250,7 +249,7 @@ def _read_batch(path: pathlib.Path) -> _Batch:
 
 
 def _checked(name: str, values: Any, shape: tuple[int, ...], kinds: str) -> np.ndarray:
-    """As an array, of a shape without zeros and of one of NumPy's kinds of dtype."""
+    """Values as an array; refuses another shape or kind of dtype, and empty arrays."""
     array = _array(name, values)
     if array.shape != shape or not array.size:
         raise InputError(f"{name} have shape {array.shape}, expected {shape}")
@@ -270,9 +269,9 @@ def _array(name: str, values: Any) -> np.ndarray:
 def sampler_order(num_images: int, epoch: int) -> np.ndarray:
     """The order in which SRe2L's relabelling went through the images.
 
-    `torch.utils.data.RandomSampler` with one generator for all epochs: `randperm` is
-    a Fisher-Yates shuffle with the raw 32-bit numbers of MT19937, and every epoch
-    draws a second permutation, of which it takes nothing (torch 1.12 and later).
+    `torch.utils.data.RandomSampler` with one generator for all epochs: `randperm` is a
+    Fisher-Yates shuffle with the raw 32-bit numbers of MT19937, and every epoch draws a
+    second permutation that it does not use (torch 1.12 and later).
 
     Args:
       num_images: N.
@@ -281,7 +280,7 @@ def sampler_order(num_images: int, epoch: int) -> np.ndarray:
     Returns:
       (N,) int64, a permutation.
     """
-    # NumPy's legacy generator has PyTorch's seeding of the same algorithm.
+    # NumPy's legacy generator is MT19937 with the same seeding as PyTorch's.
     generator = np.random.RandomState(_SAMPLER_SEED)
 
     def draws() -> np.ndarray:
@@ -311,7 +310,7 @@ def replay(images: jax.Array, view: FkdView, indices: jax.Array) -> jax.Array:
       (B, H, W, C) float32.
 
     Raises:
-      InputError: the view is one of another number of images.
+      InputError: the view is of another number of images.
     """
     if len(images) != len(view.crops):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Trainings without soft labels, in whole or in the middle."""
+"""Trainings without soft labels, throughout or in the middle."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from gift_jax.soft_labels.views import View
 
 @dataclasses.dataclass(frozen=True)
 class HardLabels:
-    """Views without soft labels: losses that take None for logits, such as "ce".
+    """Views without soft labels, for losses that take None for logits, such as "ce".
 
     Attributes:
-      views: How many views of every image to train on.
+      views: Number of views of every image to train on.
     """
 
     views: int
@@ -30,12 +30,12 @@ class SoftHardSoft:
     """Soft labels, hard ones in the middle epochs, and soft ones again.
 
     The schedule of HALD (arXiv 2512.15647), setting "S6" of `validate/train_fkd.py` in
-    https://github.com/Jiacheng8/HALD. A view is asked for by the number of its epoch.
+    https://github.com/Jiacheng8/HALD. Views are requested by the number of their epoch.
 
     Attributes:
-      soft: Of the first half of the other epochs, and of the second.
-      epochs: Of the whole training.
-      hard_epochs: In the middle, with views that are in no soft epoch.
+      soft: Soft labels of the other epochs, half of which come first and half last.
+      epochs: Epochs of the whole training.
+      hard_epochs: Epochs in the middle, with views that no soft epoch has.
     """
 
     soft: SoftLabels
@@ -44,7 +44,7 @@ class SoftHardSoft:
 
     @property
     def views(self) -> int:
-        """One an epoch."""
+        """One view per epoch."""
         return self.epochs
 
     def start_reading(self, view: int) -> Callable[[], Any]:

@@ -12,17 +12,17 @@ from gift_jax.soft_labels.views import View
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OnlineSoftLabels:
-    """The teacher's logits made when they are asked for, and kept nowhere.
+    """The teacher's logits, computed when they are requested, and not stored.
 
-    This is what the official code does in every run. The logits are rounded as those
-    of a store are.
+    This is what the official code does in every run. The logits are rounded as in a
+    store.
 
     Attributes:
       label_views: From `relabel.make_label_views`.
       num_images: N.
       views: Views of every image.
       batch_size: Images in a forward pass over all devices.
-      codec: Of the store whose labels these equal.
+      codec: Codec of the store whose labels these equal.
     """
 
     label_views: LabelViews

@@ -102,9 +102,9 @@ def relabel_views(
     Args:
       teacher: The teacher.
       dataset: The distilled dataset.
-      augment: Of the views.
-      views: How many of every image.
-      seed: Of the views, as of `views.train_data`.
+      augment: Augmentation of the views.
+      views: Number of views of every image.
+      seed: Seed of the views, see `views.train_data`.
       batch_size: Images in a forward pass.
 
     Returns:
@@ -144,12 +144,12 @@ def relabel_views(
 
 
 def relabel(store: SoftLabelStore, label_views: LabelViews, *, batch_size: int) -> None:
-    """Writes the chunks that the store lacks; every host a part of them.
+    """Writes the chunks that the store lacks; every host writes a part of them.
 
-    A chunk is labelled while the one before is written: that much is held in memory.
+    A chunk is labelled while the one before is written; only these two are in memory.
 
     Args:
-      store: Complete when this returns.
+      store: Store to write to; complete when this returns.
       label_views: From `make_label_views`, on devices of this host.
       batch_size: Images in a forward pass over all devices.
 
@@ -229,7 +229,7 @@ def _check_space(store: SoftLabelStore, missing_chunks: int) -> None:
 
 
 def _lacks_chunks(store: SoftLabelStore) -> bool:
-    """Whether a host has stopped early, having been asked to."""
+    """Whether chunks are missing because a host was asked to stop."""
 
     def look() -> bool | None:
         if not store.missing_chunks():

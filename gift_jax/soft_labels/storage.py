@@ -1,7 +1,7 @@
 """Where arrays are stored: local directories, Google Cloud Storage and Amazon S3.
 
 Credentials are found as the clouds' own tools find them. S3-compatible services are
-reached with `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, as by Amazon's.
+reached with `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, as by Amazon's own tools.
 """
 
 import os
@@ -19,8 +19,8 @@ _CLOUDS = {
     "GOOGLE_APPLICATION_CREDENTIALS",
     "s3": "S3: AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
 }
-# TensorStore tries again for many minutes, as it must in the middle of a job; at its
-# start a cloud that does not answer is a mistake.
+# TensorStore retries for many minutes, as it must in the middle of a job. At the start
+# of a job a cloud that does not answer is taken for a mistake in the settings.
 _FIRST_ANSWER_SECONDS = 30.0
 _DAMAGE = ("DATA_LOSS", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "OUT_OF_RANGE")
 
@@ -79,14 +79,14 @@ def open_array(
     """Opens an array.
 
     Args:
-      spec: Of the array, without its `kvstore`.
-      location: As for `kvstore_spec`.
-      create: Whether it is created where there is none.
+      spec: TensorStore's spec of the array, without its `kvstore`.
+      location: See `kvstore_spec`.
+      create: Whether to create the array where there is none.
 
     Raises:
       StorageError: the location cannot be reached or written, or holds no array and
         none is created.
-      InputError: another array lies there; says how it differs.
+      InputError: another array is there; the message says how it differs.
     """
     check_reachable(location)
     full_spec = {**spec, "kvstore": kvstore_spec(location)}
@@ -101,8 +101,9 @@ def check_reachable(location: str | os.PathLike) -> None:
     """Asks a cloud for a listing, which it answers at once; nothing is written.
 
     Raises:
-      StorageError: it does not answer, or the bucket is not there or not ours.
-      InputError: as `kvstore_spec`.
+      StorageError: the cloud does not answer, or the bucket does not exist or is not
+        accessible.
+      InputError: as for `kvstore_spec`.
     """
     spec = kvstore_spec(location)
     if is_remote(location):
@@ -128,7 +129,7 @@ def _first_answer(future: tensorstore.Future, location: str | os.PathLike) -> An
 
 
 def is_damage(error: ValueError) -> bool:
-    """Whether TensorStore complains of what is stored, and not of the storage."""
+    """Whether TensorStore's error is about the stored data, not about the storage."""
     return str(error).startswith(_DAMAGE)
 
 
@@ -139,7 +140,7 @@ def reason(error: ValueError) -> str:
 
 
 def free_bytes(location: str | os.PathLike) -> int | None:
-    """What can still be written to a local path, existing or not; None for a URL."""
+    """Free bytes at a local path, which need not exist; None for a URL."""
     if is_remote(location):
         return None
     path = pathlib.Path(location).resolve()

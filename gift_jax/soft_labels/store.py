@@ -40,8 +40,9 @@ class SoftLabelStore:
     """Teacher logits on disk, or in a cloud.
 
     Attributes:
-      location: Of the zarr array: a local path or a URL.
-      array: (views, N, columns) of the codec; chunks hold rows of a single view.
+      location: Location of the zarr array: a local path or a URL.
+      array: (views, N, columns) of the codec's dtype; chunks hold rows of a single
+        view.
       chunk_rows: Images in a chunk.
       num_classes: C.
       codec: How rows are stored.
@@ -55,7 +56,7 @@ class SoftLabelStore:
 
     @property
     def views(self) -> int:
-        """How many views of every image there are labels of."""
+        """Number of views of every image that are labelled."""
         return self.array.shape[0]
 
     @property
@@ -65,7 +66,7 @@ class SoftLabelStore:
 
     @property
     def total_bytes(self) -> int:
-        """What all soft labels take on disk, without checksums."""
+        """Bytes of all soft labels on disk, without checksums."""
         return stored_bytes(
             self.codec,
             views=self.views,
@@ -75,11 +76,11 @@ class SoftLabelStore:
 
     @property
     def chunk_bytes(self) -> int:
-        """What a chunk takes on disk, without its checksum."""
+        """Bytes of a chunk on disk, without its checksum."""
         return self.chunk_rows * self.codec.row_bytes(self.num_classes)
 
     def chunk_number(self, view: int, start: int) -> int:
-        """The place of a chunk among all chunks, written or not."""
+        """The number of a chunk among all chunks, written or not."""
         chunks_of_view = -(-self.num_images // self.chunk_rows)
         return view * chunks_of_view + start // self.chunk_rows
 
@@ -105,7 +106,7 @@ class SoftLabelStore:
         ]
 
     def write(self, view: int, start: int, logits: np.ndarray) -> None:
-        """Writes one chunk, as `start_writing`, and waits until it is there."""
+        """Writes one chunk, see `start_writing`, and waits until it is stored."""
         self.start_writing(view, start, logits)()
 
     def start_writing(
@@ -119,8 +120,8 @@ class SoftLabelStore:
           logits: (rows, C) float.
 
         Returns:
-          What waits until the chunk is there. It raises StorageError where it cannot be
-          written; no part of it is there then.
+          A function that waits until the chunk is stored. It raises StorageError if the
+          chunk cannot be written; no part of it is stored then.
 
         Raises:
           InputError: a logit is NaN, infinite or too large for float16.
@@ -149,7 +150,7 @@ class SoftLabelStore:
         return finish
 
     def start_reading(self, view: int) -> Callable[[], View]:
-        """Starts to read the chunks of a view; for what is raised later, see `read`."""
+        """Starts to read a view; the returned function raises what `read` does."""
         reading = self.array[view].read()
         return lambda: View(np.int32(view), self._decoded(view, reading))
 
@@ -185,9 +186,9 @@ class SoftLabelStore:
 
 
 def rows_of_chunks(num_images: int, num_classes: int) -> int:
-    """Images in a chunk, of a view of N images and C classes."""
+    """Images in a chunk of a view of N images and C classes."""
     most_rows = max(1, _CHUNK_BYTES // FLOAT16.row_bytes(num_classes))
-    # Chunks are stored whole: equal ones waste least.
+    # Chunks are stored at full size, so equal ones waste least.
     return -(-num_images // -(-num_images // most_rows))
 
 
@@ -203,17 +204,17 @@ def open_store(
     """Opens a store.
 
     Args:
-      location: Of the zarr array: a local path, "gs://BUCKET/PATH" or
+      location: Location of the zarr array: a local path, "gs://BUCKET/PATH" or
         "s3://BUCKET/PATH".
       views: Views of every image.
       num_images: N.
       num_classes: C.
       codec: How rows are stored.
-      create: Whether it is created where there is none.
+      create: Whether to create the store where there is none.
 
     Raises:
-      StorageError: as `storage.open_array`.
-      InputError: a store of another shape lies there, or the codec is not for so
+      StorageError: as for `storage.open_array`.
+      InputError: a store of another shape is there, or the codec does not support so
         many classes.
     """
     row_bytes = codec.row_bytes(num_classes)
@@ -227,7 +228,7 @@ def open_store(
         "metadata": {
             "shape": (views, num_images, columns),
             "data_type": codec.dtype.name,
-            # What is not written reads as NaN, which no written chunk holds.
+            # Chunks that are missing read as NaN, which no written chunk holds.
             "fill_value": "NaN" if codec.dtype.kind == "f" else 255,
             "chunk_grid": {
                 "name": "regular",

@@ -41,7 +41,7 @@ def train_data(
 
     Args:
       dataset: The distilled dataset.
-      seed: Of the augmented views.
+      seed: Seed of the augmented views.
 
     Returns:
       The arrays, and the normalisation to apply to the images where they are kept
@@ -75,7 +75,8 @@ class View(flax.struct.PyTreeNode):
     Attributes:
       number: Scalar int32.
       logits: (N, num_classes) float; None where hard labels are trained on.
-      progress: Scalar float32, the fraction of the training that is done; set by it.
+      progress: Scalar float32, the fraction of the training that is done; filled in by
+        `train_epochs`.
     """
 
     number: ArrayLike
@@ -83,20 +84,20 @@ class View(flax.struct.PyTreeNode):
     progress: ArrayLike = 0.0
 
 
-# Which labels of mixed pictures are mixed, see `AugmentedViews.mix`.
+# Which labels of mixed pictures are mixed, see `AugmentedViews`.
 LABEL_MIXES = ("none", "hard", "both")
 
 
 class Mix(NamedTuple):
-    """The labels of what is mixed into images, and how much of their own is left.
+    """Labels of the partners that are mixed into images, and the images' own weights.
 
-    The loss of a mixed picture is that of its own labels times the weight, plus that
-    of these times the rest, as in mixup and CutMix.
+    With the weight w, the loss of a mixed picture is w * loss(own labels) + (1 - w) *
+    loss(these labels), as in mixup and CutMix.
 
     Attributes:
       logits: (B, classes) soft labels; None where hard labels are trained on.
       labels: (B,) int32 hard labels.
-      weights: (B,) float32 in [0, 1].
+      weights: (B,) float32 in [0, 1], of the images' own labels.
     """
 
     logits: jax.Array | None
@@ -107,18 +108,18 @@ class Mix(NamedTuple):
 class ViewImages(Protocol):
     """Makes the images of a view. Hashable, as it is static in compiled functions.
 
-    Views of every kind are Flax structs with logits and progress; what else they have
-    is between them and what makes their images.
+    Views of every kind are Flax structs with logits and progress; their other fields
+    are known only to what makes their images.
     """
 
     def __call__(self, data: TrainData, view: Any, indices: jax.Array) -> jax.Array:
         """Images of the view, (B, H, W, C) float32 network inputs."""
 
     def mix(self, data: TrainData, view: Any, indices: jax.Array) -> Mix | None:
-        """What is mixed into the labels of the view; None where nothing is."""
+        """Labels that are mixed into those of the view; None where none are."""
 
     def __hash__(self) -> int:
-        """By all that the images depend on."""
+        """Hash of all that the images depend on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,12 +129,12 @@ class AugmentedViews:
     Attributes:
       spec: The augmentation.
       normalization: Applied to images that are kept as pixels.
-      label_mix: One of `LABEL_MIXES`: which labels are those of the images, and so
-        mixed where pictures are. "none": the soft label is the teacher's of the mixed
-        picture, and the hard one, where a loss uses both, stays that of the image
-        that is mixed into, as in G-VBSM and EDC. "hard": that one is mixed. "both":
-        soft labels are those of the images, too. Without soft labels the hard ones
-        are mixed in any case.
+      label_mix: One of `LABEL_MIXES`: which labels belong to unmixed images, and are
+        therefore mixed as the pictures are. "none": the soft label is the teacher's of
+        the mixed picture, and the hard label, where a loss uses both, stays that of the
+        image that is mixed into, as in G-VBSM and EDC. "hard": the hard label is mixed.
+        "both": the soft label belongs to the unmixed image, and is mixed too. Without
+        soft labels the hard ones are always mixed.
 
     Raises:
       UnknownNameError: `label_mix` is none of them.
@@ -160,7 +161,7 @@ class AugmentedViews:
         )
 
     def mix(self, data: TrainData, view: View, indices: jax.Array) -> Mix | None:
-        """What is mixed into the labels of the view; None where nothing is."""
+        """Labels that are mixed into those of the view; None where none are."""
         of_hard = self.label_mix != "none" or view.logits is None
         if self.spec.mix == "none" or not of_hard:
             return None
@@ -203,11 +204,11 @@ class ReplayedViews:
         replayed = fkd.replay(data.images, view, indices)
         if self.normalization is None:
             return replayed
-        # It commutes with cropping, flipping and mixing.
+        # Normalisation commutes with cropping, flipping and mixing.
         return self.normalization.apply(replayed / 255)
 
     def mix(self, data: TrainData, view: fkd.FkdView, indices: jax.Array) -> Mix | None:
-        """What is mixed into the hard labels of the view; None where nothing is."""
+        """Hard labels that are mixed into those of the view; None where none are."""
         if self.label_mix == "none" or view.mix == "none":
             return None
         weights = jnp.asarray(view.lam)[indices]

@@ -1,7 +1,7 @@
 """What all specs share: checks of fields, and how they are read from a config.
 
-A spec is a frozen dataclass. Constructing it is checking it, `dataclasses.asdict` of it
-is its part of a recipe.
+A spec is a frozen dataclass. Constructing it checks it, and its `dataclasses.asdict` is
+its part of a recipe.
 """
 
 import dataclasses
@@ -18,19 +18,19 @@ from gift_jax.runtime.errors import InputError
 from gift_jax.specs.options import parse_value
 
 Spec = TypeVar("Spec")
-# Options of something chosen by name, sorted, as specs are hashable.
+# Options of something chosen by name, as a sorted tuple, since specs are hashable.
 Options = tuple[tuple[str, Any], ...]
 _PATHS = ("path", "checkpoint", "data_dir", "init_from")
 
 
 def from_section(kind: type[Spec], section: ConfigDict, **other: Any) -> Spec:
-    """A spec of the fields of a section that have its fields' names.
+    """A spec with the fields of the same names in a section.
 
-    In paths, `~` stands for the user's home.
+    In paths, `~` is expanded to the user's home.
 
     Args:
-      kind: A dataclass.
-      section: Of a config.
+      kind: Dataclass of the spec.
+      section: Section of a config.
       **other: Fields that are not taken from the section.
     """
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
@@ -45,11 +45,11 @@ def check_least(section: str, spec: Any, **least: float) -> None:
 
     Args:
       section: Name of the section in a config, for the message.
-      spec: Has the fields; None stands for a default and passes.
+      spec: Object with the fields; None means a default and passes.
       **least: The smallest value of a field.
 
     Raises:
-      InputError: names the field, its value and the smallest.
+      InputError: the message names the field, its value and the smallest.
     """
     for name, bound in least.items():
         value = getattr(spec, name)
@@ -58,7 +58,7 @@ def check_least(section: str, spec: Any, **least: float) -> None:
 
 
 def check_seeds(field: str, seeds: tuple[int, ...]) -> None:
-    """Refuses seeds that are none, or one twice."""
+    """Refuses seeds that are no whole numbers, duplicates, and an empty tuple."""
     are_seeds = all(type(seed) is int and seed >= 0 for seed in seeds)
     if not seeds or not are_seeds or len(set(seeds)) < len(seeds):
         raise InputError(
@@ -67,7 +67,7 @@ def check_seeds(field: str, seeds: tuple[int, ...]) -> None:
 
 
 def chosen_names(field: str, text: str) -> list[str]:
-    """The different names in a field that takes several, joined by "+"."""
+    """The names in a field that takes several, joined by "+"; refuses duplicates."""
     names = registry.names(text)
     if len(set(names)) < len(names):
         raise InputError(f"{field} is {text!r}: one name twice")
@@ -83,9 +83,9 @@ def chosen_options(
     """All options of something chosen by name, with their values.
 
     Args:
-      what: The thing, for messages.
-      given: Those in its name, as text.
-      defaults: All that it has.
+      what: What was chosen, for messages.
+      given: Options in its name, as text.
+      defaults: All its options, with their defaults.
       section: Values from a config, in place of the defaults.
 
     Raises:

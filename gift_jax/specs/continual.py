@@ -16,8 +16,8 @@ from gift_jax import registry
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import base
 
-# Labels of a teacher that is trained on all classes, of all classes or of those seen;
-# or of a teacher that is trained anew for every step, on those seen.
+# Labels of a teacher that is trained on all classes: for all classes, or only for those
+# seen; or labels of a teacher that is trained anew for every step, on those seen.
 FUTURE, MASKED, RETRAINED = TEACHERS = ("future", "masked", "retrained")
 
 
@@ -38,8 +38,8 @@ class ContinualSpec:
     """One step of one order of classes.
 
     Attributes:
-      steps: In all.
-      step: Which, from 1.
+      steps: Number of steps in all.
+      step: Number of this step, from 1.
       order: Seed of the order of classes.
       teacher: One of `TEACHERS`.
     """
@@ -50,7 +50,7 @@ class ContinualSpec:
     teacher: str
 
     def __post_init__(self) -> None:
-        """Raises InputError for an unknown teacher, or a step that is none."""
+        """Raises InputError for an unknown teacher, or impossible steps."""
         if self.teacher not in TEACHERS:
             raise registry.unknown_name("continual.teachers", self.teacher, TEACHERS)
         if self.steps < 2 or not 1 <= self.step <= self.steps:
@@ -60,7 +60,7 @@ class ContinualSpec:
 
     @classmethod
     def of_section(cls, section: ConfigDict) -> "Iterator[ContinualSpec | None]":
-        """All steps of all orders with all teachers; one None where there are none.
+        """All steps of all orders with all teachers; a single None without steps.
 
         Raises:
           InputError: a field of the section cannot be used.
@@ -75,10 +75,10 @@ class ContinualSpec:
                     yield cls(section.steps, step, order, teacher)
 
     def classes_per_step(self, num_classes: int) -> int:
-        """How many classes arrive at a step.
+        """Number of classes that arrive at a step.
 
         Raises:
-          InputError: not as many at every step.
+          InputError: the classes do not divide evenly over the steps.
         """
         if num_classes % self.steps:
             raise InputError(
@@ -100,11 +100,11 @@ class ContinualSpec:
 
     @property
     def label(self) -> str:
-        """For names of products."""
+        """Text for names of products."""
         return f"order{self.order}.step{self.step}of{self.steps}.{self.teacher}"
 
     @property
     def columns(self) -> dict[str, Any]:
-        """What rows of results say of it."""
+        """Columns about it in rows of results."""
         fields = dataclasses.asdict(self)
         return {f"continual_{name}": value for name, value in fields.items()}

@@ -11,19 +11,19 @@ from gift_jax.specs import base
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSpec:
-    """Which real images, see `data.real.load_dataset`.
+    """The real images, see `data.real.load_dataset`.
 
     Attributes:
       name: A name of data/info.py, "tfds:NAME", "folder:PATH" or "npz:PATH".
-      data_dir: Where it lies; "" stands for $TFDS_DATA_DIR or its default.
-      image_size: Side in pixels; None stands for that of the dataset.
-      mean: Channel means; () stands for those known of the dataset.
-      std: Channel standard deviations, likewise.
-      train_split: "" stands for that of the dataset.
-      test_split: Likewise.
-      workers: Processes that decode large splits, a teacher's train split as well; None
-        stands for `loader.default_workers`.
-      validation_images: How many are held out of the train split.
+      data_dir: Directory of the dataset; "" means $TFDS_DATA_DIR or its default.
+      image_size: Side in pixels; None means that of the dataset.
+      mean: Channel means; () means those known of the dataset.
+      std: Channel standard deviations; () as for `mean`.
+      train_split: Name of the train split; "" means that of the dataset.
+      test_split: Name of the test split; "" means that of the dataset.
+      workers: Processes that decode large splits, including a teacher's train split;
+        None means `loader.default_workers`.
+      validation_images: Number of images held out of the train split.
     """
 
     name: str
@@ -37,7 +37,7 @@ class DatasetSpec:
     validation_images: int
 
     def __post_init__(self) -> None:
-        """Raises InputError for what no dataset can be."""
+        """Raises InputError for impossible fields."""
         base.check_least("dataset", self, image_size=1, workers=0)
         base.normalization("dataset", self.mean, self.std)
 
@@ -47,7 +47,7 @@ class DatasetSpec:
         """Opens the dataset; see `data.real.load_dataset` for what is raised.
 
         Args:
-          measure: As there.
+          measure: See `data.real.load_dataset`.
         """
         return real.load_dataset(
             self.name,

@@ -16,16 +16,17 @@ from gift_jax.specs import base
 
 @dataclasses.dataclass(frozen=True)
 class DistilledSpec:
-    """Which distilled images.
+    """The distilled images, and how to get them.
 
     Attributes:
-      name: Of the distiller, or what a published set is called.
+      name: Name of the distiller, or of a published set.
       ipc: Images per class.
-      path: Of a published set; "" makes the images here.
+      path: Path of a published set; "" makes the images here.
       source: Format of a published set; "" guesses it.
-      max_bytes: How much its files may unpack to; None: a usual multiple of their size.
+      max_bytes: Bytes that its files may unpack to; None means the usual multiple of
+        their size.
       distiller: Makes the images; None for a published set.
-      code: Fingerprint of a distiller of the user's own.
+      code: Fingerprint of the code of a user's distiller.
     """
 
     name: str
@@ -37,7 +38,7 @@ class DistilledSpec:
     code: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises InputError for what cannot be had."""
+        """Raises InputError for impossible fields."""
         base.check_least("distilled", self, ipc=1, max_bytes=1)
         if pathlib.Path(self.name).name != self.name:
             raise InputError(
@@ -79,7 +80,7 @@ class DistilledSpec:
         return self.source == "parquet" and parquet.is_hub_id(pathlib.Path(self.path))
 
     def needs(self, what: str) -> bool:
-        """Whether the images are made with that, one of `Distiller.needs`."""
+        """Whether making the images needs that, see `Distiller.needs`."""
         return self.distiller is not None and what in self.distiller.needs
 
     @property

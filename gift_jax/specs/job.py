@@ -1,4 +1,4 @@
-"""Jobs: what a config asks for, one teacher and one distilled dataset each."""
+"""The jobs of a config, each with one teacher and one distilled dataset."""
 
 import copy
 import dataclasses
@@ -33,9 +33,9 @@ _NAMED = re.compile(
     r"|train\.(epochs|batch_size|seeds|init_from|checkpoint_every|keep_checkpoints"
     r"|eval_batch_size|students_at_once|processes)|dataset\.workers|continual\..*"
 )
-# What a product depends on, besides the products before it.
+# Sections that a product depends on, besides the products before it.
 _SECTIONS = {
-    # Of `tuning` the images that are held out of the train split.
+    # `tuning`, for the images that it holds out of the train split.
     "teacher": ("seed", "dataset", "tuning", "teacher", "continual"),
     "distilled": ("seed", "dataset", "tuning", "distilled"),
     "soft_labels": (
@@ -54,22 +54,22 @@ class JobSpec:
     """What one command does for one teacher and one distilled dataset.
 
     Attributes:
-      seed: Of everything but the students.
+      seed: Seed of everything but the students.
       dataset: Real images.
-      teacher: Who labels them.
+      teacher: Teacher that labels images.
       distilled: Distilled images.
-      augment: Of the views that students see.
-      relabel: Where their soft labels come from.
+      augment: Augmentation of the views that students see.
+      relabel: Source of their soft labels.
       train: How students are trained.
       tuning: How learning rates are chosen.
-      setups: Students, those that differ in nothing but the seed together.
+      setups: Students, grouped so that only the seed differs within a group.
       protocol: Name of the published protocol that it follows.
-      protocol_changes: Fields that it has otherwise, and their values.
-      wants_learnt_rate: Whether its learning rate is learnt with the images, and none
-        is given.
+      protocol_changes: Fields that differ from the protocol, and their values.
+      wants_learnt_rate: Whether the protocol's learning rate is learnt with the images,
+        and none is given.
       continual: A step of a class-incremental training; None trains on all classes.
-      variant: Fields, and their values as text, that tell it from the other jobs of
-        a grid.
+      variant: Fields, and their values as text, that distinguish it from the other jobs
+        of a grid.
     """
 
     seed: int
@@ -152,16 +152,16 @@ class JobSpec:
             )
 
     def at_step(self) -> "JobSpec":
-        """With the step of a class-incremental training, if any, in names."""
+        """The spec with the step of a class-incremental training, if any, in names."""
         if self.continual is None:
             return self
         tag = ("continual", self.continual.label)
         return dataclasses.replace(self, variant=(*self.variant, tag))
 
     def check_paths(self) -> None:
-        """Raises FileNotFoundError unless all that is to be read exists.
+        """Raises FileNotFoundError unless all paths to read exist.
 
-        Of `train.init_from`, a checkpoint; that it can be used, its reader says.
+        `train.init_from` must hold a checkpoint; its reader checks that it can be used.
         """
         published = self.distilled.path
         checkpoints = {member.checkpoint for member in self.teacher.members}
@@ -179,12 +179,12 @@ class JobSpec:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether images are made with one, or labelled."""
+        """Whether a teacher is needed to make images or to label them."""
         return self.distilled.needs("teacher") or self.relabel.needs_teacher
 
     @property
     def needs_teacher_of_all_classes(self) -> bool:
-        """The same, but for labels of a teacher that every step trains anew."""
+        """As `needs_teacher`, but not for labels of a teacher that steps train anew."""
         if self.is_retrained:
             return self.distilled.needs("teacher")
         return self.needs_teacher
@@ -196,31 +196,31 @@ class JobSpec:
 
     @property
     def views(self) -> int:
-        """Views of every image with labels; by default one an epoch that has some."""
+        """Labelled views of every image; by default one per epoch with soft labels."""
         return self.relabel.views or self.train.epochs - self.relabel.hard_epochs
 
     @property
     def labelled_views(self) -> int:
-        """Views of every image that a teacher labels; of fixed labels there is one."""
+        """Views of every image that a teacher labels; one for fixed labels."""
         return 1 if self.relabel.source == "fixed" else self.views
 
     def setup_key(self, students: tuple[StudentSpec, ...]) -> str:
-        """Equal for students of several jobs that are trained once."""
+        """A key, equal for students of several jobs that are trained only once."""
         return repr((self.upstream, self.train, self.tuning, students))
 
     @property
     def upstream(self) -> tuple:
-        """Stands for all stages before students are trained."""
+        """A key of all stages before students are trained."""
         labels = (self.augment, self.relabel, self.views)
-        # Rows of steps are put together by the batch size that was asked for.
+        # Rows of steps are grouped by the batch size that was requested.
         continual = (self.continual, self.continual and self.train.batch_size)
         return (*self.distilled_from, *labels, *continual)
 
     @property
     def distilled_from(self) -> tuple:
-        """Stands for distilled images and the teacher, and for what is asked of them.
+        """A key of distilled images and the teacher.
 
-        That is whether they may come with a learning rate.
+        It includes whether the images may come with a learning rate.
         """
         sections = (self.dataset, self.teacher, self.distilled)
         return (self.seed, *sections, self.wants_learnt_rate)
@@ -229,7 +229,7 @@ class JobSpec:
         """A name with the fields of the variant that products depend on.
 
         Args:
-          name: Of the product; fields that it holds are not repeated.
+          name: Name of the product; fields that it holds are not repeated.
           *products: "teacher", "distilled", "soft_labels" or "run".
         """
         sections = {section for product in products for section in _SECTIONS[product]}
@@ -255,7 +255,8 @@ def expand(config: ConfigDict) -> list[JobSpec]:
     All of them are checked.
 
     Raises:
-      InputError: names the field, its value and what it can be.
+      InputError: a field cannot be used; the message names it, its value and what it
+        can be.
     """
     if not all(isinstance(options, str) for options in config.variants):
         raise InputError(
@@ -300,7 +301,7 @@ def _image_size(config: ConfigDict) -> int | None:
 
 
 def _wants_learnt_rate(config: ConfigDict) -> bool:
-    # It is that of SGD; other optimizers have rates of another size.
+    # The learnt rate is for SGD; rates of other optimizers have another scale.
     names = map(registry.split_options, registry.names(config.optimizer.name))
     lacks = any(name == "sgd" and "learning_rate" not in of for name, of in names)
     is_given = config.optimizer.learning_rate is not None or config.tuning.enabled
@@ -308,7 +309,7 @@ def _wants_learnt_rate(config: ConfigDict) -> bool:
 
 
 def _specs_of_steps(config: ConfigDict, variant: _Variant) -> list[JobSpec]:
-    """One a step of a class-incremental training; one where all classes are trained."""
+    """One spec per step of a class-incremental training; else one for all classes."""
     first, *others = ContinualSpec.of_section(config.continual)
     spec = _job_spec(config, variant, first)
     return [spec, *(dataclasses.replace(spec, continual=step) for step in others)]

@@ -16,7 +16,7 @@ from gift_jax.specs import base
 @functools.cache
 def _create_model(code: str | None, name: str, **options: Any) -> nn.Module:
     """One object for equal arguments, so that students share compiled functions."""
-    del code  # tells one of the user's own from what it was before it was edited
+    del code  # tells versions of a user's network apart after an edit
     return models.create_model(name, **options)
 
 
@@ -25,10 +25,10 @@ class NetworkSpec:
     """A network with its options.
 
     Attributes:
-      name: Of `models.MODELS`, or "package.module:attribute".
-      dtype: Of activations: "float32" or "bfloat16".
-      options: Those that change its parameters.
-      code: Fingerprint of a network of the user's own.
+      name: Name in `models.MODELS`, or "package.module:attribute".
+      dtype: Data type of activations: "float32" or "bfloat16".
+      options: Options that change its parameters.
+      code: Fingerprint of the code of a user's network.
     """
 
     name: str
@@ -40,8 +40,9 @@ class NetworkSpec:
     def from_section(cls, section: ConfigDict, text: str) -> "NetworkSpec":
         """The network of that name, with its options.
 
-        Those that its name does not give are the section's; of one of the user's own,
-        to which a `width` of the section may mean something else, they are its own.
+        Options that the name does not give come from the section. A user's network, for
+        which a `width` of the section may mean something else, has its own defaults
+        instead.
 
         Raises:
           InputError: an unknown name or option.
@@ -58,7 +59,7 @@ class NetworkSpec:
 
     @property
     def label(self) -> str:
-        """Its name with those of its options that are not the default.
+        """Its name with the options that are not the default.
 
         >>> NetworkSpec("conv3", "bfloat16", (("norm", "batch"), ("width", 32))).label
         'conv3-dtype=bfloat16-width=32'
@@ -71,8 +72,8 @@ class NetworkSpec:
         """The module for a dataset, its batch norm synchronised over devices.
 
         Raises:
-          InputError: a bad option, images that are too small for it, or a network of
-            the user's own that is not called as the others.
+          InputError: a bad option, images that are too small for it, or a user's
+            network that is not called as the others.
         """
         size = {"num_classes": dataset.num_classes, "image_size": dataset.image_size}
         options = {**size, **dict(self.options)}

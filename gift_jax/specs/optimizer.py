@@ -8,7 +8,7 @@ from gift_jax.runtime.errors import InputError
 from gift_jax.specs import base
 from gift_jax.specs.options import parse_value
 
-# Fields that are none of an optimizer's options: rates are told apart without.
+# Fields of the section that are not among the options of an optimizer.
 _NO_OPTIONS = ("name", "learning_rate")
 
 
@@ -16,9 +16,9 @@ def optimizer_spec(section: ConfigDict, text: str) -> OptimizerSpec:
     """An optimizer, complete with its defaults.
 
     Args:
-      section: Holds the options that the name does not give.
-      text: Its name, with options of its own: "sgd-weight_decay=0.0"; a learning rate
-        among them is its default, in place of which the section has another.
+      section: Section with the options that the name does not give.
+      text: Its name, with any options, as "sgd-weight_decay=0.0". A learning rate among
+        them is its default, which one in the section replaces.
 
     Raises:
       InputError: an unknown optimizer or option.
@@ -30,7 +30,7 @@ def optimizer_spec(section: ConfigDict, text: str) -> OptimizerSpec:
     else:
         learning_rate = section.learning_rate
     defaults = optimizers.optimizer_options(name)
-    # The section has the options of the project's, and of others what all have.
+    # The section has a built-in optimizer's options, and of a user's the shared ones.
     own = registry.is_own(name)
     shared = ("schedule", "warmup_epochs", "ema") if own else tuple(defaults)
     values = {option: section[option] for option in shared}

@@ -28,7 +28,7 @@ OPTIONS = {
     "batch_size": "train.batch_size",
 }
 
-# What PyTorch runs.
+# Matches names of what PyTorch runs.
 _OF_PYTORCH = re.compile(r"\b(?:torch|timm|torchvision):[^+,\s]*")
 _QUOTED = r"""'[^']*'|"[^"]*\""""
 
@@ -36,9 +36,10 @@ _QUOTED = r"""'[^']*'|"[^"]*\""""
 def with_options(
     config: ml_collections.ConfigDict, options: str
 ) -> ml_collections.ConfigDict:
-    """Sets the options given behind a config file's colon.
+    """Sets the options given after the colon of a config file.
 
-    Those of a protocol, as "protocol=rd3", are set first: others win over it.
+    Fields of a protocol, as of "protocol=rd3", are set first, so other options override
+    them.
 
     Args:
       config: Changed in place.
@@ -61,14 +62,14 @@ def with_flags(
     given: Mapping[str, Any],
     change: Callable[[ml_collections.ConfigDict], None] | None = None,
 ) -> None:
-    """Sets the fields that a command's flags give, which win over all else.
+    """Sets the fields that a command's flags give, which override all else.
 
-    A protocol among them is applied first, and wins over what the config file has.
+    A protocol among them is applied first, and overrides the config file.
 
     Args:
       config: Changed in place.
       given: Values by the names of their fields.
-      change: What a study changes of a config, over the protocol.
+      change: Makes the changes of a study, which override the protocol.
 
     Raises:
       InputError: as `with_options`.
@@ -83,7 +84,7 @@ def with_flags(
 def with_protocol(
     config: ml_collections.ConfigDict, parsed: dict[str, Any]
 ) -> dict[str, Any]:
-    """Parsed options over the fields of the protocol that is one of them, if one is.
+    """Parsed options, over the fields of a protocol if one is among them.
 
     Raises:
       InputError: as `protocol_fields`.
@@ -99,7 +100,7 @@ def protocol_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """The fields that the protocol of a config sets, with their values.
 
     Raises:
-      InputError: there is no such protocol, or none for this config.
+      InputError: there is no such protocol, or it is not for this config.
     """
     name = config.dataset.name
     known = info.DATASETS.get(info.canonical_name(name))
@@ -119,7 +120,7 @@ def protocol_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def protocol_changes(config: ml_collections.ConfigDict) -> str:
-    """Fields that a config has otherwise than its protocol, and their values.
+    """Fields of a config that differ from its protocol, and their values.
 
     Loss and optimizer are not among them: studies vary them, and rows name them.
 
@@ -165,9 +166,9 @@ def parse_options(config: ml_collections.ConfigDict, options: str) -> dict[str, 
 
 
 def _apart(options: str) -> list[str]:
-    """Parts between commas that are outside of brackets, and of quotes, of a value.
+    """Splits options at commas outside the brackets and quotes of values.
 
-    Both count where a value begins, and in brackets: a path may have them.
+    Both count only where a value begins, and in brackets, as a path may have them.
     """
     parts, depth, quote = [""], 0, ""
     for char in options:
@@ -191,7 +192,7 @@ def parse_value(text: str, kind: type, name: str) -> Any:
     """The value of an option.
 
     Raises:
-      InputError: it is not of the type that is expected.
+      InputError: the value is not of the expected type.
     """
     if kind is str:
         return text[1:-1] if re.fullmatch(_QUOTED, text) else text
@@ -209,7 +210,7 @@ def parse_value(text: str, kind: type, name: str) -> Any:
 
 
 def flattened(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, str]:
-    """All fields of a config as section.name, and their values as they are shown."""
+    """All fields of a config, as section.name, with their values as text."""
     found: dict[str, str] = {}
     for name, value in config.items():
         if isinstance(value, ml_collections.ConfigDict):
@@ -220,8 +221,8 @@ def flattened(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, 
 
 
 def names_own_code(config: ml_collections.ConfigDict) -> bool:
-    """Whether a field has in it a "module:attribute" of one's own that JAX runs."""
-    # Those of the dataset, such as "tfds:NAME" and "folder:PATH", are no code.
+    """Whether a field names user code, as "module:attribute", that JAX runs."""
+    # Names of the dataset, such as "tfds:NAME" and "folder:PATH", are no code.
     return any(
         re.search(r"\w:[A-Za-z_]", _OF_PYTORCH.sub("", value))
         for name, value in flattened(config).items()

@@ -21,9 +21,9 @@ class LossSpec:
     """A loss with its hyperparameters.
 
     Attributes:
-      name: Of `losses.LOSS_NAMES`, or "package.module:attribute".
+      name: Name in `losses.LOSS_NAMES`, or "package.module:attribute".
       options: All its hyperparameters.
-      code: Fingerprint of a loss of the user's own.
+      code: Fingerprint of the code of a user's loss.
     """
 
     name: str
@@ -36,7 +36,7 @@ class LossSpec:
 
     @classmethod
     def from_section(cls, section: ConfigDict, text: str) -> "LossSpec":
-        """The loss of that name, with hyperparameters of its own or of the section.
+        """The loss of that name, with hyperparameters from the name or the section.
 
         Raises:
           InputError: an unknown loss or hyperparameter.
@@ -52,24 +52,24 @@ class LossSpec:
 
     @property
     def label(self) -> str:
-        """Its name with those of its hyperparameters that are not the default."""
+        """Its name with the hyperparameters that are not the default."""
         return registry.label(
             self.name, dict(self.options), _hyperparameters(self.name)
         )
 
     @property
     def needs_soft_labels(self) -> bool:
-        """Whether it cannot be computed without."""
+        """Whether it cannot be computed without soft labels."""
         logits = jax.ShapeDtypeStruct((3, 4), jnp.float32)
         labels = jax.ShapeDtypeStruct((3,), jnp.int32)
         try:
             jax.eval_shape(lambda s, y: self.build()(s, None, y), logits, labels)
-        except Exception:  # of the user's own it can be any
+        except Exception:  # a user's loss may raise any
             return True
         return False
 
     def build(self) -> losses.Loss:
-        """The loss; one object for equal specs, which then share what is compiled."""
+        """The loss; one object for equal specs, which then share compiled functions."""
         try:
             return losses.get_loss(_function(self.name), **dict(self.options))
         except ValueError as error:
@@ -95,8 +95,8 @@ class StudentSpec:
     Attributes:
       network: The network.
       loss: The loss.
-      optimizer: With its schedule.
-      seed: Of initialisation, order and dropout.
+      optimizer: Optimizer and its schedule.
+      seed: Seed of initialisation, order and dropout.
     """
 
     network: NetworkSpec
@@ -115,13 +115,13 @@ class StudentSpec:
 
 
 def setups(config: ConfigDict) -> Iterator[tuple[StudentSpec, ...]]:
-    """All students of a config, those that differ in nothing but the seed together.
+    """All students of a config, grouped so that only the seed differs within a group.
 
     They are every combination of the networks, losses and optimizers named in it,
     each with all seeds.
 
     Raises:
-      InputError: what cannot be trained.
+      InputError: a student cannot be trained.
     """
     base.check_seeds("train.seeds", tuple(config.train.seeds))
     networks = [

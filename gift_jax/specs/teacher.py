@@ -26,24 +26,25 @@ TORCHVISION = "torchvision"
 
 @dataclasses.dataclass(frozen=True)
 class TeacherSpec:
-    """Who labels.
+    """The teacher that labels.
 
     Attributes:
-      name: Of a network, or of what runs elsewhere: "torch:...", "timm:..." or
-        "torchvision:..." of `torch_teacher`, or "package.module:attribute" of
-        anything that gives logits.
-      network: None for what is no network of this project.
-      checkpoint: File of PyTorch to import, or `TORCHVISION`; "" trains a network, and
-        leaves others the weights that they come with.
-      mean: What an imported teacher was trained with; () stands for the dataset's.
-      std: Likewise.
-      training: None for teachers that are not trained here.
-      min_accuracy: Least accuracy on the distilled images in percent; None stands for
-        a tenth of the way from chance to 100.
-      resize: See `teachers.Transform`, by which its accuracy is measured.
-      crop: Likewise.
+      name: Name of a network, or of what runs elsewhere: "torch:...", "timm:..." or
+        "torchvision:..." of `torch_teacher`, or "package.module:attribute" of anything
+        that gives logits.
+      network: Its network; None for a teacher that is no network of this project.
+      checkpoint: PyTorch file to import, or `TORCHVISION`; "" trains a network, and
+        leaves other teachers the weights that they come with.
+      mean: Channel means that an imported teacher was trained with; () means the
+        dataset's.
+      std: Channel standard deviations; () as for `mean`.
+      training: How it is trained; None for teachers that are not trained here.
+      min_accuracy: Least accuracy on the distilled images in percent; None means a
+        tenth of the way from chance to 100.
+      resize: See `teachers.Transform`, behind which its accuracy is measured.
+      crop: See `resize`.
       transform_views: Whether the views that it labels pass that transform, too.
-      also: Further networks, with whose logits those of the first are averaged.
+      also: Further networks, whose logits are averaged with those of the first.
     """
 
     name: str
@@ -59,7 +60,7 @@ class TeacherSpec:
     also: tuple["TeacherSpec", ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises InputError for what no teacher can be."""
+        """Raises InputError for impossible fields."""
         base.normalization("teacher", self.mean, self.std)
         _ = self.transform
         is_torch = torch_teacher.is_torch(self.name)
@@ -90,7 +91,7 @@ class TeacherSpec:
 
         Args:
           section: `teacher` of a config.
-          seed: Of its training.
+          seed: Seed of its training.
           image_size: Side of the dataset's images, by which "auto" chooses between
             networks that have the same weights.
 
@@ -142,7 +143,7 @@ class TeacherSpec:
 
     @property
     def transform(self) -> Transform:
-        """What images pass where its accuracy is measured."""
+        """Transform of the images on which its accuracy is measured."""
         return Transform(self.resize, self.crop)
 
     def build(self, dataset: DatasetInfo) -> nn.Module:
@@ -167,14 +168,14 @@ class TeacherSpec:
 
     @property
     def label(self) -> str:
-        """Its name with those of its options that are not the default."""
+        """Its name with the options that are not the default."""
         if self.also:
             return "+".join(member.label for member in self.members)
         return self.network.label if self.network else self.name.replace("/", "_")
 
     @property
     def dtype(self) -> str:
-        """Of the activations of its network."""
+        """Data type of the activations of its network."""
         assert self.network is not None
         return self.network.dtype
 
@@ -187,7 +188,7 @@ class TeacherSpec:
 def _another(
     section: ConfigDict, text: str, seed: int, image_size: int | None
 ) -> TeacherSpec:
-    """A further teacher, "NAME" or "NAME@CHECKPOINT"; all else as of the first."""
+    """A further teacher, "NAME" or "NAME@CHECKPOINT"; all else is as for the first."""
     name, _, checkpoint = text.partition("@")
     of_another = copy.deepcopy(section)
     of_another.update(name=name, checkpoint=checkpoint, also=())

@@ -23,15 +23,15 @@ class RelabelSpec:
 
     Attributes:
       source: One of `SOFT_LABEL_SOURCES`.
-      path: Of an FKD folder.
-      views: Views of every image; 0 stands for one an epoch.
+      path: Path of an FKD folder.
+      views: Views of every image; 0 means one per epoch.
       batch_size: Images in a forward pass of the teacher.
-      format: A codec of `soft_labels.codecs`.
-      store: Where the array lies; "" stands for the work directory.
+      format: Name of a codec, see `codecs.get_codec`.
+      store: Location of the array; "" means the work directory.
       mix_hard_labels: Whether hard labels of mixed pictures are mixed for losses that
-        use both kinds. Without soft labels they are in any case.
+        use both kinds. Without soft labels they always are.
       hard_epochs: Epochs in the middle of the training without soft labels.
-      hard_loss: Of these epochs, with its options.
+      hard_loss: Loss of these epochs, with its options.
     """
 
     source: str
@@ -45,7 +45,7 @@ class RelabelSpec:
     hard_loss: str = "ce"
 
     def __post_init__(self) -> None:
-        """Raises InputError for what does not go together."""
+        """Raises InputError for fields that do not go together."""
         base.check_least("relabel", self, views=0, batch_size=1, hard_epochs=0)
         if self.source not in SOFT_LABEL_SOURCES:
             raise registry.unknown_name(
@@ -118,14 +118,14 @@ class RelabelSpec:
 
     @property
     def loss_of_hard_epochs(self) -> LossSpec:
-        """That of the epochs without soft labels."""
+        """Loss of the epochs without soft labels."""
         return LossSpec.from_section(ConfigDict(), self.hard_loss)
 
     def label_mix(self, augment: AugmentSpec) -> str:
         """Which labels of mixed pictures are mixed, see `AugmentedViews`.
 
         Raises:
-          InputError: hard labels are to be, and no pictures are.
+          InputError: hard labels are to be mixed, but no pictures are.
         """
         is_mixed = augment.mix != "none" or self.source == "fkd"
         if self.mix_hard_labels and not is_mixed:
@@ -140,19 +140,21 @@ class RelabelSpec:
 
 @dataclasses.dataclass(frozen=True)
 class TrainSpec:
-    """How students are trained; 0 stands for a default that depends on others.
+    """How students are trained; 0 means a default that depends on other fields.
 
     Attributes:
       epochs: Passes over the distilled images.
-      batch_size: Images in a step over all devices; 0: the official ladder.
-      eval_every: Epochs between evaluations; 0: a quarter of them.
-      checkpoint_every: Epochs between checkpoints; 0: at evaluations.
-      keep_checkpoints: How many of the latest are kept.
+      batch_size: Images in a step over all devices; 0 means `official_batch_size`.
+      eval_every: Epochs between evaluations; 0 means a quarter of all epochs.
+      checkpoint_every: Epochs between checkpoints; 0 means only at evaluations.
+      keep_checkpoints: How many of the latest checkpoints to keep.
       init_from: Directory of a run whose weights to start from.
       eval_batch_size: Images in a step of an evaluation.
       students_at_once: Students that train at once, under vmap.
-      processes: That train a grid on CPUs; 0: one a core, where it has enough students.
-      evaluators: What is measured, see `evaluators.EVALUATORS`; "accuracy" is one.
+      processes: Processes that train a grid on CPUs; 0 means one per core, if there are
+        enough students.
+      evaluators: Names of evaluators, see `evaluators.EVALUATORS`; "accuracy" must be
+        one.
     """
 
     epochs: int
@@ -167,7 +169,7 @@ class TrainSpec:
     evaluators: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Raises InputError for what cannot be."""
+        """Raises InputError for impossible fields."""
         base.check_least("train", self, epochs=1, keep_checkpoints=1, eval_batch_size=1)
         base.check_least("train", self, batch_size=0, eval_every=0, checkpoint_every=0)
         base.check_least("train", self, students_at_once=1, processes=0)
@@ -185,7 +187,7 @@ class TrainSpec:
         return self.eval_every or max(self.epochs // 4, 1)
 
     def batch_size_for(self, num_images: int) -> int:
-        """Images in a step, of so many in all."""
+        """Images in a step, for `num_images` in all."""
         return self.batch_size or official_batch_size(num_images)
 
 
@@ -194,10 +196,10 @@ class TuningSpec:
     """How learning rates are chosen.
 
     Attributes:
-      enabled: Whether they are.
-      validation_images: How many images are held out of the train split for it.
-      factors: Of the default rate, tried first.
-      seeds: Of the students that are trained for it.
+      enabled: Whether learning rates are chosen.
+      validation_images: Number of images held out of the train split for it.
+      factors: Factors of the default rate that are tried first.
+      seeds: Seeds of the students that are trained for it.
     """
 
     enabled: bool
@@ -206,7 +208,7 @@ class TuningSpec:
     seeds: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        """Raises InputError for factors or seeds that cannot be."""
+        """Raises InputError for impossible factors or seeds."""
         if self.enabled:
             base.check_least("tuning", self, validation_images=1)
         base.check_seeds("tuning.seeds", self.seeds)

@@ -1,4 +1,4 @@
-"""What a teacher is: whatever gives logits for images."""
+"""The protocol of teachers: whatever gives logits for images."""
 
 import hashlib
 import sys
@@ -19,7 +19,7 @@ BATCH_SIZE = 256
 
 
 class TeacherError(InputError):
-    """The teacher does not fit the data that it is to label, or is none."""
+    """The teacher does not fit the data that it is to label, or is no teacher."""
 
 
 class Teacher(Protocol):
@@ -27,21 +27,21 @@ class Teacher(Protocol):
 
     @property
     def name(self) -> str:
-        """For file names, rows of results and messages."""
+        """Name in file names, rows of results and messages."""
 
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that stand for its weights and its code.
 
-        What it labels is found again by them.
+        Its labels are found again by them.
         """
 
     def logits(self, images: Array) -> Array:
-        """Its answer; its own preprocessing is part of it.
+        """Logits of images; its own preprocessing is part of it.
 
         Args:
           images: (B, H, W, C) float32 pixels, nominally in [0, 1]: augmented views may
-            stick out.
+            lie outside.
 
         Returns:
           (B, num_classes) float32.
@@ -53,7 +53,7 @@ class TracedTeacher(Teacher, Protocol):
 
     @property
     def variables(self) -> Any:
-        """Its weights, arguments of those programs."""
+        """Its weights, which are arguments of those programs."""
 
     def apply(
         self, variables: Any, inputs: jax.Array, transform: Preprocess
@@ -61,7 +61,7 @@ class TracedTeacher(Teacher, Protocol):
         """Logits of images that were preprocessed for a student.
 
         Args:
-          variables: Its own.
+          variables: Its variables.
           inputs: (B, H, W, C) float.
           transform: The student's preprocessing, which is undone if the teacher's is
             another.
@@ -72,7 +72,7 @@ class TracedTeacher(Teacher, Protocol):
 
 
 def is_traced(teacher: Teacher) -> TypeGuard[TracedTeacher]:
-    """Whether a teacher is one, or sees to the inputs and outputs of one."""
+    """Whether a teacher is a `TracedTeacher`, or wraps one."""
     return hasattr(teacher, "variables") and hasattr(teacher, "apply")
 
 
@@ -84,7 +84,7 @@ def logits_in_batches(
     Args:
       teacher: The teacher, which sees batches of `BATCH_SIZE` only and so compiles
         once.
-      batches: Of at most `BATCH_SIZE` images (B, H, W, C) float32 in [0, 1].
+      batches: Batches of at most `BATCH_SIZE` images (B, H, W, C) float32 in [0, 1].
 
     Yields:
       (B, num_classes) for every batch.
@@ -96,7 +96,7 @@ def logits_in_batches(
 
 
 def fingerprint(content: Any) -> str:
-    """16 hexadecimal digits that stand for what a tree holds.
+    """16 hexadecimal digits that stand for the contents of a tree.
 
     Args:
       content: A tree of arrays, numbers and strings; their names count, too.
@@ -114,10 +114,10 @@ def fingerprint(content: Any) -> str:
 
 
 def code_fingerprints(modules: Iterable[str]) -> list[str]:
-    """Those of the source files of modules that are not this project's.
+    """Fingerprints of the source files of modules that are not this project's.
 
     Args:
-      modules: Names of imported modules; others are left out.
+      modules: Names of modules; those that are not imported are left out.
     """
     found = {
         registry.code_fingerprint(f"{name}:_")

@@ -1,4 +1,4 @@
-"""A teacher of the user's own: any function from images to logits.
+"""A user's teacher: any function from images to logits.
 
     # my_teacher.py, used by --config.teacher.name=my_teacher:build
     def build():
@@ -6,9 +6,9 @@
         return lambda images: network.predict((images - 0.5) / 0.25)
 
 `build` is called once, without arguments. What it returns is called with (B, H, W, C)
-float32 NumPy pixels, nominally in [0, 1], and gives (B, num_classes) logits as NumPy
-or JAX array. It normalises as it was trained. It may have an attribute `fingerprint`,
-a string that changes when its weights do.
+float32 NumPy pixels, nominally in [0, 1], and gives (B, num_classes) logits as NumPy or
+JAX array. It normalises images itself, as in its training. It may have an attribute
+`fingerprint`, a string that changes when its weights do.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from gift_jax import registry
 from gift_jax.data.info import DatasetInfo
 from gift_jax.teachers import base
 
-# What stands for the weights of a function that says nothing of them.
+# Probe that stands for the weights of a function without a `fingerprint`.
 _PROBE_IMAGES = 16
 _PROBE_NUMBERS = 4
 _PROBE_DIGITS = 1e4
@@ -31,13 +31,13 @@ _PROBE_DIGITS = 1e4
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CallableTeacher:
-    """A function of the user's own as a teacher.
+    """A user's function as a teacher.
 
     Attributes:
       name: "package.module:attribute", or any name for messages.
-      function: See above.
+      function: Function from images to logits, see the top of this module.
       image_shape: (H, W, C) of the images it is for.
-      num_classes: How many classes it must tell apart.
+      num_classes: Number of classes that it must tell apart.
 
     Raises:
       InputError: it cannot be called with images.
@@ -71,7 +71,7 @@ class CallableTeacher:
         """The teacher behind "package.module:attribute".
 
         Args:
-          name: Of what is called without arguments and returns the function.
+          name: Name of what is called without arguments and returns the function.
           info: The real dataset.
 
         Raises:
@@ -86,10 +86,10 @@ class CallableTeacher:
     def fingerprint(self) -> str:
         """16 hexadecimal digits for its code and its weights, as far as they show.
 
-        The code is the source files of `name` and of the function; what those import
-        is not seen. The weights are the function's attribute `fingerprint`, or else
-        what the function says of some random images, to four digits: about as exact
-        as soft labels are stored, and hardly ever different on other devices.
+        The code is the source files of `name` and of the function; what those import is
+        not seen. The weights are the function's attribute `fingerprint`, or else its
+        logits of some random images, to four digits: about as exact as soft labels are
+        stored, and hardly ever different on other devices.
 
         Raises:
           TeacherError: as `logits`.
@@ -123,7 +123,7 @@ class CallableTeacher:
         Raises:
           TeacherError: what the function returned is of another shape, or not finite.
         """
-        # A copy of its own, as the function may write to it.
+        # A copy, as the function may write to it.
         returned = self.function(np.array(images, np.float32))
         return checked_logits(self.name, returned, len(images), self.num_classes)
 

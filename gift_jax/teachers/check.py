@@ -1,8 +1,8 @@
 """Checks that a teacher knows the images it is to label, before it labels them.
 
-Soft labels of a teacher whose classes are numbered in another order are the
-commonest cause of students at chance level (LINs-lab/RDED issues 3, 4 and 6, CaO2
-issue 2). The order that would mend it is shown, and never applied.
+Soft labels of a teacher whose classes are numbered in another order are the commonest
+cause of students at chance level (LINs-lab/RDED issues 3, 4 and 6, CaO2 issue 2). The
+order that would correct it is shown, and never applied.
 """
 
 import logging
@@ -21,7 +21,7 @@ from gift_jax.teachers.base import (
 
 _log = logging.getLogger(__name__)
 
-# With fewer images a class, a permutation fits chance too well to be believed.
+# With fewer images per class, a permutation fits chance too well to be believed.
 _LEAST_IMAGES_PER_CLASS = 5
 _SHOWN_CLASSES = 20
 _NO_HINT = (
@@ -39,7 +39,7 @@ def check_on_distilled(
 
     Args:
       teacher: The teacher.
-      dataset: What it is to label.
+      dataset: Dataset that it is to label.
       min_accuracy: Least accuracy, in percent; by default `least_accuracy`.
 
     Returns:
@@ -47,8 +47,8 @@ def check_on_distilled(
 
     Raises:
       TeacherError: the teacher has another number of classes, gives NaN, or its
-        accuracy is below `min_accuracy`; the message shows the renumbering of
-        classes that would mend it, if there is one.
+        accuracy is below `min_accuracy`; the message shows the renumbering of classes
+        that would correct it, if there is one.
     """
     pixels = dataset.pixels()
     return _check(
@@ -73,7 +73,7 @@ def check_on_real(
     Args:
       teacher: The teacher.
       data: The real dataset.
-      num_images: How many images, taken at equal distances; all if there are fewer.
+      num_images: Number of images, taken at equal distances; all if there are fewer.
       min_accuracy: Least accuracy, in percent; by default `least_accuracy`.
 
     Returns:
@@ -95,7 +95,7 @@ def check_on_real(
 
 
 def least_accuracy(num_classes: int) -> float:
-    """The accuracy, in percent, below which labels are taken for those of others.
+    """The accuracy, in percent, below which labels are taken for those of other images.
 
     A tenth of the way from chance to 100%.
     """
@@ -153,7 +153,7 @@ def _check(
 def renumbering_hint(
     labels: np.ndarray, predictions: np.ndarray, num_classes: int
 ) -> str:
-    """Says which renumbering of the classes would mend an accuracy, if one would.
+    """Says which renumbering of the classes would correct an accuracy, if one would.
 
     The best renumbering is the optimal assignment on the confusion matrix.
 
@@ -163,7 +163,7 @@ def renumbering_hint(
       num_classes: C.
 
     Returns:
-      A sentence; empty where no renumbering makes half of what is wrong right.
+      A sentence; empty if no renumbering corrects more than half of the errors.
     """
     if len(labels) < _LEAST_IMAGES_PER_CLASS * num_classes:
         return ""

@@ -1,7 +1,7 @@
 """Several networks as one teacher, whose logits are the mean of theirs.
 
-So G-VBSM and EDC relabel on CIFAR and Tiny-ImageNet, `relabel/utils_fkd.py` and
-`train/direct_train.py` of their official codes.
+G-VBSM and EDC relabel in this way on CIFAR and Tiny-ImageNet, `relabel/utils_fkd.py`
+and `train/direct_train.py` of their official codes.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from gift_jax.teachers.base import TeacherError
 from gift_jax.teachers.flax_teacher import FlaxTeacher
 
-# What Flax calls number i of `Ensemble.members`.
+# Flax's name for entry i of `Ensemble.members`.
 _MEMBER = "members_{}"
 
 
@@ -22,7 +22,7 @@ class Ensemble(nn.Module):
     """Networks that are fed the same images.
 
     Attributes:
-      members: Called as those of `models.create_model`.
+      members: Networks, called as those of `models.create_model`.
     """
 
     members: tuple[nn.Module, ...]
@@ -34,10 +34,10 @@ class Ensemble(nn.Module):
 
 
 def average(name: str, teachers: Sequence[FlaxTeacher]) -> FlaxTeacher:
-    """The teacher that answers with the mean logits of some.
+    """The teacher whose logits are the mean of those of several teachers.
 
     Raises:
-      TeacherError: they are not fed the same.
+      TeacherError: their preprocessing differs.
     """
     first = teachers[0]
     if any(teacher.preprocess != first.preprocess for teacher in teachers):
@@ -52,7 +52,7 @@ def average(name: str, teachers: Sequence[FlaxTeacher]) -> FlaxTeacher:
 
 
 def members(teacher: FlaxTeacher) -> list[FlaxTeacher]:
-    """The teachers behind one, by itself or of `average`."""
+    """The teachers that `average` was given for a teacher, or the teacher itself."""
     model = teacher.model
     if not isinstance(model, Ensemble):
         return [teacher]

@@ -21,13 +21,13 @@ VARIABLES_DIRECTORY = "variables"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FlaxTeacher:
-    """A network with its weights, and what it must be fed.
+    """A network with its weights and its preprocessing.
 
     Attributes:
-      name: For file names, rows of results and messages.
+      name: Name in file names, rows of results and messages.
       model: Applied as `model.apply(variables, inputs, train=False)`.
       variables: Its parameters and batch statistics.
-      preprocess: From pixels to its inputs.
+      preprocess: Preprocessing of pixels to its inputs.
 
     >>> from gift_jax import models
     >>> from gift_jax.data import Normalization
@@ -47,8 +47,8 @@ class FlaxTeacher:
     @functools.cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits for weights, network, its code and preprocessing."""
-        # Over which axis batch norm averages in training, and where functions lie in
-        # memory, do not matter.
+        # The axis that batch norm averages over in training, and addresses of functions
+        # in memory, do not matter.
         definition = re.sub(r"\n *axis_name = .*| at 0x[0-9a-f]+", "", repr(self.model))
         return base.fingerprint(
             {
@@ -80,7 +80,7 @@ class FlaxTeacher:
         return jnp.asarray(self.model.apply(variables, inputs, train=False))
 
 
-# Few, as a program of whitened images holds the whitening.
+# Few, as a program for whitened images holds the whitening.
 @functools.lru_cache(maxsize=8)
 def _program(
     model: nn.Module, preprocess: Preprocess
@@ -116,7 +116,7 @@ def load_teacher(
       CheckpointMismatchError: it belongs to another model.
     """
     try:
-        # Those of earlier versions have none.
+        # Teachers of earlier versions have none.
         if (directory / VARIABLES_DIRECTORY / checksums.FILE).exists():
             checksums.verify(directory / VARIABLES_DIRECTORY)
     except checksums.DamagedError as error:

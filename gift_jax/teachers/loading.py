@@ -22,18 +22,18 @@ def load_teacher(
     """A teacher from a PyTorch checkpoint, read without PyTorch.
 
     Args:
-      checkpoint: Its path.
+      checkpoint: Path of the checkpoint.
       num_classes: C.
       image_size: Side of the images.
-      preprocess: From pixels to the inputs it was trained with.
+      preprocess: Preprocessing of pixels to the inputs it was trained with.
       model: Name of the network, as in `models.create_model`; by default it is
         recognised from the tensors.
-      **options: Of the network, where it is named.
+      **options: Options of the network, if it is named.
 
     Raises:
       FileNotFoundError: there is no such file.
-      InputError: it is no checkpoint, or of another network, or there are options of a
-        network that is not named.
+      InputError: it is no checkpoint, or of another network, or options are given
+        without a network.
 
     >>> from gift_jax.data.info import CIFAR
     >>> teacher = load_teacher(  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""A teacher that is asked for the logits of some classes only."""
+"""A teacher that gives the logits of some classes only."""
 
 import dataclasses
 import functools
@@ -13,11 +13,11 @@ from gift_jax.teachers import base
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TeacherOfClasses:
-    """A teacher with some of its outputs, in an order.
+    """A teacher with some of its outputs, in a given order.
 
     Attributes:
       teacher: The teacher.
-      classes: Its outputs that are kept; their places are the new classes.
+      classes: Outputs that are kept, in the order of the new classes.
     """
 
     teacher: base.Teacher
@@ -25,7 +25,7 @@ class TeacherOfClasses:
 
     @property
     def name(self) -> str:
-        """The teacher's."""
+        """The teacher's name."""
         return self.teacher.name
 
     @functools.cached_property
@@ -39,7 +39,7 @@ class TeacherOfClasses:
 
     @property
     def variables(self) -> Any:
-        """The teacher's; an AttributeError where JAX cannot trace it."""
+        """The teacher's variables; an AttributeError where JAX cannot trace it."""
         return self._traced.variables
 
     def apply(

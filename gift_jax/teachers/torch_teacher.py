@@ -1,4 +1,4 @@
-"""Teachers that PyTorch runs: a module of the user's own, timm's or torchvision's.
+"""Teachers that PyTorch runs: a user's module, timm's or torchvision's.
 
     torch:my_models:ResNet20     called as it stands, or with `num_classes`; its weights
                                  are in teacher.checkpoint
@@ -35,7 +35,7 @@ _NEAREST = 3
 
 
 def is_torch(name: str) -> bool:
-    """Whether a teacher's name is of one that PyTorch runs.
+    """Whether a name is that of a teacher that PyTorch runs.
 
     >>> is_torch("timm:resnet18.a1_in1k"), is_torch("my_teacher:build")
     (True, False)
@@ -45,13 +45,13 @@ def is_torch(name: str) -> bool:
 
 
 def check_importable(name: str) -> None:
-    """Checks that there is what a teacher's name stands for, without its weights.
+    """Checks that a teacher's package and code can be imported, but not its weights.
 
     Args:
       name: "torch:...", "timm:..." or "torchvision:...".
 
     Raises:
-      InputError: there is no such module of the user's own.
+      InputError: the user's module cannot be found.
       MissingPackageError: PyTorch, timm or torchvision cannot be imported.
     """
     source, _, rest = name.partition(":")
@@ -65,11 +65,11 @@ class TorchTeacher:
     """A PyTorch module as a teacher, on a GPU where PyTorch has one.
 
     Attributes:
-      name: For rows of results and messages.
+      name: Name in rows of results and messages.
       network: A `torch.nn.Module` from normalised NCHW images to logits; it is put
         into evaluation mode.
-      preprocess: From pixels to its inputs.
-      num_classes: How many classes it must tell apart.
+      preprocess: Preprocessing of pixels to its inputs.
+      num_classes: Number of classes that it must tell apart.
     """
 
     name: str
@@ -86,20 +86,20 @@ class TorchTeacher:
         checkpoint: str = "",
         preprocess: Normalization | None = None,
     ) -> "TorchTeacher":
-        """The teacher of a name, see above.
+        """The teacher of a name, see the top of this module.
 
         Args:
           name: "torch:...", "timm:..." or "torchvision:...".
           info: The real dataset.
           checkpoint: File of its weights; "" for those that it comes with.
-          preprocess: Channel statistics; None stands for those that timm and
-            torchvision state for their weights, else for the dataset's.
+          preprocess: Channel statistics; None means those that timm and torchvision
+            state for their weights, else the dataset's.
 
         Raises:
           FileNotFoundError: there is no such checkpoint.
           InputError: there is no such module, or its weights do not fit it.
           MissingPackageError: PyTorch, timm or torchvision is not installed.
-          ConnectionError: weights that must be fetched cannot be.
+          ConnectionError: weights cannot be fetched.
         """
         source, _, rest = name.partition(":")
         make = {"torch": _own, "timm": _timm, "torchvision": _torchvision}[source]
@@ -113,7 +113,7 @@ class TorchTeacher:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits for weights, code of the user's own and statistics."""
+        """16 hexadecimal digits for weights, user code and channel statistics."""
         modules = {type(module).__module__ for module in self.network.modules()}
         own = {m for m in modules if m.partition(".")[0] not in SOURCES}
         return base.fingerprint(
@@ -190,7 +190,7 @@ def _own_builder(name: str) -> Any:
 def _own(
     name: str, num_classes: int, has_weights: bool
 ) -> tuple[Any, Normalization | None]:
-    del has_weights  # of a module without, the user's code has loaded some
+    del has_weights  # without a checkpoint, the user's code has loaded some
     torch = _import("torch", f"torch:{name}")
     build = _own_builder(name)
     given = {}
@@ -240,7 +240,7 @@ def _torchvision(
 def _fetched(name: str, make: Any) -> Any:
     try:
         return make()
-    except Exception as error:  # of whichever client
+    except Exception as error:  # each client raises its own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConnectionError(
             f"the weights of the teacher {name} cannot be fetched ({reason[:200]}): "

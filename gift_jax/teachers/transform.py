@@ -27,7 +27,7 @@ class Transform:
     crop: int | None
 
     def __post_init__(self) -> None:
-        """Raises InputError for sides that are none, or a crop that is too large."""
+        """Raises InputError for sides below 1, or a crop that is too large."""
         for name in ("resize", "crop"):
             side = getattr(self, name)
             if side is not None and side < 1:
@@ -43,15 +43,15 @@ class Transform:
         return self.resize is not None or self.crop is not None
 
     def side(self, image_size: int) -> int:
-        """Side of what becomes of images of a side."""
+        """Side of transformed images, for images of side `image_size`."""
         return self.crop or self.resize or image_size
 
     @functools.partial(jax.jit, static_argnums=0)
     def apply(self, images: jax.Array) -> jax.Array:
         """(B, H, W, C) -> (B, side, side, C), bilinear and antialiased as torchvision.
 
-        Resized pixels are not rounded to 8 bits, as those of torchvision's tensors are
-        not; those of Pillow's images are.
+        Resized pixels are not rounded to 8 bits. Neither does torchvision round those
+        of tensors; it does those of Pillow's images.
 
         Raises:
           InputError: the crop is larger than the images.
@@ -77,7 +77,7 @@ class TransformedTeacher:
 
     Attributes:
       teacher: The teacher.
-      transform: What images pass first.
+      transform: Transform that images pass first.
     """
 
     teacher: base.Teacher
@@ -85,7 +85,7 @@ class TransformedTeacher:
 
     @property
     def name(self) -> str:
-        """The teacher's."""
+        """The teacher's name."""
         return self.teacher.name
 
     @functools.cached_property
@@ -100,7 +100,7 @@ class TransformedTeacher:
 
     @property
     def variables(self) -> Any:
-        """The teacher's; an AttributeError where JAX cannot trace it."""
+        """The teacher's variables; an AttributeError where JAX cannot trace it."""
         return cast(FlaxTeacher, self.teacher).variables
 
     def apply(

@@ -14,13 +14,13 @@ from gift_jax.runtime.errors import InputError
 class EpochBatches(NamedTuple):
     """Which images are in which batch of one epoch.
 
-    Of several students arrays have one axis more, the last but one.
+    With several students, arrays have one more axis, the last but one.
 
     Attributes:
       full: (steps, devices, batch / devices) int32.
-      rest: (devices, remainder) int32, the last, smaller batch, or None. All
-        devices compute the whole of it, so it need not divide among them and
-        the mean over devices is still the mean over its images.
+      rest: (devices, remainder) int32: the last, smaller batch, or None. Every device
+        computes all of it, so its size need not divide over them and the mean over
+        devices is still the mean over its images.
     """
 
     full: np.ndarray
@@ -28,12 +28,12 @@ class EpochBatches(NamedTuple):
 
     @property
     def students(self) -> tuple[int, ...]:
-        """(students,) of several, () of one."""
+        """(students,) with several students, () with one."""
         return self.full.shape[2:-1]
 
     @property
     def sizes(self) -> np.ndarray:
-        """(steps,) images in the batches, the rest among them."""
+        """(steps,) number of images in each batch, the last one included."""
         steps, devices = self.full.shape[:2]
         sizes = [devices * self.full.shape[-1]] * steps
         if self.rest is not None:
@@ -46,7 +46,7 @@ def epoch_order(keys: jax.Array, epoch: int, num_images: int) -> jax.Array:
     """The images of an epoch in the order in which they are seen.
 
     Args:
-      keys: Typed key of the order, () of one student or (students,) of several.
+      keys: Typed key of the order, () for one student or (students,) for several.
       epoch: Epoch number.
       num_images: N.
 
@@ -63,7 +63,7 @@ def epoch_order(keys: jax.Array, epoch: int, num_images: int) -> jax.Array:
 def epoch_batches(
     order: jax.Array, *, batch_size: int, num_devices: int
 ) -> EpochBatches:
-    """Cuts an epoch into batches; every image is in one. Waits for the order.
+    """Cuts an epoch into batches, with every image in one. Waits for the order.
 
     Args:
       order: From `epoch_order`.
@@ -94,17 +94,17 @@ def check_batch_size(batch_size: int, num_devices: int) -> None:
 
 
 def devices_used(batch_size: int, *, local_devices: int, num_hosts: int) -> int:
-    """The most devices of a host that a batch divides evenly over, as many of each.
+    """Largest number of devices per host, equal on all, that divides a batch evenly.
 
-    The official batch sizes, and those of protocols, do not divide over 4 or 8.
+    Not all batch sizes of the official code and of protocols divide over 4 or 8.
 
     Args:
       batch_size: Images in a batch over all devices.
-      local_devices: Of each host.
-      num_hosts: How many there are.
+      local_devices: Devices of each host.
+      num_hosts: Number of hosts.
 
     Raises:
-      InputError: it does not even divide over the hosts.
+      InputError: the batch does not even divide over the hosts.
     """
     for number in range(local_devices, 0, -1):
         if batch_size % (number * num_hosts) == 0:
@@ -120,7 +120,7 @@ def devices_used(batch_size: int, *, local_devices: int, num_hosts: int) -> int:
 def devices_for(
     batch_size: int, local_devices: Sequence[jax.Device]
 ) -> tuple[jax.Device, ...]:
-    """Those of all hosts that a batch is spread over, see `devices_used`."""
+    """The devices of all hosts that a batch is spread over, see `devices_used`."""
     used = devices_used(
         batch_size, local_devices=len(local_devices), num_hosts=hosts.count()
     )
@@ -128,10 +128,10 @@ def devices_for(
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
-    """Optimizer steps in an epoch, that of the smaller, last batch among them.
+    """Optimizer steps in an epoch, including that of the last, smaller batch.
 
     Raises:
-      InputError: there are no images in a batch.
+      InputError: `batch_size` is below 1 or not a whole number.
     """
     if batch_size < 1 or int(batch_size) != batch_size:
         raise InputError(f"batch_size is {batch_size}, expected at least 1, an integer")

@@ -1,4 +1,4 @@
-"""What a training is given, checked before it begins: JAX clamps wrong indices."""
+"""Checks the inputs of a training before it begins, as JAX clamps wrong indices."""
 
 import functools
 from collections.abc import Mapping
@@ -22,14 +22,15 @@ def check_fits(state: TrainState, data: Data, soft_labels: SoftLabels | None) ->
     """Refuses images, labels and soft labels that do not belong together.
 
     Args:
-      state: Of a student, whose outputs are the classes.
+      state: State of a student, whose outputs are the classes.
       data: Images and hard labels.
-      soft_labels: Of every view, if any.
+      soft_labels: Soft labels of every view, if any.
 
     Raises:
-      InputError: there is not one label an image, or one is none of the classes.
+      InputError: there are no images, the hard labels are not one class per image, or
+        the soft labels are of other images or classes.
     """
-    if isinstance(data, StreamedData):  # of a split, which has checked its labels
+    if isinstance(data, StreamedData):  # its split has checked the labels
         return
     num_images = len(data.images)
     if not num_images:
@@ -51,7 +52,7 @@ def check_fits(state: TrainState, data: Data, soft_labels: SoftLabels | None) ->
 def num_classes(
     model: nn.Module, variables: Mapping[str, Any], image_shape: tuple[int, ...]
 ) -> int:
-    """How many classes a network tells apart, by its logits; nothing is computed.
+    """Number of classes of a network, by the shape of its logits; nothing is computed.
 
     Args:
       model: Applied as `model.apply(variables, images, train=False)`.
@@ -64,15 +65,15 @@ def num_classes(
 
 
 def check_labels(labels: np.ndarray, num_images: int, classes: int) -> None:
-    """Refuses hard labels that are not one class an image.
+    """Refuses hard labels that are not one class per image.
 
     Args:
       labels: Expected to be (num_images,) integers in [0, classes).
-      num_images: How many images there are.
-      classes: How many a network tells apart.
+      num_images: Number of images.
+      classes: Number of classes of the network.
 
     Raises:
-      InputError: they are not.
+      InputError: the labels are of another shape, type or range.
     """
     if labels.shape != (num_images,) or labels.dtype.kind not in "iu":
         raise InputError(

@@ -1,7 +1,7 @@
 """Checkpoints of a training, with Orbax.
 
-Every host has the whole state. To Orbax each host is alone: the primary saves, and all
-read what it saved.
+Every host has the whole state. To Orbax each host is the only one: the primary saves,
+and all hosts read what it saved.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from gift_jax.train.step import TrainState
 
 _log = logging.getLogger(__name__)
 
-# Saved besides "variables" where the network is not evaluated with these.
+# Saved in addition to "variables" where the network is evaluated with other ones.
 _EVALUATED = "evaluation_variables"
 
 # A state, and the progress it was saved with.
@@ -31,7 +31,7 @@ Restored = tuple[TrainState, dict[str, Any]]
 
 
 class StateStore(Protocol):
-    """Where a training is saved and found again: what `fit` asks of `Checkpoints`."""
+    """Saves and restores a training: the part of `Checkpoints` that `fit` uses."""
 
     def save(
         self,
@@ -50,26 +50,26 @@ class StateStore(Protocol):
 class Checkpoints:
     """The checkpoints of one run: the latest `keep`, and the best.
 
-    Saving is asynchronous; leaving the `with` block waits for what is under way.
-    All hosts open the checkpoints and call every method together. The number of a
-    checkpoint is that of the optimizer's steps before it. Those whose files are not
-    those that were written are set aside when the checkpoints are opened.
+    Saving is asynchronous; leaving the `with` block waits for saves in progress. All
+    hosts open the checkpoints and call every method together. The number of a
+    checkpoint is the number of optimizer steps before it. Checkpoints whose files are
+    not as they were written are set aside on opening.
 
     Args:
-      directory: Created if absent.
+      directory: Directory of the checkpoints; created if absent.
       keep: How many of the latest checkpoints to keep.
       identity: What the state belongs to, such as the names of model and
         optimizer. It is stored, and must be equal when a state is restored.
 
     Raises:
-      CheckpointError: there are checkpoints, and all are damaged.
+      CheckpointError: there are checkpoints, but all are damaged.
     """
 
     def __init__(
         self, directory: pathlib.Path, *, keep: int, identity: Mapping[str, Any]
     ) -> None:
         policies = ocp.checkpoint_managers
-        # As it is read back: JSON has lists, no tuples.
+        # In the form it is read back in: JSON has lists, no tuples.
         self._identity = json.loads(json.dumps(identity))
         # Orbax fails late, at the end of the first save, on relative paths.
         self._directory = directory.resolve()
@@ -85,12 +85,12 @@ class Checkpoints:
                 cleanup_tmp_directories=hosts.is_primary(),
                 multiprocessing_options=variables_lib.alone(),
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
-                # Without it the metrics are not stored, and forgotten by a restart.
+                # Without it the metrics are not stored, and are lost on a restart.
                 best_fn=_top1,
                 preservation_policy=policies.AnyPreservationPolicy(
                     [
                         policies.LatestN(keep),
-                        # Sorted ascending, the last n are kept.
+                        # Sorted in ascending order, the last n are kept.
                         policies.BestN(
                             get_metric_fn=_top1,
                             n=1,
@@ -109,7 +109,7 @@ class Checkpoints:
             self._manager.close()
 
     def wait(self) -> None:
-        """Waits for what is being saved.
+        """Waits for the save in progress.
 
         Raises:
           CheckpointError: it could not be saved.
@@ -120,7 +120,7 @@ class Checkpoints:
 
     def _check_sealed(self) -> None:
         """Raises CheckpointError where Orbax did not call `_seal` in time."""
-        # Those that have their names: one that is being saved is no step yet.
+        # Finished checkpoints only: one being saved does not have its final name yet.
         steps = (
             ocp.utils.checkpoint_steps(self._directory) if hosts.is_primary() else []
         )
@@ -136,7 +136,7 @@ class Checkpoints:
     def _saving(self) -> Iterator[None]:
         try:
             yield
-        # Errors of the disk come as they may from TensorStore, Orbax and Python.
+        # Disk errors come as exceptions of any type from TensorStore, Orbax and Python.
         except Exception as error:
             raise CheckpointError(
                 f"a checkpoint could not be saved in {self._directory}: "
@@ -156,10 +156,11 @@ class Checkpoints:
 
         Args:
           steps: Number of the checkpoint.
-          state: Copied to the host before this returns, so it may be donated.
-          progress: JSON-able facts to go on from.
-          top1: Accuracy of this very state, if it was measured: what the best
-            checkpoint is chosen by.
+          state: State to save; copied to the host before this returns, so it may be
+            donated.
+          progress: JSON-able record to resume from.
+          top1: Accuracy of this very state, if measured; the best checkpoint is chosen
+            by it.
 
         Raises:
           CheckpointError: this one or the one before could not be saved.
@@ -200,7 +201,8 @@ class Checkpoints:
 
         Raises:
           CheckpointMismatchError: it was saved by another model or optimizer.
-          DamagedError: a host other than the primary reads another one.
+          DamagedError: a host other than the primary reads other files than were
+            written.
         """
         step = hosts.broadcast(self._manager.latest_step())
         if step is None:
@@ -235,7 +237,7 @@ class Checkpoints:
             )
 
     def _seal(self) -> None:
-        """Writes the checksums of the checkpoint that is about to get its name."""
+        """Writes the checksums of a checkpoint that is about to get its final name."""
         for path in self._directory.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
             # Orbax writes the time into its own record afterwards.
             checksums.seal(path, but="_CHECKPOINT_METADATA")
@@ -274,8 +276,8 @@ def _top1(metrics: Mapping[str, float]) -> float:
 def restore_weights(run_directory: pathlib.Path, state: TrainState) -> TrainState:
     """Takes over the weights of another run, whatever its optimizer was.
 
-    They are the weights that the run's accuracy was measured with: of a
-    schedule-free optimizer, the average.
+    They are the weights that the run's accuracy was measured with: for a schedule-free
+    optimizer, the averaged ones.
 
     Args:
       run_directory: A run's directory; its latest checkpoint is read.
@@ -308,7 +310,7 @@ def restore_weights(run_directory: pathlib.Path, state: TrainState) -> TrainStat
 
 
 def latest_weights(run_directory: pathlib.Path) -> pathlib.Path:
-    """Where the weights of a run's latest checkpoint lie, as they are evaluated.
+    """Directory of the weights that are evaluated, in a run's latest checkpoint.
 
     Raises:
       FileNotFoundError: the run has no checkpoint.

@@ -1,4 +1,4 @@
-"""The loop over epochs: programs for some devices, and what they measured."""
+"""The loop over epochs: compiled programs for some devices, and their metrics."""
 
 import contextlib
 import dataclasses
@@ -29,14 +29,14 @@ from gift_jax.train.step import (
 )
 from gift_jax.train.streaming import StreamedData, StreamedViews
 
-# Of one `lax.scan`: long enough that devices do not wait for the host, short enough
-# that a job which is asked to stop does so soon.
+# Steps in one `lax.scan`: long enough that devices do not wait for the host, short
+# enough that a job which is asked to stop does so soon.
 _MOST_STEPS_AT_ONCE = 64
 
 Data = views.TrainData | StreamedData
-# Told the sizes of the batches that were dispatched last; whether to stop there.
+# Takes the sizes of the batches dispatched last; returns whether to stop there.
 Stop = Callable[[np.ndarray], bool]
-# Trains on some batches of a view, and measures.
+# Trains on some batches of a view; returns the new state and the metrics.
 Step = Callable[
     [TrainState, views.TrainData, Any, np.ndarray],
     tuple[TrainState, dict[str, jax.Array]],
@@ -48,10 +48,10 @@ class EpochMetrics:
     """What was measured in the steps of one epoch.
 
     Attributes:
-      parts: Of every dispatch, in their order: what `train_step` returns, by name, of
-        one step or with steps as the first axis. Devices may still be at work on them.
-      sizes: (steps,) images in the batches.
-      students: (students,) of several, () of one.
+      parts: Metrics of every dispatch, in order: those of `train_step` by name, of one
+        step or with steps as the first axis. Devices may still be computing them.
+      sizes: (steps,) number of images in each batch.
+      students: (students,) with several students, () with one.
     """
 
     parts: Sequence[Mapping[str, Any]]
@@ -60,7 +60,7 @@ class EpochMetrics:
 
     @functools.cached_property
     def values(self) -> dict[str, np.ndarray]:
-        """(steps,) float32 each, or (steps, students); waits for the devices."""
+        """(steps,) or (steps, students) float32 by name; waits for the devices."""
         parts = jax.device_get(self.parts)
         return {
             name: np.concatenate(
@@ -84,9 +84,9 @@ class EpochMetrics:
         }
 
     def divergence(self) -> tuple[int, str] | None:
-        """The first step whose loss or gradient is not finite, and what it is."""
-        # The gradient as well: its norm overflows a step before the loss, and that of
-        # the last step shows in no loss.
+        """The first step whose loss or gradient is not finite, and which it is."""
+        # The gradient is checked too: its norm overflows a step before the loss, and
+        # that of the last step shows in no loss.
         found = [
             (int(bad[0]), f"the {name} is {self.values[name][bad[0]]}")
             for name in ("loss", "gradient_norm")
@@ -97,14 +97,14 @@ class EpochMetrics:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RunEpoch:
-    """Trains an epoch, or what of it is left, on some devices; see `make_run_epoch`.
+    """Trains an epoch, or the rest of one, on some devices; see `make_run_epoch`.
 
     Attributes:
       step: Trains on one batch.
-      steps: Trains on several of equal size, the batches first.
-      most: Batches that it is given at once.
-      devices: Of all hosts.
-      view_images: What makes the images of a view.
+      steps: Trains on several batches of equal size, with batches as the first axis.
+      most: Largest number of batches that `steps` is given at once.
+      devices: Devices of all hosts.
+      view_images: Makes the images of a view.
     """
 
     step: Step
@@ -123,16 +123,16 @@ class RunEpoch:
         earlier: Mapping[str, np.ndarray] | None = None,
         stop: Stop | None = None,
     ) -> tuple[TrainState, EpochMetrics]:
-        """Returns before the last dispatch is done; all earlier ones are.
+        """Trains; all dispatches but the last are done when this returns.
 
         Args:
-          state: Is donated.
-          data: This host's copy, and so is the view.
-          view: Of all images.
-          batches: Those of all devices.
-          earlier: Metrics of the steps that were trained before, (steps, students)
-            each.
-          stop: Asked after every dispatch whether to end there.
+          state: State to train; donated.
+          data: Images and hard labels, this host's copy.
+          view: View of all images, this host's copy.
+          batches: Batches of all devices.
+          earlier: Metrics of the epoch's steps that are trained already, (steps,
+            students) each.
+          stop: Called after every dispatch; says whether to stop there.
 
         Returns:
           The new state and the metrics of all steps of the epoch.
@@ -149,7 +149,7 @@ class RunEpoch:
             for (length, indices), some in zip(calls, feed, strict=False):
                 function = self.steps if length > 1 else self.step
                 state, metrics = function(state, some, view, indices)
-                # The host is one dispatch ahead, so that it can stop soon.
+                # The host is only one dispatch ahead, so that it can stop soon.
                 jax.block_until_ready((state.step, metrics) if wait else collected[-1:])
                 collected.append(metrics)
                 sizes = batches.sizes[done : done + length]
@@ -187,18 +187,18 @@ def make_run_epoch(
       loss: Per-example loss.
       view_images: Makes the images of a view.
       devices: Devices of all hosts to spread batches over, see `hosts.devices`.
-      students: How many students train at once, each in its own order: every array
-        of the state has them as its first axis, batches as their last but one. None
-        stands for one student without such an axis.
-      whole: Whether a step is one program, and the steps of an epoch a `lax.scan` of
-        it, or a few of equal lengths; otherwise it is three, and the host dispatches
-        every step. None stands for the former except on CPUs, where XLA (jaxlib
-        0.10.2) runs gradients of convolutions inside of a loop several times slower
-        than outside, and compiles longer than short runs last. Images that are
-        streamed are trained on step by step.
+      students: Number of students that train at once, each in its own order. They are
+        the first axis of every array of the state and the last but one of batches. None
+        means one student without such an axis.
+      whole: Whether a step is one program, and an epoch one or a few `lax.scan`s of it
+        of equal lengths; otherwise a step is three programs, and the host dispatches
+        every step. None means the former except on CPUs, where XLA (jaxlib 0.10.2) runs
+        gradients of convolutions inside a loop several times slower than outside, and
+        compiles longer than short runs last. With streamed images the host always
+        dispatches every step.
     """
     streamed = isinstance(view_images, StreamedViews)
-    # Every device has images of its own where they are streamed.
+    # Streamed images differ between devices.
     of_data = views.TrainData(0, None, None) if streamed else None  # type: ignore
     how = (loss, view_images, devices, students, of_data)
     if whole is None:
@@ -212,10 +212,10 @@ def make_run_epoch(
 
 
 def _parts(batches: EpochBatches, done: int, most: int) -> list[np.ndarray]:
-    """The batches of an epoch after those done, (steps, devices, ..., B) at once.
+    """The batches of an epoch after those done, in parts (steps, devices, ..., B).
 
-    There are parts of two lengths at most, and the rest, of one step. Where they begin
-    does not depend on what is done.
+    A whole epoch has parts of at most two lengths, and the last, smaller batch as a
+    part of its own. Where parts end does not depend on what is done.
     """
     steps = len(batches.full)
     length = max(-(-steps // max(-(-steps // most), 1)), 1)
@@ -232,7 +232,7 @@ def _whole_steps(
     students: int | None,
     of_data: views.TrainData | None,
 ) -> tuple[Step, Step]:
-    """`train_step` as one program, and with the indices of many batches as another."""
+    """`train_step` as one program, and a scan of it over many batches as another."""
     step = _of_students(
         functools.partial(train_step, loss=loss, view_images=view_images),
         students,
@@ -266,10 +266,10 @@ def _step_in_parts(
     students: int | None,
     of_data: views.TrainData | None,
 ) -> Step:
-    """A step as three programs, each compiled once for all students it is the same for.
+    """A step as three programs, each compiled once for all students that share it.
 
-    A grid of optimizers and losses compiles its networks once for every loss, and not
-    for every optimizer.
+    A grid of optimizers and losses compiles its networks once per loss, and not once
+    per optimizer.
     """
     part = functools.partial(_part, devices=devices, students=students)
     batch_of = part(
@@ -299,7 +299,7 @@ def _part(
     donate_argnums: int | tuple = (),
     **options: Any,
 ) -> Callable:
-    """A function with its options bound, over students and over devices."""
+    """A function with its options bound, mapped over students and over devices."""
     bound = functools.partial(function, **options)
     return mapped(
         _of_students(bound, students, axes_of_students),
@@ -332,30 +332,31 @@ def train_epochs(
     earlier: Mapping[str, np.ndarray] | None = None,
     stop: Stop | None = None,
 ) -> Generator[tuple[int, TrainState, EpochMetrics]]:
-    """Trains, and hands over the state after every epoch.
+    """Trains, and yields the state after every epoch.
 
     Epoch e sees view e modulo the number of stored views. Everything random is a
     function of the keys and the epoch, so a training that is resumed with the
     state of any step goes on exactly.
 
     Args:
-      state: Of one student, or of several (`stack_states`).
-      data: The images.
-      soft_labels: Of every view; None trains on the hard labels of view e.
-      run_epoch: From `make_run_epoch`, for as many students.
-      first_epoch: The first that is trained.
-      epochs: The number after the last.
+      state: State of one student, or of several (`stack_states`).
+      data: Images and hard labels.
+      soft_labels: Soft labels of every view; None trains on hard labels, in epoch e
+        with view e.
+      run_epoch: From `make_run_epoch`, for the same number of students.
+      first_epoch: First epoch to train.
+      epochs: Epochs in all, including those before `first_epoch`.
       batch_size: Images in a batch over all devices.
       order_keys: A typed key for each student.
-      devices: Those of `run_epoch`.
+      devices: Devices of `run_epoch`.
       earlier: Metrics of the steps of the first epoch that are trained already,
         (steps, students) each.
       stop: Whether to stop in the middle of an epoch, see `Stop`.
 
     Yields:
-      (epoch, state, metrics), on which devices may still be at work. The state is
-      consumed when the next is asked for. After a stop in the middle of an epoch the
-      metrics are those of its first steps, and nothing else must be asked for.
+      (epoch, state, metrics), which devices may still be computing. The state is
+      donated when the next item is requested. After a stop in the middle of an epoch
+      the metrics are those of its first steps, and no further item may be requested.
 
     Raises:
       InputError: the batch size does not divide over the devices.
@@ -367,8 +368,8 @@ def train_epochs(
     labels = HardLabels(epochs) if soft_labels is None else soft_labels
 
     def start_reading(epoch: int) -> Callable[[], tuple[Any, EpochBatches]]:
-        # Before the devices are given the epoch before: behind it they would not get
-        # to the order until they have trained it.
+        # Dispatched before the previous epoch, as the devices would otherwise compute
+        # the order only after having trained that epoch.
         order = epoch_order(keys, epoch, len(data.labels))
         read = labels.start_reading(epoch % labels.views)
         return lambda: (

@@ -1,4 +1,4 @@
-"""A training from arrays to a trained state: what a notebook calls, and the pipeline.
+"""A training from arrays to a trained state, for notebooks and the pipeline.
 
 Nothing here knows of a config or a work directory.
 """
@@ -34,11 +34,11 @@ from gift_jax.train.streaming import StreamedData, StreamedViews
 
 _log = logging.getLogger(__name__)
 
-# Several hosts agree on whether to stop once in so many steps, or in every scan.
+# Several hosts agree on whether to stop after so many steps, or after a longer scan.
 _STEPS_BETWEEN_AGREEMENTS = 16
 
-# Named scalars of a network and the state of its training, such as accuracies. The
-# state lies on the devices, and is consumed by the next step.
+# Measures a network in the state of its training: scalars by name, such as accuracies.
+# The state is on the devices, and is donated to the next step.
 Evaluator = Callable[[nn.Module, TrainState], Mapping[str, float]]
 
 
@@ -48,19 +48,21 @@ class Record:
 
     Attributes:
       finished_epochs: Epochs trained.
-      steps: Optimizer steps trained; in the middle of an epoch where a training was
+      steps: Optimizer steps trained; not a whole number of epochs where a training was
         asked to stop.
-      partial: Metrics of the steps of the unfinished epoch, one number a step.
-      last: The newest number of every evaluation.
-      best: The highest of each. They are chosen on the split that is evaluated, as
-        those of the official tables are, and therefore optimistic.
-      evaluated_epochs: Epochs trained before the newest evaluation; 0 before the first.
+      partial: Metrics of the steps of the unfinished epoch, one number per step.
+      last: Metrics of the latest evaluation.
+      best: Per metric, its maximum so far (meaningful for accuracies only). It is
+        chosen on the split that is evaluated, as in the official tables, and therefore
+        optimistic.
+      evaluated_epochs: Epochs trained before the latest evaluation; 0 before the first.
       gradient_norm_first: Global norm of the gradient in the first step, at
         initialisation.
-      train_seconds: Time spent training, compilation included and evaluation not.
-      diverged_epoch: The epoch, from zero, in which loss or gradient became NaN or
-        infinite; training ended with the one before. None where none did.
-      diverged_step: The optimizer step, from zero, in which they did.
+      train_seconds: Seconds spent training, including compilation but not evaluation;
+        an equal share of them where several students train at once.
+      diverged_epoch: Epoch, from zero, in which loss or gradient became NaN or
+        infinite; the epoch before is the last recorded one. None if neither did.
+      diverged_step: Optimizer step, from zero, in which that happened.
     """
 
     finished_epochs: int = 0
@@ -75,13 +77,13 @@ class Record:
     diverged_step: int | None = None
 
     def images(self, num_images: int, batch_size: int) -> int:
-        """How many have been trained on, of a dataset of so many."""
+        """Images trained on so far, in all epochs, of a dataset of `num_images`."""
         in_epoch = batch_size * len(self.partial.get("loss", ()))
         return self.finished_epochs * num_images + in_epoch
 
     @property
     def is_evaluated(self) -> bool:
-        """Whether the newest evaluation is that of this very state."""
+        """Whether the latest evaluation is that of this very state."""
         return 0 < self.evaluated_epochs == self.finished_epochs and not self.partial
 
 
@@ -89,9 +91,9 @@ class Fitted(NamedTuple):
     """A trained student.
 
     Attributes:
-      state: After the last step.
-      record: What came of it. A training that diverged has a record of its last good
-        epoch, and a state that means nothing.
+      state: State after the last step.
+      record: Record of the training. If it diverged, the record is that of its last
+        good epoch, and the state is meaningless.
     """
 
     state: TrainState
@@ -117,38 +119,40 @@ def fit(
     on_epoch: Callable[[Record, dict[str, float]], None] | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Fitted:
-    """Trains a student, or goes on with it where its checkpoints end.
+    """Trains a student, or resumes it from its latest checkpoint.
 
     Args:
-      state: From `create_train_state`, where there is no checkpoint; it stays as it is.
+      state: From `create_train_state`; trained from where there is no checkpoint, and
+        left unchanged.
       data: Images and hard labels, on the devices or read while they are trained on.
-      soft_labels: Of every view: epoch e sees view e modulo their number. None trains
-        on hard labels, with a loss that takes None for logits, such as "ce".
+      soft_labels: Soft labels of every view; epoch e sees view e modulo their number.
+        None trains on hard labels, with a loss that takes None for logits, such as
+        "ce".
       loss: Per-example loss, such as `losses.get_loss("gift")`.
       view_images: Makes the images of a view, such as `views.AugmentedViews`.
-      epochs: Passes over the images in all, those before a checkpoint among them.
+      epochs: Passes over the images in all, including those before a checkpoint.
       batch_size: Images in a step over all devices.
       order_key: Typed key of the order of images.
-      devices: Of all hosts, see `hosts.devices`; None stands for as many as the batch
-        divides over.
-      checkpoints: Where the training is saved and found again, such as `Checkpoints`.
-      save_every: Epochs between checkpoints, besides one at every evaluation and one
-        at the end.
+      devices: Devices of all hosts, see `hosts.devices`; None means as many as the
+        batch divides over.
+      checkpoints: Saves and restores the training, such as `Checkpoints`.
+      save_every: Epochs between checkpoints; there is another one at every evaluation
+        and at the end.
       evaluators: Called after every `evaluate_every` epochs and after the last.
-      evaluate_every: None stands for the last only.
-      on_start: Called once with the record that the training goes on from.
-      on_epoch: Called for every epoch, and before it is saved, with the record and
-        the means of loss, top1 (agreement with hard labels, in [0, 1]) and
-        gradient_norm over the epoch; while the next is trained, where it is neither
-        evaluated nor saved.
+      evaluate_every: Epochs between evaluations; None evaluates after the last only.
+      on_start: Called once with the record that the training starts from.
+      on_epoch: Called after every epoch, before it is saved, with the record and the
+        means of loss, top1 (agreement with hard labels, in [0, 1]) and gradient_norm
+        over the epoch. An epoch that is neither evaluated nor saved is reported while
+        the next one is trained.
       on_batch: Called after every dispatch with the number of images in it.
 
     Returns:
-      The state and the record. A diverged training is no error; the record tells.
+      The state and the record. Divergence raises nothing; the record has it.
 
     Raises:
-      PreemptedError: the job was asked to stop; what checkpoints there are hold the
-        last step.
+      PreemptedError: the job was asked to stop; `checkpoints`, if given, hold the last
+        step.
       InputError: the batch size does not divide over the devices, or images, labels
         and soft labels do not belong together.
       CheckpointError, CheckpointMismatchError: see `Checkpoints`.
@@ -209,19 +213,20 @@ def fit_together(
     checkpoints: Sequence[StateStore | None] | None = None,
     **options: Any,
 ) -> list[Fitted]:
-    """Trains several students of one shape, those that stand equally far at once.
+    """Trains several students of one shape; those with equally many steps, at once.
 
     Args:
-      states: One of each student.
-      data: As of `fit`, and so are `soft_labels` and the options.
-      soft_labels: Of every view.
+      states: State of each student.
+      data: See `fit`, as for `soft_labels` and the options.
+      soft_labels: Soft labels of every view.
       order_keys: A typed key for each student.
-      checkpoints: For each student.
-      **options: `on_start` and `on_epoch` get the place of the student first;
-        `on_batch` is called once for all that train at once.
+      checkpoints: Checkpoints of each student, or None for a student without.
+      **options: Other arguments of `fit`. `on_start` and `on_epoch` get the index of
+        the student as their first argument; `on_batch` is called once for all that
+        train at once.
 
     Returns:
-      What `fit` does, for each student. It raises the same.
+      What `fit` returns, for each student; it raises the same errors.
     """
     check_fits(states[0], data, soft_labels)
     training = _Training(data=data, soft_labels=soft_labels, **options)
@@ -233,7 +238,7 @@ def fit_together(
     ]
     for student in students:
         student.restore()
-    # Every student that is streamed reads images in an order of its own.
+    # Each student streams images in its own order, so they train one by one.
     alone = isinstance(data, StreamedData)
 
     def progress(student: _Student) -> tuple[int, int]:
@@ -297,21 +302,21 @@ class _Training:
     on_start: Callable[[int, Record], None] | None = None
     on_epoch: Callable[[int, Record, dict[str, float]], None] | None = None
     on_batch: Callable[[int], None] | None = None
-    # Whether the job is to stop, and steps since its hosts agreed on it.
+    # Whether the job is to stop, and the steps since its hosts last agreed on it.
     is_preempted: bool = False
     unasked_steps: int = 0
 
     def train(self, students: Sequence[_Student]) -> None:
-        """Trains students that stand equally far to their ends."""
+        """Trains students with equally many steps behind them to the end."""
         for student in students:
             if self.on_start is not None:
                 self.on_start(student.index, student.record)
         several, first = len(students) > 1, students[0].record
         if several:
             state = stack_states([student.state for student in students])
-        else:  # a copy, as the loop consumes what it is given
+        else:  # a copy, as the loop donates what it is given
             state = jax.device_put(students[0].state, may_alias=False)
-        for student in students:  # devices have one copy, that of the loop
+        for student in students:  # devices keep one copy, that of the loop
             student.state = jax.device_get(student.state)
         devices = self.devices or devices_for(self.batch_size, jax.local_devices())
         loop = train_epochs(
@@ -346,7 +351,7 @@ class _Training:
                     raise preemption.PreemptedError
                 if all(student.has_diverged for student in students):
                     break
-                # Devices wait for evaluations and checkpoints.
+                # Evaluations and checkpoints, for which devices wait, do not count.
                 started = trained if kept is None else time.perf_counter()
                 state = state if kept is None else kept
         for place, student in enumerate(students):
@@ -356,9 +361,9 @@ class _Training:
     def _one_behind(
         self, loop: Iterable[tuple[int, TrainState, EpochMetrics]]
     ) -> Generator[tuple[int, TrainState | None, EpochMetrics]]:
-        """Every epoch once the devices train the next, which consumes its state.
+        """Yields every epoch once the devices train the next, which consumes its state.
 
-        Those whose state is kept, to be evaluated or saved, come at once, with it.
+        Epochs to be evaluated or saved are yielded at once, with their state.
         """
         behind: tuple[int, None, EpochMetrics] | None = None
         for epoch, state, metrics in loop:
@@ -373,7 +378,7 @@ class _Training:
                 yield epoch, state, metrics
 
     def stop(self, sizes: np.ndarray) -> bool:
-        """Asked after every dispatch of batches whether the job is to stop there."""
+        """Called after every dispatch of batches; says whether the job is to stop."""
         if self.on_batch is not None:
             self.on_batch(int(sizes.sum()))
         self.unasked_steps += len(sizes)
@@ -397,7 +402,7 @@ class _Training:
         metrics: EpochMetrics,
         seconds: float,
     ) -> None:
-        """Takes note of an epoch of all students that have not diverged before."""
+        """Records an epoch for all students that have not diverged before."""
         several = len(students) > 1
         for place, student in enumerate(students):
             if not student.has_diverged:
@@ -415,9 +420,9 @@ class _Training:
         metrics: EpochMetrics,
         seconds: float,
     ) -> None:
-        """Takes note of an epoch, or of its steps before it was stopped.
+        """Records an epoch, or its steps before it was stopped.
 
-        A state is evaluated where that is due, and saved.
+        The state, where there is one, is evaluated if that is due, and saved.
         """
         if found := metrics.divergence():
             step = epoch * self._steps_in_epoch + found[0]
@@ -432,8 +437,8 @@ class _Training:
         if is_due and state is not None:
             record = self._evaluated(record, state)
         student.record = record
-        # Before the checkpoint, so that no training goes on after an epoch that was
-        # not told of.
+        # Before the checkpoint, so that no resumed training skips an epoch that was not
+        # reported.
         if is_finished and self.on_epoch is not None:
             self.on_epoch(student.index, record, metrics.means())
         if state is not None:
@@ -462,7 +467,7 @@ class _Training:
         )
 
     def _is_due(self, finished_epochs: int, every: int | None) -> bool:
-        """Whether something that happens every so many epochs, and last, is due."""
+        """Whether something that happens every `every` epochs, and last, is due."""
         return finished_epochs == self.epochs or bool(
             every and finished_epochs % every == 0
         )
@@ -480,7 +485,7 @@ class _Training:
         return dataclasses.replace(
             record,
             last=last,
-            # NaN is the highest of nothing.
+            # `fmax` passes over NaN.
             best={n: float(np.fmax(v, record.best.get(n, v))) for n, v in last.items()},
             evaluated_epochs=record.finished_epochs,
         )

@@ -25,9 +25,9 @@ class TrainState(struct.PyTreeNode):
     The learning rate is in the optimizer state, see `optimizers.build_optimizer`.
 
     Attributes:
-      model: The module.
+      model: The network's module.
       tx: The optimizer.
-      step: The number of steps so far.
+      step: Number of steps so far.
       params: Parameters.
       batch_stats: Running statistics of batch norm.
       opt_state: State of the optimizer.
@@ -54,7 +54,7 @@ class TrainState(struct.PyTreeNode):
 
     @property
     def network(self) -> "TrainState":
-        """Without the optimizer: what the next gradient depends on.
+        """The state without the optimizer: all that the next gradient depends on.
 
         Programs that take it are the same for all optimizers.
         """
@@ -92,15 +92,16 @@ def create_train_state(
     Args:
       model: Applied as `model.apply(variables, images, train=...)`, such as those of
         `gift_jax.models`. Batch norm over several devices needs `axis_name=AXIS`.
-      optimizer: With its schedule.
+      optimizer: Optimizer and its schedule.
       image_shape: (H, W, C).
-      epochs: Of the whole training, for the schedule.
+      epochs: Epochs of the whole training, for the schedule.
       steps_per_epoch: See `batches.steps_per_epoch`.
       init_key: Typed key of the initialisation.
       dropout_key: Typed key of the student's own randomness.
 
     Raises:
-      InputError: the warm-up is longer than the training, or the optimizer is none.
+      InputError: the warm-up is longer than the training, or `optimizer` is no
+        `OptimizerSpec`.
     """
     if not isinstance(optimizer, optimizers.OptimizerSpec):
         raise InputError(
@@ -136,14 +137,14 @@ def new_student(
 
     Args:
       model: See `create_train_state`.
-      optimizer: With its schedule.
-      data: What it will be trained on.
-      epochs: For so many epochs.
-      batch_size: In steps of so many images.
-      seed: Of initialisation and dropout.
+      optimizer: Optimizer and its schedule.
+      data: Data that it will be trained on.
+      epochs: Epochs that it will be trained for.
+      batch_size: Images in a step.
+      seed: Seed of initialisation and dropout.
 
     Raises:
-      InputError: as `create_train_state`, or there are no images in a step.
+      InputError: as for `create_train_state`, or there are no images in a step.
 
     >>> from gift_jax import models
     >>> images, labels = np.zeros((20, 8, 8, 1), np.float32), np.arange(20) % 10
@@ -169,10 +170,11 @@ class Batch(NamedTuple):
 
     Attributes:
       images: (B, H, W, C) float32, normalised.
-      logits: (B, classes) the teacher's; None where hard labels are trained on.
+      logits: (B, classes) logits of the teacher; None where hard labels are trained on.
       labels: (B,) int32 hard labels.
-      numbers: (B,) int32 places of the images in the whole set.
-      mix: Of the labels, where images are mixed and the labels are not theirs.
+      numbers: (B,) int32 indices of the images in the whole set.
+      mix: Mix of the labels, where images are mixed but labels are those of unmixed
+        ones; else None.
       progress: Scalar float32, see `losses.at_progress`.
     """
 
@@ -191,13 +193,13 @@ def make_batch(
     *,
     view_images: views.ViewImages,
 ) -> Batch:
-    """Some images of a view.
+    """One device's share of a batch, from a view.
 
     Args:
       data: The whole distilled set.
       view: A view of all images, with its soft labels; without logits hard labels
         are trained on.
-      indices: (B,) images of this device.
+      indices: (B,) indices of this device's images.
       view_images: Makes the images of the view.
     """
     logits = None if view.logits is None else view.logits[indices]
@@ -208,10 +210,10 @@ def make_batch(
 
 
 class Gradients(NamedTuple):
-    """What one device found in its share of a batch.
+    """Gradient and metrics of one device's share of a batch.
 
     Attributes:
-      params: Gradient of the mean loss, whose mean over the devices it is.
+      params: Gradient; its mean over the devices is that of the mean loss.
       batch_stats: New running statistics.
       metrics: Scalars: mean loss, and top-1 agreement with the hard labels in [0, 1].
     """
@@ -224,18 +226,18 @@ class Gradients(NamedTuple):
 def batch_gradients(
     network: TrainState, batch: Batch, *, loss: losses.Loss
 ) -> Gradients:
-    """What a device's share of a batch adds to the gradient of the mean loss.
+    """Contribution of a device's share of a batch to the gradient of the mean loss.
 
     Runs under a mapped axis named "batch", over which batch norm averages. The loss is
-    given the logits of the whole batch, so that one which compares examples is the
+    given the logits of the whole batch, so that a loss that compares examples is the
     same on any number of devices.
 
     Args:
       network: `TrainState.network`, the same on all devices.
-      batch: That of this device.
+      batch: Share of this device.
       loss: Per-example loss.
     """
-    # On all devices the same: `layers.Dropout` folds in the numbers of the images.
+    # The same on all devices: `layers.Dropout` folds in the numbers of the images.
     step_key = jax.random.fold_in(network.dropout_key, network.step)
     loss = losses.at_progress(loss, batch.progress)
 
@@ -276,11 +278,11 @@ def update(
     Runs under a mapped axis named "batch".
 
     Args:
-      state: The same on all devices.
-      gradients: Those of this device.
+      state: State, the same on all devices.
+      gradients: Gradients of this device.
 
     Returns:
-      The new state, and means of the metrics with the global norm of the gradient.
+      The new state, and the mean metrics with the global norm of the gradient.
     """
     mean = jax.lax.pmean(gradients, AXIS)
     metrics = mean.metrics | {"gradient_norm": optax.tree.norm(mean.params)}
@@ -296,13 +298,13 @@ def train_step(
     loss: losses.Loss,
     view_images: views.ViewImages,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One optimizer step: `make_batch`, `batch_gradients` and `update`, which see."""
+    """One optimizer step; see `make_batch`, `batch_gradients` and `update`."""
     batch = make_batch(data, view, indices, view_images=view_images)
     return update(state, batch_gradients(state.network, batch, loss=loss))
 
 
 def stack_states(states: Sequence[TrainState]) -> TrainState:
-    """The states of students of one shape as one, with the students first."""
+    """Stacks the states of students of one shape, with students as the first axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 

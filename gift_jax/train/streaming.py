@@ -23,12 +23,12 @@ def _partners(*arguments: Any) -> jax.Array:
 
 
 class StreamedData(flax.struct.PyTreeNode):
-    """What `views.TrainData` is, of a split that is larger than memory.
+    """Counterpart of `views.TrainData` for a split that is larger than memory.
 
     Attributes:
       labels: (N,) int32 hard labels.
       view_key: Typed key of the augmented views.
-      split: Where the images are read from, each host its own.
+      split: Split that each host reads the images of its devices from.
       workers: Processes that read ahead, see `loader.read_indices`.
     """
 
@@ -44,17 +44,17 @@ class StreamedData(flax.struct.PyTreeNode):
         spec: augment.AugmentSpec,
         devices: Sequence[jax.Device],
     ) -> Generator[views.TrainData]:
-        """Each batch of a view as training data that hold no other images.
+        """Each batch of a view, as training data with the images of that batch only.
 
         Args:
-          batches: (own devices, B) indices of the images of this host's devices.
-          number: Of the view.
-          spec: Its augmentation.
+          batches: For each batch, (own devices, B) indices of this host's images.
+          number: View number.
+          spec: Augmentation of the view.
           devices: Devices of all hosts.
 
         Yields:
-          Data for `StreamedViews`: images (own devices, 1, B, S, S, C) uint8, or
-          (own devices, 2, B, S, S, C) with those that are mixed in, on the devices.
+          Data for `StreamedViews`: images (own devices, 1, B, S, S, C) uint8, or (own
+          devices, 2, B, S, S, C) with their mix partners, on the devices.
         """
         needed = [indices[:, None] for indices in batches]
         if spec.mix != "none":
@@ -64,7 +64,8 @@ class StreamedData(flax.struct.PyTreeNode):
                 _partners(self.view_key, num_images, number, every, spec, shape)
             )
             needed = [np.stack([i, partners[i]], axis=1) for i in batches]
-        # Once each: the rest of an epoch is whole on every device.
+        # Every image once: all devices have the whole of an epoch's last, smaller
+        # batch.
         distinct = [np.unique(indices) for indices in needed]
         read = loader.read_indices(self.split, distinct, workers=self.workers)
         with contextlib.closing(read):
@@ -82,9 +83,9 @@ class StreamedViews(views.AugmentedViews):
         """Images of the view of that number.
 
         Args:
-          data: Of `StreamedData.of_batches`.
-          number: Of the view.
-          indices: (B,) places of the images in the whole set.
+          data: Data from `StreamedData.of_batches`.
+          number: View number.
+          indices: (B,) indices of the images in the whole set.
         """
         partners = None
         if self.spec.mix != "none":

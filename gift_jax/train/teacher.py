@@ -26,10 +26,10 @@ from gift_jax.train.streaming import StreamedData
 
 _log = logging.getLogger(__name__)
 
-# A training is saved so many times.
+# Number of checkpoints that a training saves.
 _SAVES = 10
-# Of decoded pixels (Tiny-ImageNet: 1.2 GB): larger train splits are read while they are
-# trained on.
+# Largest train split that is kept in memory, in bytes of decoded pixels (Tiny-ImageNet:
+# 1.2 GB); larger ones are read while they are trained on.
 RESIDENT_BYTES = 2**31
 
 
@@ -42,11 +42,12 @@ class TrainingSpec:
     """How a teacher is trained.
 
     Attributes:
-      optimizer: With its schedule.
+      optimizer: Optimizer and its schedule.
       epochs: Passes over the train split.
       batch_size: Images in a step over all devices.
-      augmentation: Of the training images; the hard labels of mixed images are mixed.
-      seed: Of initialisation, order and augmentation.
+      augmentation: Augmentation of the training images; labels of mixed images are
+        mixed.
+      seed: Seed of initialisation, order and augmentation.
       label_noise: Fraction of the train images that have a wrong label throughout.
     """
 
@@ -59,9 +60,9 @@ class TrainingSpec:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Its part of a teacher's recipe."""
+        """The spec's part of a teacher's recipe."""
         found = dataclasses.asdict(self) | {"augmentation": self.augmentation.recipe}
-        if not self.label_noise:  # recipes without are as they were
+        if not self.label_noise:  # keeps recipes without label noise as they were
             del found["label_noise"]
         return found
 
@@ -76,23 +77,23 @@ def train_teacher(
     devices: Sequence[jax.Device] | None = None,
     workers: int | None = None,
 ) -> Any:
-    """Trains a teacher on the hard labels of a real train split, or goes on with it.
+    """Trains a teacher on the hard labels of a real train split, or resumes it.
 
-    The weights after the last epoch are returned; no test image takes part.
+    The weights after the last epoch are returned; no test image is used.
 
     Args:
-      model: With its batch norm synchronised over `AXIS`.
+      model: Network, with batch norm synchronised over `AXIS`.
       split: The train split.
       spec: Optimizer, epochs and augmentation.
-      normalization: From pixels to its inputs.
-      checkpoints_directory: Where an interrupted training is found.
-      devices: Of this host; as many are used as the batch divides over. None stands
-        for all.
+      normalization: Normalisation of pixels to the network's inputs.
+      checkpoints_directory: Directory of checkpoints, from which a training is resumed.
+      devices: Devices of this host; as many are used as the batch divides over. None
+        means all.
       workers: Processes to read a large split with, 0 for none; by default
         `loader.default_workers`.
 
     Returns:
-      Variables, on the host.
+      Variables of the network, on the host.
 
     Raises:
       DivergedError: the loss or its gradient became NaN or infinite.
@@ -144,10 +145,10 @@ def noisy_labels(labels: np.ndarray, fraction: float, key: jax.Array) -> np.ndar
     """Labels of which some are wrong: symmetric label noise.
 
     Args:
-      labels: (N,) int32 classes, of which each occurs.
-      fraction: Of the labels to change, in [0, 1], each to one of the other classes
-        with equal probability.
-      key: Which, and to what.
+      labels: (N,) int32 classes, each of which occurs.
+      fraction: Fraction of the labels to change, in [0, 1], each to one of the other
+        classes with equal probability.
+      key: Decides which labels are changed, and to what.
 
     Returns:
       (N,) int32.

@@ -5,10 +5,10 @@ runs them near the speed of a matrix product. Most of the 3x3 ones in our networ
 half of that time with a quarter of the multiplications
 (`gift_jax.models.cpu.winograd`).
 
-Of the others, the gradient with respect to the kernel becomes a convolution too, with
-the feature map for a window and the batch for channels; of all shapes that is the one
-that is slow, and for the three channels of an image, or with strides, very slow.
-Gathered into one matrix product
+For the others, the gradient with respect to the kernel is a convolution too, with the
+feature map as the window and the batch as channels. That shape, unlike all others, is
+slow, and for the three channels of an image, or with strides, very slow. Gathered into
+one matrix product
 
     dK[i, j, c, o] = sum_bhw x[b, s h + i - p, s w + j - p, c] dy[b, h, w, o]
 
@@ -52,12 +52,12 @@ def conv(
     Args:
       images: (B, H, W, C) float.
       kernel: (rows, columns, C / groups, features) float.
-      window_strides: Of rows and columns.
+      window_strides: Strides of rows and columns.
       padding: "SAME", "VALID", or ((top, bottom), (left, right)).
       lhs_dilation: See `jax.lax.conv_general_dilated`.
       rhs_dilation: See `jax.lax.conv_general_dilated`.
       dimension_numbers: See `jax.lax.conv_general_dilated`.
-      feature_group_count: Groups.
+      feature_group_count: Number of groups.
       precision: See `jax.lax.conv_general_dilated`.
 
     Returns:
@@ -104,10 +104,10 @@ def conv(
 def _suits_winograd(
     images: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads
 ) -> bool:
-    """Whether Winograd's way is possible, and was faster than the direct one.
+    """Whether Winograd's algorithm is possible, and was faster than the direct one.
 
-    With fewer channels the transforms of the tiles take longer than the products,
-    with fewer tiles those of the kernels do.
+    With fewer channels the transforms of the tiles take longer than the products; with
+    fewer tiles the transforms of the kernels do.
     """
     height, width = images.shape[1:3]
     tiles = images.shape[0] * height * width // winograd.TILE**2
@@ -194,10 +194,10 @@ def _windows(
     pads: Pads,
     out_shape: Sequence[int],
 ) -> jax.Array:
-    """What every entry of the kernel is multiplied with.
+    """The pixels that every entry of the kernel is multiplied with.
 
-    Transposed at the end: with the sum over the last axis of the left factor, the
-    product that follows is one that YNNPACK takes.
+    Transposed at the end, so that the product that follows sums over the last axis of
+    its left factor; YNNPACK takes such a product.
 
     Returns:
       (rows * columns * C, B * H' * W'): one row per row, column and input channel

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 TILE = 4
-# The points of interpolation are 0, +-_A, +-_B and infinity. With 1 and 2, as there,
-# rounding errors are twice as large (see Barabasz et al., arXiv 1803.10986).
+# The points of interpolation are 0, +-_A, +-_B and infinity. With 1 and 2, as in the
+# paper, rounding errors are twice as large (see Barabasz et al., arXiv 1803.10986).
 _A, _B = math.sqrt(1 / 2), math.sqrt(2)
 _INPUT = np.array(
     [
@@ -124,7 +124,7 @@ def _add_windows(arrays: Sequence[jax.Array], axis: int) -> list[jax.Array]:
     """The transpose of `_windows` and `_combine`: pixels 0 to 3 of all tiles.
 
     The first pixel of a window is the last one of the tile before, and its last pixel
-    the first one of the tile after. Those off the image are of the padding.
+    the first one of the tile after. Pixels outside the image are padding.
     """
     first, *own, last = _combine(_INPUT.T, arrays)
     count = first.shape[axis]
