@@ -153,7 +153,6 @@ class TorchTeacher:
             torch.tensor(values, device=device).reshape(1, -1, 1, 1)
             for values in (self.preprocess.mean, self.preprocess.std)
         )
-        # As the inputs lie, so that convolutions need not copy them.
         return self.network.to(device).eval(), mean, std
 
 
