@@ -1,9 +1,9 @@
 """No paper's: what trained students best here, under the official views.
 
 Muon (https://github.com/KellerJordan/Muon) at its default rate is ahead of AdamW with
-every loss that was tried, mostly by 4 to 17 points, and `standardized_gift` is within
-a point of the best loss under it. Measured with soft labels on
-CIFAR-10 and CIFAR-100 (docs/results.md); a guess elsewhere.
+every loss that was tried, mostly by 4 to 15 points, and `standardized_gift` is within
+a point of the best loss under it where images are augmented. Measured with soft labels
+on CIFAR-10 and CIFAR-100 (docs/results.md); a guess elsewhere.
 """
 
 from typing import Any
