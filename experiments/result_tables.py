@@ -42,6 +42,7 @@ TITLES = {
     "cifar10_w32_300": "CIFAR-10, RDED, width 32, 600 steps",
     "cifar10_w32_1000": "CIFAR-10, RDED, width 32, 2,000 steps",
     "cifar10_w128_300": "CIFAR-10, RDED, official width (128), 600 steps",
+    "cifar10_no_augmentation": "CIFAR-10, RDED, width 32, 600 steps, no augmentation",
     "fashion_mnist": "Fashion-MNIST, RDED, width 32, 200 steps",
     "cifar10_ipc1": "CIFAR-10, RDED, IPC 1, width 32, 300 steps",
     "cifar10_ipc50": "CIFAR-10, RDED, IPC 50, width 32, 1,000 steps",
