@@ -143,6 +143,9 @@ def _memory(plan: Plan) -> Iterator[str]:
         (stage.needed_memory, share),
     ):
         yield f"  {readable_size(size):>9}  {what}"
+    pixels = plan.work.distilled_images * math.prod(plan.work.real.info.image_shape)
+    held = readable_size(4 * pixels)
+    yield f"memory of every process on a host: {held} of distilled images as float32"
     if plan.work.host_bytes:
         kept = readable_size(plan.work.host_bytes)
         yield f"memory of the host in distillation: {kept} of train images"

@@ -42,7 +42,10 @@ def test_the_report_needs_no_data_and_leaves_no_array():
     assert "stages: training of conv2-width=8, 2 at once\n" in text
     assert "30.7 MB  what else stays there" in text
     needed = found.stages[-2].needed_memory
-    assert text.endswith(f"{needed / 32e9:.0%} of 32 GB")
+    assert f"{needed / 32e9:.0%} of 32 GB\n" in text
+    assert (
+        text.endswith("of distilled images as float32") and ": 98.3 MB of dist" in text
+    )
 
 
 def product(name, images, **changes):
