@@ -5,6 +5,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import os
+import pathlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -22,6 +23,8 @@ except ImportError:  # another version of JAX: at worst nothing is freed
 
 # Axis name of every pmap.
 AXIS = "batch"
+# Files of GPUs by NVIDIA and AMD, and of TPUs.
+_DEVICE_FILES = ("nvidia[0-9]*", "kfd", "accel*", "vfio/[0-9]*")
 
 
 def local() -> tuple[jax.Device, ...]:
@@ -41,12 +44,19 @@ def local() -> tuple[jax.Device, ...]:
         ) from error
 
 
-def may_have_accelerators() -> bool:
-    """Whether JAX may find accelerators; can be called before JAX starts any device."""
+def may_have_accelerators(root: pathlib.Path = pathlib.Path("/")) -> bool:
+    """Whether JAX may find accelerators; known before it starts, and starts nothing.
+
+    Args:
+      root: Root of the file system that has the devices.
+    """
     if platforms := jax.config.values["jax_platforms"]:
         return platforms != "cpu"
     plugins = importlib.metadata.entry_points(group="jax_plugins")
-    return bool(plugins) or importlib.util.find_spec("libtpu") is not None
+    if not plugins and importlib.util.find_spec("libtpu") is None:
+        return False
+    # Images for both kinds of machines, such as Colab's, have plugins without devices.
+    return any(any((root / "dev").glob(pattern)) for pattern in _DEVICE_FILES)
 
 
 def mapped(

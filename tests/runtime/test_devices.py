@@ -34,24 +34,29 @@ def test_with_one_host_all_devices_are_its_own():
 
 
 @pytest.mark.parametrize(
-    ("platforms", "plugins", "expected"),
+    ("platforms", "plugins", "files", "expected"),
     [
-        ("cpu", ["cuda"], False),
-        ("cuda,cpu", [], True),
-        (None, ["cuda"], True),
-        (None, [], False),
+        ("cpu", ["cuda"], ["nvidia0"], False),
+        ("cuda,cpu", [], [], True),
+        (None, ["cuda"], ["nvidia0"], True),
+        (None, ["cuda"], ["nvidiactl"], False),
+        (None, ["tpu"], ["vfio/0"], True),
+        (None, [], ["nvidia0"], False),
     ],
 )
-def test_accelerators_are_expected_where_there_is_a_plugin(
-    platforms, plugins, expected, monkeypatch
+def test_accelerators_are_expected_where_there_are_a_plugin_and_a_device(
+    platforms, plugins, files, expected, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(
         devices.importlib.metadata, "entry_points", lambda *, group: plugins
     )
+    for name in files:
+        (tmp_path / "dev" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "dev" / name).touch()
     before = jax.config.values["jax_platforms"]
     jax.config.update("jax_platforms", platforms)
     try:
-        assert devices.may_have_accelerators() is expected
+        assert devices.may_have_accelerators(tmp_path) is expected
     finally:
         jax.config.update("jax_platforms", before)
 
