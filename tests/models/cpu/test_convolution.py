@@ -161,6 +161,20 @@ def test_under_pmap_the_mean_gradient_is_that_of_the_whole_batch():
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "strides"),
+    [(2, 2, (1, 1)), (1, 1, (1, 1)), (1, 2, (1, 1)), (4, 3, (2, 2)), (2, 2, (2, 1))],
+)
+def test_tiny_maps_of_many_channels_are_one_product(height, width, strides):
+    images, kernel = draw(0, 3, height, width, 64), draw(1, 3, 3, 64, 70)
+    padding = ((1, 1), (1, 1))
+    assert_equal_with_gradients(images, kernel, strides, padding)
+    program = jax.jit(ours, static_argnums=(2, 3)).lower(
+        images, kernel, strides, padding
+    )
+    assert "convolution" not in program.as_text()
+
+
 @pytest.mark.parametrize("platform, products", [("cpu", True), ("tpu", False)])
 def test_the_special_gradient_is_lowered_for_cpus_only(platform, products):
     def gradient(images, kernel):
