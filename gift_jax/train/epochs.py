@@ -139,7 +139,7 @@ class RunEpoch:
         """
         collected: list[Mapping[str, Any]] = [earlier] if earlier else []
         done = len(earlier["loss"]) if earlier else 0
-        here = [i for i, d in enumerate(self.devices) if d in own(self.devices)]
+        here = self._here
         calls = [
             (len(part), part[:, here] if len(part) > 1 else part[0, here])
             for part in _parts(batches, done, self.most)
@@ -157,6 +157,12 @@ class RunEpoch:
                 if stop is not None and stop(sizes):
                     break
         return state, EpochMetrics(collected, batches.sizes[:done], batches.students)
+
+    @functools.cached_property
+    def _here(self) -> list[int]:
+        """Places of this host's devices among all."""
+        local = set(own(self.devices))
+        return [i for i, device in enumerate(self.devices) if device in local]
 
     def _feed(
         self, data: Data, view: Any, calls: Sequence[tuple[int, np.ndarray]]

@@ -116,10 +116,8 @@ def _suits_winograd(
     height, width = images.shape[1:3]
     tiles = images.shape[0] * height * width // winograd.TILE**2
     return (
-        images.dtype == kernel.dtype == jnp.float32
-        and kernel.shape[:2] == (3, 3)
+        _is_padded_3x3(images, kernel, pads)
         and strides == (1, 1)
-        and pads == ((1, 1), (1, 1))
         and height % winograd.TILE == width % winograd.TILE == 0
         and min(kernel.shape[2:]) >= 32
         and tiles >= 32
@@ -136,11 +134,17 @@ def _is_tiny(
     """
     height, width = _sides(images, strides)
     return (
+        _is_padded_3x3(images, kernel, pads)
+        and max(height, width) <= 2
+        and min(kernel.shape[2:]) >= 64
+    )
+
+
+def _is_padded_3x3(images: jax.Array, kernel: jax.Array, pads: Pads) -> bool:
+    return (
         images.dtype == kernel.dtype == jnp.float32
         and kernel.shape[:2] == (3, 3)
         and pads == ((1, 1), (1, 1))
-        and max(height, width) <= 2
-        and min(kernel.shape[2:]) >= 64
     )
 
 
@@ -154,17 +158,9 @@ def _as_product(
     images: jax.Array, kernel: jax.Array, *, strides: tuple[int, ...]
 ) -> jax.Array:
     """A 3x3 convolution with a border of zeros, as one matrix product."""
-    channels, (height, width) = images.shape[-1], _sides(images, strides)
-    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    down, right = strides
-    windows = [
-        padded[:, i : i + down * height : down, j : j + right * width : right]
-        for i in range(3)
-        for j in range(3)
-    ]
-    rows = jnp.concatenate(windows, axis=-1).reshape(-1, 9 * channels)
-    products = rows @ kernel.reshape(9 * channels, -1)
-    return products.reshape(len(images), height, width, -1)
+    sides = _sides(images, strides)
+    windows = _windows(images, (3, 3), strides, ((1, 1), (1, 1)), sides)
+    return jnp.concatenate(windows, axis=-1) @ kernel.reshape(-1, kernel.shape[3])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -211,9 +207,10 @@ def _backward(
         return transposed(cotangent)[0]
 
     def product(images: jax.Array, cotangent: jax.Array) -> jax.Array:
-        windows = _windows(images, kernel.shape[:2], strides, pads, cotangent.shape)
+        sides = cotangent.shape[1:3]
+        windows = _windows(images, kernel.shape[:2], strides, pads, sides)
         gradient = lax.dot(
-            windows,
+            _transposed(windows),
             cotangent.reshape(-1, kernel.shape[3]),
             precision=precision,
             preferred_element_type=jnp.float32,
@@ -237,30 +234,33 @@ def _windows(
     kernel_size: Sequence[int],
     strides: Sequence[int],
     pads: Pads,
-    out_shape: Sequence[int],
-) -> jax.Array:
+    sides: Sequence[int],
+) -> list[jax.Array]:
     """The pixels that every entry of the kernel is multiplied with.
 
-    Transposed at the end, so that the product that follows sums over the last axis of
-    its left factor; YNNPACK takes such a product.
+    Returns:
+      (B, H', W', C) for every row and column of the kernel; `sides` are H' and W'.
+    """
+    padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
+    row_stride, column_stride = strides
+    last_row = row_stride * (sides[0] - 1) + 1
+    last_column = column_stride * (sides[1] - 1) + 1
+    return [
+        padded[:, i : i + last_row : row_stride, j : j + last_column : column_stride]
+        for i in range(kernel_size[0])
+        for j in range(kernel_size[1])
+    ]
+
+
+def _transposed(windows: Sequence[jax.Array]) -> jax.Array:
+    """Windows so that the product that follows sums over the last axis.
+
+    YNNPACK takes a product whose left factor is summed over that.
 
     Returns:
       (rows * columns * C, B * H' * W'): one row per row, column and input channel
       of the kernel, one column per output pixel.
     """
-    padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
-    row_stride, column_stride = strides
-    last_row = row_stride * (out_shape[1] - 1) + 1
-    last_column = column_stride * (out_shape[2] - 1) + 1
-    windows = jnp.stack(
-        [
-            padded[
-                :, i : i + last_row : row_stride, j : j + last_column : column_stride
-            ]
-            for i in range(kernel_size[0])
-            for j in range(kernel_size[1])
-        ]
-    )
-    channels = images.shape[3]
-    by_channel = windows.reshape(len(windows), -1, channels).swapaxes(1, 2)
-    return by_channel.reshape(len(windows) * channels, -1)
+    channels = windows[0].shape[3]
+    stacked = jnp.stack(windows).reshape(len(windows), -1, channels)
+    return stacked.swapaxes(1, 2).reshape(len(windows) * channels, -1)
