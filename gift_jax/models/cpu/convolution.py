@@ -14,23 +14,23 @@ one matrix product
 
 it takes about 0.7 of the time at 128 channels and less than half at three, where
 memory is kept between steps (`gift_jax.runtime.allocator`). Maps of at most 2x2 pixels
-are such a product in value, too. Other platforms keep XLA's own convolution and
-gradients, and so do dilated and grouped convolutions.
+are such a product in value, too. Depthwise convolutions are sums of products
+(`gift_jax.models.cpu.depthwise`). Other platforms keep XLA's own convolution and
+gradients, and so do dilated and all other grouped convolutions.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gift_jax.models.cpu import winograd
+from gift_jax.models.cpu import depthwise, winograd
+from gift_jax.models.cpu.windows import Pads, windows
 
 _NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
-
-Pads = tuple[tuple[int, int], ...]
 
 
 def conv(
@@ -69,40 +69,53 @@ def conv(
     )
     strides = tuple(window_strides)
     dilations = (*(lhs_dilation or ()), *(rhs_dilation or ()))
-    is_plain = (
-        dimensions == _NHWC
-        and feature_group_count == 1
-        and all(dilation == 1 for dilation in dilations)
-    )
-    if is_plain:
-        if isinstance(padding, str):
-            padding = lax.padtype_to_pads(
-                images.shape[1:3], kernel.shape[:2], strides, padding
-            )
-        pads = tuple((low, high) for low, high in padding)
-        plain = functools.partial(
-            _plain_conv, strides=strides, pads=pads, precision=precision
-        )
-        if _suits_winograd(images, kernel, strides, pads):
-            return lax.platform_dependent(
-                images, kernel, cpu=winograd.conv, default=plain
-            )
-        if _is_tiny(images, kernel, strides, pads):
-            product = functools.partial(_as_product, strides=strides)
-            return lax.platform_dependent(images, kernel, cpu=product, default=plain)
-        if min(map(min, pads)) >= 0:
-            return plain(images, kernel)
-    return lax.conv_general_dilated(
-        images,
-        kernel,
-        strides,
-        padding,
-        lhs_dilation,
-        rhs_dilation,
-        dimensions,
-        feature_group_count,
+    stock = functools.partial(
+        lax.conv_general_dilated,
+        window_strides=strides,
+        padding=padding,
+        lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation,
+        dimension_numbers=dimensions,
+        feature_group_count=feature_group_count,
         precision=precision,
     )
+    if dimensions != _NHWC or any(dilation != 1 for dilation in dilations):
+        return stock(images, kernel)
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(
+            images.shape[1:3], kernel.shape[:2], strides, padding
+        )
+    pads = tuple((low, high) for low, high in padding)
+    if min(map(min, pads)) < 0:
+        return stock(images, kernel)
+    default = stock
+    if feature_group_count == 1:
+        default = functools.partial(
+            _plain_conv, strides=strides, pads=pads, precision=precision
+        )
+    on_cpus = _for_cpus(images, kernel, strides, pads, feature_group_count)
+    if on_cpus is None:
+        return default(images, kernel)
+    return lax.platform_dependent(images, kernel, cpu=on_cpus, default=default)
+
+
+def _for_cpus(
+    images: jax.Array,
+    kernel: jax.Array,
+    strides: tuple[int, ...],
+    pads: Pads,
+    groups: int,
+) -> Callable[[jax.Array, jax.Array], jax.Array] | None:
+    """What computes the values on CPUs where XLA's convolution is not the fastest."""
+    if images.shape[3] == kernel.shape[3] == groups > 1:
+        return functools.partial(depthwise.conv, strides=strides, pads=pads)
+    if groups > 1:
+        return None
+    if _suits_winograd(images, kernel, strides, pads):
+        return winograd.conv
+    if _is_tiny(images, kernel, strides, pads):
+        return functools.partial(_as_product, strides=strides)
+    return None
 
 
 def _suits_winograd(
@@ -159,8 +172,8 @@ def _as_product(
 ) -> jax.Array:
     """A 3x3 convolution with a border of zeros, as one matrix product."""
     sides = _sides(images, strides)
-    windows = _windows(images, (3, 3), strides, ((1, 1), (1, 1)), sides)
-    return jnp.concatenate(windows, axis=-1) @ kernel.reshape(-1, kernel.shape[3])
+    pixels = windows(images, (3, 3), strides, ((1, 1), (1, 1)), sides)
+    return jnp.concatenate(pixels, axis=-1) @ kernel.reshape(-1, kernel.shape[3])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -208,9 +221,9 @@ def _backward(
 
     def product(images: jax.Array, cotangent: jax.Array) -> jax.Array:
         sides = cotangent.shape[1:3]
-        windows = _windows(images, kernel.shape[:2], strides, pads, sides)
+        pixels = windows(images, kernel.shape[:2], strides, pads, sides)
         gradient = lax.dot(
-            _transposed(windows),
+            _transposed(pixels),
             cotangent.reshape(-1, kernel.shape[3]),
             precision=precision,
             preferred_element_type=jnp.float32,
@@ -227,29 +240,6 @@ def _backward(
 
 
 _plain_conv.defvjp(_forward, _backward)
-
-
-def _windows(
-    images: jax.Array,
-    kernel_size: Sequence[int],
-    strides: Sequence[int],
-    pads: Pads,
-    sides: Sequence[int],
-) -> list[jax.Array]:
-    """The pixels that every entry of the kernel is multiplied with.
-
-    Returns:
-      (B, H', W', C) for every row and column of the kernel; `sides` are H' and W'.
-    """
-    padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
-    row_stride, column_stride = strides
-    last_row = row_stride * (sides[0] - 1) + 1
-    last_column = column_stride * (sides[1] - 1) + 1
-    return [
-        padded[:, i : i + last_row : row_stride, j : j + last_column : column_stride]
-        for i in range(kernel_size[0])
-        for j in range(kernel_size[1])
-    ]
 
 
 def _transposed(windows: Sequence[jax.Array]) -> jax.Array:

@@ -85,17 +85,56 @@ def test_value_and_gradients_are_those_of_xla(
     "options",
     [
         {"feature_group_count": 2},
+        {"feature_group_count": 4, "rhs_dilation": (2, 1)},
         {"rhs_dilation": (2, 1)},
         {"lhs_dilation": (1, 2)},
     ],
 )
 def test_grouped_and_dilated_convolutions_are_the_stock_ones(options):
     groups = options.get("feature_group_count", 1)
-    images, kernel = draw(0, 2, 8, 7, 4), draw(1, 3, 3, 4 // groups, 6)
+    images, kernel = draw(0, 2, 8, 7, 4), draw(1, 3, 3, 4 // groups, 8)
     arguments = ((2, 1), ((1, 1), (0, 2)))
     assert_equal_with_gradients(images, kernel, *arguments, **options)
     jaxpr = jax.make_jaxpr(lambda x, k: ours(x, k, *arguments, **options))
     assert "custom_vjp" not in str(jaxpr(images, kernel))
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    batch=st.integers(1, 3),
+    height=st.integers(4, 9),
+    width=st.integers(4, 9),
+    channels=st.integers(2, 5),
+    rows=sizes,
+    columns=sizes,
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.one_of(st.sampled_from(["SAME", "VALID"]), st.tuples(pairs, pairs)),
+    dtype=st.sampled_from([jnp.float32, jnp.bfloat16]),
+)
+def test_depthwise_convolutions_are_those_of_xla(
+    batch, height, width, channels, rows, columns, strides, padding, dtype
+):
+    images = draw(0, batch, height, width, channels, dtype=dtype)
+    kernel = draw(1, rows, columns, 1, channels, dtype=dtype)
+    assert_equal_with_gradients(
+        images,
+        kernel,
+        strides,
+        padding,
+        feature_group_count=channels,
+        tolerance=1e-5 if dtype == jnp.float32 else 2**-6,
+    )
+    program = jax.jit(
+        lambda x, k: ours(x, k, strides, padding, feature_group_count=channels)
+    )
+    assert "convolution" not in program.lower(images, kernel).as_text()
+
+
+def test_depthwise_convolutions_of_accelerators_are_those_of_xla():
+    images, kernel = draw(0, 2, 6, 6, 5), draw(1, 3, 3, 1, 5)
+    function = jax.jit(lambda x, k: ours(x, k, (1, 1), "SAME", feature_group_count=5))
+    lowered = function.trace(images, kernel).lower(lowering_platforms=("tpu",))
+    assert "convolution" in lowered.as_text()
 
 
 def test_negative_padding_is_left_to_xla():
