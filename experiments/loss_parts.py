@@ -17,6 +17,7 @@ from gift_jax import labels as labels_lib
 from gift_jax import losses, main
 
 _PARTS = "gift_jax.experiments.loss_parts:parts"
+_OF_THE_ANGLE = "-length=both-length_weight=1.0-rule=reached-power=0.0-goal=angle"
 VARIANTS = (
     "",
     "-gamma=0.0",
@@ -34,6 +35,8 @@ VARIANTS = (
     "-length=both-length_weight=1.0-rule=reached",
     *(f"-length=both-length_weight=1.0-rule=reached-share={s}" for s in (0.3, 0.5)),
     "-correct=True-length=both-length_weight=1.0-rule=reached-share=0.5",
+    _OF_THE_ANGLE,
+    _OF_THE_ANGLE.replace("angle", "common"),
     "-length=both-length_weight=1.0-rule=reached-power=1.0",
     "-length=radial",
     "-length=radial-length_weight=1.0",
@@ -58,6 +61,7 @@ def parts(
     unit: str = "own",
     factor: str = "length",
     length: str = "none",
+    goal: str = "teacher",
     share: float = 1.0,
     length_weight: float = 0.3,
     rule: str = "constant",
@@ -86,13 +90,16 @@ def parts(
         `standardized_gift`, which pulls along the sphere as well; "radial" across it
         only; "relative" likewise, to the teacher's lengths in units in which they are
         the student's on average over the batch.
-      share: Share of the teacher's lengths that is taught.
+      goal: The lengths that are taught: those of the "teacher"; "angle", on average
+        sqrt(C) times the cotangent of the angle whose cosine is the mean over the
+        batch, in the proportions of the teacher's; "common", the same for all.
+      share: Share of these lengths that is taught.
       length_weight: Weight of that term.
       rule: What the weight follows: "constant"; "angle", times the fourth power of the
         cosine to the target; "matched", so that the term's gradient is never longer
         than the direction's at large T; "reached", times a power of the share of the
-        teacher's length that the student has, and in units of the student's where that
-        is longer; or the epoch: "linear" grows from 0 to 1, "late" over the middle
+        goal that the student has, and in units of the student's length where that is
+        longer; or the epoch: "linear" grows from 0 to 1, "late" over the middle
         third, "early" falls from 1 to 0.
       power: Power of "reached".
       progress: See `losses.at_progress`.
@@ -127,7 +134,13 @@ def parts(
     direction *= jax.lax.stop_gradient(factors[factor])
     if length == "none":
         return direction
-    wanted = share * theirs
+    allowed = student.shape[-1] ** 0.5 * _cotangent(agreement)
+    goals = {
+        "teacher": theirs,
+        "angle": allowed * theirs / jnp.mean(theirs),
+        "common": allowed * jnp.ones_like(theirs),
+    }
+    wanted = jnp.maximum(share * goals[goal], 1e-6)
     squared, scale = {
         "both": _both(student_logits, target, wanted),
         "radial": _radial(ours, agreement, wanted),
@@ -150,6 +163,12 @@ def parts(
 
 def _centred(rows: jax.Array) -> jax.Array:
     return rows - jnp.mean(rows, axis=-1, keepdims=True)
+
+
+def _cotangent(cosines: jax.Array) -> jax.Array:
+    """That of the angle whose cosine is the mean, where that is positive."""
+    cosine = jnp.maximum(jnp.mean(jax.lax.stop_gradient(cosines)), 0)
+    return cosine / jnp.sqrt(jnp.maximum(1 - cosine**2, 1e-6))
 
 
 def _both(

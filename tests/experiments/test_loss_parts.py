@@ -162,6 +162,39 @@ def test_the_rule_of_the_length_reached_has_a_power():
         np.testing.assert_allclose(found, share**power * value, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("noise", [0.1, 1.0])
+def test_the_angle_allows_the_length_at_which_the_error_is_its_cosine(noise):
+    student = TEACHER + noise * STUDENT
+    options = {"length": "both", "length_weight": 1.0, "goal": "angle", "gamma": 0.0}
+    options |= {"rule": "reached", "power": 0.0}
+
+    def term(student):
+        whole = parts(student, TEACHER, LABELS, **options)
+        return (whole - parts(student, TEACHER, LABELS, gamma=0.0)).sum()
+
+    ours, theirs = centred(student), centred(TEACHER)
+    target = theirs / lengths(theirs)[:, None]
+    cosine = ((ours * target).sum(-1) / lengths(ours)).mean()
+    goal = 10**0.5 * cosine / np.sqrt(1 - cosine**2)
+    goal = (goal * lengths(theirs) / lengths(theirs).mean())[:, None]
+    longer = np.maximum(goal, lengths(ours)[:, None])
+    expected = (ours - goal * target) / longer
+    np.testing.assert_allclose(jax.grad(term)(student), expected, atol=1e-3)
+
+
+def test_a_common_goal_has_no_proportions_of_the_teachers():
+    uneven = TEACHER * jnp.linspace(0.5, 3, 6)[:, None]
+    goal = {"length": "both", "rule": "reached", "power": 0.0, "factor": "none"}
+    student = TEACHER + STUDENT
+    common, common_of_even = (
+        parts(student, teacher, LABELS, **goal, goal="common", gamma=0.0)
+        for teacher in (uneven, TEACHER)
+    )
+    np.testing.assert_allclose(common, common_of_even, rtol=1e-4)
+    proportional = parts(student, uneven, LABELS, **goal, goal="angle", gamma=0.0)
+    assert np.abs(proportional - common).max() > 0.1
+
+
 def test_a_share_of_the_teachers_length_is_that_of_a_shorter_teacher():
     options = {"length": "both", "rule": "reached", "factor": "none"}
     found = parts(STUDENT, TEACHER, LABELS, **options, share=0.25)
