@@ -31,9 +31,14 @@ def conv(
     Returns:
       (B, H', W', C), the dtype of `images`.
     """
-    pixels = windows(
-        images, kernel.shape[:2], strides, pads, _sides(images, kernel, strides, pads)
-    )
+    return _sum_of_products(images, kernel, strides, pads)
+
+
+def _sum_of_products(
+    images: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads
+) -> jax.Array:
+    sides = _sides(images, kernel, strides, pads)
+    pixels = windows(images, kernel.shape[:2], strides, pads, sides)
     entries = kernel.reshape(-1, 1, 1, 1, kernel.shape[3]).astype(jnp.float32)
     products = [x * entry for x, entry in zip(pixels, entries, strict=True)]
     return functools.reduce(jnp.add, products).astype(images.dtype)
@@ -63,8 +68,9 @@ def _backward(
     cotangent: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
-    value = functools.partial(conv.fun, strides=strides, pads=pads)
-    (of_images,) = jax.linear_transpose(lambda x: value(x, kernel), images)(cotangent)
+    (of_images,) = jax.linear_transpose(
+        lambda x: _sum_of_products(x, kernel, strides, pads), images
+    )(cotangent)
     return of_images, _kernel_gradient(images, kernel, strides, pads, cotangent)
 
 
