@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gift_jax.models.cpu import depthwise, winograd
-from gift_jax.models.cpu.windows import Pads, windows
+from gift_jax.models.cpu.windows import Pads, sides, windows
 
 _NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 
@@ -145,10 +145,9 @@ def _is_tiny(
     XLA's convolution, or its gradient with respect to the images, takes up to 44 times
     as long there as the product of the gathered windows.
     """
-    height, width = _sides(images, strides)
     return (
         _is_padded_3x3(images, kernel, pads)
-        and max(height, width) <= 2
+        and max(sides(images, kernel.shape[:2], strides, pads)) <= 2
         and min(kernel.shape[2:]) >= 64
     )
 
@@ -161,18 +160,11 @@ def _is_padded_3x3(images: jax.Array, kernel: jax.Array, pads: Pads) -> bool:
     )
 
 
-def _sides(images: jax.Array, strides: tuple[int, ...]) -> tuple[int, int]:
-    """Height and width of the result of a 3x3 kernel with a border of one pixel."""
-    height, width = images.shape[1:3]
-    return (height - 1) // strides[0] + 1, (width - 1) // strides[1] + 1
-
-
 def _as_product(
     images: jax.Array, kernel: jax.Array, *, strides: tuple[int, ...]
 ) -> jax.Array:
     """A 3x3 convolution with a border of zeros, as one matrix product."""
-    sides = _sides(images, strides)
-    pixels = windows(images, (3, 3), strides, ((1, 1), (1, 1)), sides)
+    pixels = windows(images, (3, 3), strides, ((1, 1), (1, 1)))
     return jnp.concatenate(pixels, axis=-1) @ kernel.reshape(-1, kernel.shape[3])
 
 
@@ -220,8 +212,7 @@ def _backward(
         return transposed(cotangent)[0]
 
     def product(images: jax.Array, cotangent: jax.Array) -> jax.Array:
-        sides = cotangent.shape[1:3]
-        pixels = windows(images, kernel.shape[:2], strides, pads, sides)
+        pixels = windows(images, kernel.shape[:2], strides, pads)
         gradient = lax.dot(
             _transposed(pixels),
             cotangent.reshape(-1, kernel.shape[3]),

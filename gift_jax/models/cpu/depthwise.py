@@ -5,7 +5,6 @@ entry by entry, which takes 10 to 50 times as long as these sums, bound by memor
 """
 
 import functools
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -37,22 +36,10 @@ def conv(
 def _sum_of_products(
     images: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads
 ) -> jax.Array:
-    sides = _sides(images, kernel, strides, pads)
-    pixels = windows(images, kernel.shape[:2], strides, pads, sides)
+    pixels = windows(images, kernel.shape[:2], strides, pads)
     entries = kernel.reshape(-1, 1, 1, 1, kernel.shape[3]).astype(jnp.float32)
     products = [x * entry for x, entry in zip(pixels, entries, strict=True)]
     return functools.reduce(jnp.add, products).astype(images.dtype)
-
-
-def _sides(
-    images: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads
-) -> tuple[int, ...]:
-    """Height and width of the result."""
-    return tuple(
-        (images.shape[1 + axis] + sum(pads[axis]) - kernel.shape[axis]) // strides[axis]
-        + 1
-        for axis in range(2)
-    )
 
 
 def _forward(
@@ -91,7 +78,7 @@ def _kernel_gradient(
 
     def add_row(row: jax.Array, sums: list[jax.Array]) -> list[jax.Array]:
         rows = lax.dynamic_slice_in_dim(padded, strides[0] * row, size[0], axis=1)
-        pixels = windows(rows, size, strides, ((0, 0), (0, 0)), (1, width))
+        pixels = windows(rows, size, strides, ((0, 0), (0, 0)))
         ours = lax.dynamic_slice_in_dim(cotangent, row, 1, axis=1)
         ours = ours.astype(jnp.float32)
         return [total + x * ours for total, x in zip(sums, pixels, strict=True)]
