@@ -37,6 +37,7 @@ VARIANTS = (
     "-correct=True-length=both-length_weight=1.0-rule=reached-share=0.5",
     _OF_THE_ANGLE,
     _OF_THE_ANGLE.replace("angle", "common"),
+    _OF_THE_ANGLE.replace("both", "level"),
     "-length=both-length_weight=1.0-rule=reached-power=1.0",
     "-length=radial",
     "-length=radial-length_weight=1.0",
@@ -87,9 +88,10 @@ def parts(
       factor: What the direction's term is multiplied by: the student's "length", its
         "mean" over the batch, that of the "teacher", or "none".
       length: What is taught of the length: "none"; "both" is the second term of
-        `standardized_gift`, which pulls along the sphere as well; "radial" across it
-        only; "relative" likewise, to the teacher's lengths in units in which they are
-        the student's on average over the batch.
+        `standardized_gift`, which pulls along the sphere as well; "level" likewise,
+        but across it never more strongly than along it; "radial" across it only;
+        "relative" likewise, to the teacher's lengths in units in which they are the
+        student's on average over the batch.
       goal: The lengths that are taught: those of the "teacher"; "angle", on average
         sqrt(C) times the cotangent of the angle whose cosine is the mean over the
         batch, in the proportions of the teacher's; "common", the same for all.
@@ -143,6 +145,7 @@ def parts(
     wanted = jnp.maximum(share * goals[goal], 1e-6)
     squared, scale = {
         "both": _both(student_logits, target, wanted),
+        "level": _level(ours, agreement, wanted),
         "radial": _radial(ours, agreement, wanted),
         "relative": _relative(ours, jnp.maximum(agreement, 0), wanted),
     }[length]
@@ -177,6 +180,17 @@ def _both(
     """A squared distance, and the length that it is in units of."""
     wanted = length[:, None] * target
     return jnp.sum((student_logits - wanted) ** 2, axis=-1), length
+
+
+def _level(
+    ours: jax.Array, agreement: jax.Array, length: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    sine = jnp.sqrt(jnp.maximum(1 - agreement**2, 0))
+    off = jnp.maximum(jnp.abs(ours - agreement * length), 1e-6)
+    share = jax.lax.stop_gradient(jnp.minimum(length * sine / off, 1))
+    across, _ = _radial(ours, agreement, length)
+    along = 2 * jax.lax.stop_gradient(ours) * length * (1 - agreement)
+    return along + share * across, length
 
 
 def _radial(

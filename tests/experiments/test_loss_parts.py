@@ -14,11 +14,11 @@ TEACHER = jnp.asarray(5 * RNG.normal(size=(6, 10)) + 1, jnp.float32)
 LABELS = jnp.arange(6) % 10
 
 
-def with_gradient(loss, **options):
+def with_gradient(loss, student=STUDENT, **options):
     def total(student):
         return loss(student, TEACHER, LABELS, **options).sum()
 
-    return loss(STUDENT, TEACHER, LABELS, **options), jax.grad(total)(STUDENT)
+    return loss(student, TEACHER, LABELS, **options), jax.grad(total)(student)
 
 
 def centred(rows):
@@ -91,10 +91,10 @@ def test_in_units_of_the_teacher_it_is_kl_at_the_teachers_spread():
     np.testing.assert_allclose(of_found, gradient, atol=1e-5)
 
 
-def length_term(**options):
+def length_term(student=STUDENT, **options):
     """Value and gradient of the second term alone."""
-    whole = with_gradient(parts, length_weight=1.0, **options)
-    alone = with_gradient(parts)
+    whole = with_gradient(parts, student, length_weight=1.0, **options)
+    alone = with_gradient(parts, student)
     return [np.asarray(a - b) for a, b in zip(whole, alone, strict=True)]
 
 
@@ -105,6 +105,20 @@ def test_a_radial_term_moves_the_length_only():
     np.testing.assert_allclose(gradient, along[:, None] * unit, atol=1e-5)
     _, of_both = length_term(length="both")
     np.testing.assert_allclose(along, (of_both * unit).sum(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 1.0])
+def test_a_level_term_changes_the_length_no_more_than_the_direction(share):
+    student = STUDENT + 0.2 * TEACHER
+    _, of_both = length_term(student, length="both", share=share)
+    unit = centred(student) / lengths(centred(student))[:, None]
+    radial = (of_both * unit).sum(-1)[:, None] * unit
+    tangential = of_both - radial
+    allowed = np.minimum(lengths(tangential) / lengths(radial), 1)
+    _, found = length_term(student, length="level", share=share)
+    expected = tangential + allowed[:, None] * radial
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert (allowed < 0.9).any()
 
 
 def test_relative_lengths_do_not_depend_on_the_teachers_scale():
