@@ -46,7 +46,7 @@ def value_space(images: np.ndarray) -> str:
         return PIXELS
     if lowest >= -1.02 and highest <= 1.02:
         return "[-1, 1]" if low < -0.75 and high > 0.5 else "mean-subtracted"
-    # Nobody whitens grey images: neither RFAD, FRePo nor KIP.
+    # No published set has grey images whitened, neither RFAD's, FRePo's nor KIP's.
     is_whitened = images.shape[-1] > 1 and _correlation(sample) < _LEAST_CORRELATION
     return WHITENED if is_whitened else STANDARDISED
 

@@ -46,12 +46,21 @@ def fit_kornia(train_images: np.ndarray) -> preprocess.Whitening:
       InputError: images that are not uint8, have another number of axes, or are fewer
         than their dimensions.
     """
-    channels = train_images.shape[-1]
-    pixels = preprocess.Normalization((0.0,) * channels, (1.0,) * channels)
+    pixels = _unchanged(train_images.shape[-1])
     flat = _Flat(train_images, pixels)
     center = flat.mean()
     covariance = flat.second_moment(center) * (len(flat) / (len(flat) - 1))
     return _whitening(pixels, center, covariance, _KORNIA_RIDGE)
+
+
+def is_kornia(whitening: preprocess.Whitening) -> bool:
+    """Whether it is one that `fit_kornia` fits, of whatever images."""
+    statistics = whitening.normalization
+    return whitening.length is None and statistics == _unchanged(len(statistics.mean))
+
+
+def _unchanged(channels: int) -> preprocess.Normalization:
+    return preprocess.Normalization((0.0,) * channels, (1.0,) * channels)
 
 
 def fit_rfad(train_images: np.ndarray) -> preprocess.Whitening:

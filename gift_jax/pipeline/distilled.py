@@ -14,7 +14,7 @@ from gift_jax.distill.matching.experts import Experts, Trajectory, fingerprint_o
 from gift_jax.distill.recovery.base import recoverable
 from gift_jax.distill.recovery.real_statistics import RealLayer
 from gift_jax.distilled import DistilledDataset, read_distilled
-from gift_jax.distilled.readers import guess_source
+from gift_jax.distilled.readers import files_beside, guess_source
 from gift_jax.pipeline.context import Job
 from gift_jax.pipeline.products import Product, file_fingerprint
 from gift_jax.pipeline.statistics import make_statistics
@@ -74,6 +74,8 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
         recipe["source"] = [spec.source, registry.code_fingerprint(spec.source)]
         path = pathlib.Path(spec.path)
         recipe["path"] = file_fingerprint(path) if path.exists() else spec.path
+        if beside := files_beside(path):
+            recipe["beside"] = {file.name: file_fingerprint(file) for file in beside}
     else:
         recipe["seed"] = job.spec.seed
         recipe["distiller"] = spec.recipe

@@ -13,8 +13,9 @@ from gift_jax.data.preprocess import Normalization
 from gift_jax.data.real import RealDataset
 from gift_jax.distill.recovery import real_statistics
 from gift_jax.distill.recovery.real_statistics import RealLayer
-from gift_jax.pipeline.products import Product
-from gift_jax.runtime import preemption
+from gift_jax.pipeline.products import Product, WorkdirError
+from gift_jax.runtime import npz, preemption
+from gift_jax.runtime.errors import InputError
 from gift_jax.runtime.progress import ProgressBar
 from gift_jax.teachers import FlaxTeacher
 from gift_jax.teachers.base import fingerprint
@@ -65,10 +66,20 @@ def make_statistics(
 
     product.make_if_absent(make)
     shapes, structure = jax.tree.flatten(real_statistics.shapes(teacher, data.info))
-    with np.load(product.directory / _FILE) as file:
-        leaves = [file[str(number)] for number in range(len(shapes))]
+    leaves = _read(product.directory / _FILE, len(shapes))
     product.checked_record(fingerprint(leaves))
     return jax.tree.unflatten(structure, leaves)
+
+
+def _read(path: pathlib.Path, count: int) -> list[np.ndarray]:
+    try:
+        arrays = npz.read_npz(path)
+        return [arrays[str(number)] for number in range(count)]
+    except (FileNotFoundError, InputError, KeyError) as error:
+        raise WorkdirError(
+            f"{path} is missing or damaged ({error}): delete {path.parent} to have the "
+            "statistics measured again"
+        ) from error
 
 
 def _measured(teacher: FlaxTeacher, data: RealDataset) -> list[RealLayer]:

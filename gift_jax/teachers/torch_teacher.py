@@ -232,6 +232,10 @@ def _torchvision(
     state = checkpoints.torchvision_state_dict(name, weights)
     network = models.get_model(name)
     network.load_state_dict(state)
+    # torchvision's builders set it with these weights: GoogLeNet and Inception v3 were
+    # trained on inputs in [-1, 1], and are given ImageNet's statistics.
+    if hasattr(network, "transform_input"):
+        network.transform_input = True
     stated = models.get_model_weights(name)[weights].transforms()
     return network, Normalization(tuple(stated.mean), tuple(stated.std))
 

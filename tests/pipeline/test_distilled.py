@@ -29,6 +29,7 @@ from gift_jax.pipeline.teacher import make_teacher
 from gift_jax.runtime import preemption
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs.options import with_options
+from gift_jax.torch_io import save_torch
 from tests import launch
 from tests.pipeline import recovering
 
@@ -298,4 +299,24 @@ def test_published_sets_have_a_name_each(tmp_path, caplog, name, is_told):
     assert ("are recorded as 'rded'" in caplog.text) is is_told
     config.distilled.path = str(tmp_path / "dm_two.npz")
     with pytest.raises(WorkdirError, match=r"--config\.distilled\.name=OTHER"):
+        make()
+
+
+def test_what_is_read_beside_a_file_counts(tmp_path):
+    images = np.resize(np.linspace(0, 1, 8, dtype=np.float32), (10, 1, 8, 8))
+    save_torch(tmp_path / "images_5000.pt", images)
+    config = common.get_config("digits")
+    config.distilled.update(ipc=1, path=str(tmp_path / "images_5000.pt"))
+    digits = real.load_dataset("digits")
+
+    def make():
+        (spec,) = specs.expand(config)
+        job = Job(spec, tmp_path / "work", digits, tuple(jax.devices()[:1]))
+        return make_distilled(job, None).dataset
+
+    save_torch(tmp_path / "labels_5000.pt", 5 * np.eye(10, dtype=np.float32))
+    made = make()
+    np.testing.assert_array_equal(make().soft_labels, made.soft_labels)
+    save_torch(tmp_path / "labels_5000.pt", 7 * np.eye(10, dtype=np.float32))
+    with pytest.raises(WorkdirError, match="beside"):
         make()

@@ -33,6 +33,12 @@ def test_they_are_measured_once_and_checked(case, tmp_path, monkeypatch):
     np.savez(path, **arrays)
     with pytest.raises(WorkdirError, match="conv1 is damaged"):
         statistics.make_statistics(product, teacher, data)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(WorkdirError, match=r"statistics.npz is missing or damaged"):
+        statistics.make_statistics(product, teacher, data)
+    path.unlink()
+    with pytest.raises(WorkdirError, match=r"delete .*conv1 to have the statistics"):
+        statistics.make_statistics(product, teacher, data)
 
 
 def test_what_was_stopped_leaves_nothing(case, tmp_path, monkeypatch):

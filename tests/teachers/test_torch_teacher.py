@@ -3,6 +3,7 @@
 import pathlib
 import sys
 import time
+from unittest import mock
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +18,7 @@ from gift_jax.distilled.dataset import Metadata
 from gift_jax.runtime.errors import InputError, MissingPackageError
 from gift_jax.soft_labels import relabel
 from gift_jax.teachers import TorchTeacher, torch_teacher
-from gift_jax.torch_io import save_torch
+from gift_jax.torch_io import checkpoints, save_torch
 
 SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
 CLASSES = 5
@@ -193,6 +194,23 @@ def test_networks_of_libraries(torch, source, tmp_path):
     )
     expected = bare(torch, network, pixels())
     np.testing.assert_allclose(teacher.logits(pixels()), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("has_own_inputs", [True, False])
+def test_networks_of_other_inputs_transform_them_as_their_weights_ask(
+    has_own_inputs, monkeypatch
+):
+    # torchvision's `googlenet` and `inception_v3`; others have no such name.
+    network = mock.Mock(spec=["load_state_dict", *["transform_input"] * has_own_inputs])
+    torchvision = mock.MagicMock()
+    torchvision.models.get_model.return_value = network
+    torchvision.models.list_models.return_value = ["googlenet"]
+    monkeypatch.setitem(sys.modules, "torchvision", torchvision)
+    monkeypatch.setattr(checkpoints, "torchvision_state_dict", mock.Mock())
+    made, _ = torch_teacher._torchvision("googlenet", 1000, has_weights=False)
+    assert made is network
+    network.load_state_dict.assert_called_once()
+    assert getattr(network, "transform_input", None) is (has_own_inputs or None)
 
 
 # A public checkpoint with module names of its own (github.com/Rehan000/forge-tta), and

@@ -193,7 +193,12 @@ class Datm:
         # Pixels, and the float32 inputs of the experts.
         base.check_memory(data, of_pixels=5)
         if self.zca:
-            zca.check_shape(shape)
+            try:
+                zca.check_shape(shape)
+            except InputError as error:
+                raise InputError(
+                    f"Datm: {error}. distilled.datm.zca=False leaves images as they are"
+                ) from error
             base.check_memory(data, besides=8 * math.prod(shape[1:]) ** 2)
         self.experts_of(data.info, seed=0).network(data.info)
 
@@ -331,9 +336,11 @@ class Datm:
         of_experts = np.stack([logits(e, chosen) for e in range(len(experts))])
         labels = np.repeat(np.arange(info.num_classes), self.ipc)
         correct = (of_experts.argmax(-1) == labels)[..., None]
+        # In other batches an expert may err by rounding on an image that it chose.
+        count = np.maximum(correct.sum(0), 1)
         learnt = Learnt(
             jnp.asarray(experts_lib.network_inputs(preprocess, pixels[chosen])),
-            jnp.asarray((of_experts * correct).sum(0) / correct.sum(0)),
+            jnp.asarray((of_experts * correct).sum(0) / count),
             jnp.float32(self.lr_teacher),
         )
         return State(learnt, self.optimizer(info).init(learnt))

@@ -42,6 +42,7 @@ __all__ = [
     "Reader",
     "Request",
     "TrainImagesNeededError",
+    "files_beside",
     "guess_source",
     "read_distilled",
 ]
@@ -177,6 +178,13 @@ def find_reader(
                 f"option of the format {name}", option, known or ["none"]
             )
     return reader.read, options
+
+
+def files_beside(path: pathlib.Path) -> list[pathlib.Path]:
+    """The other files that readers take with a file, such as its labels; sorted."""
+    readers = (torch_arrays, native) if path.is_file() else ()
+    found = {file for reader in readers for file in reader.files_beside(path)}
+    return sorted(file for file in found if file.is_file() and file != path)
 
 
 def guess_source(path: pathlib.Path) -> str:

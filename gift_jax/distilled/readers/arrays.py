@@ -90,8 +90,10 @@ def hard_labels(soft_labels: np.ndarray) -> tuple[np.ndarray, str]:
     """The classes of images that only have soft labels.
 
     DATM, FRePo and RCIG start from the same number of real images of each class, in
-    order, and learn the labels. The class is that of the initial image where most
-    labels still agree with this order, and the argmax of the label otherwise.
+    order, and learn the labels. The class is that of the initial image where the labels
+    still agree with this order, more than half-way from chance to all of them, and the
+    argmax of the label otherwise. The argmax wins, too, where it has as many images of
+    every class, in another order: these labels are of shuffled images.
 
     Args:
       soft_labels: (N, C) float.
@@ -110,7 +112,11 @@ def hard_labels(soft_labels: np.ndarray) -> tuple[np.ndarray, str]:
     if num_images % num_classes == 0:
         in_order = np.arange(num_classes, dtype=np.int32)
         in_order = in_order.repeat(num_images // num_classes)
-        if np.mean(argmax == in_order) > 0.5:
+        is_shuffled = np.array_equal(np.sort(argmax), in_order)
+        agreement = np.mean(argmax == in_order)
+        if agreement == 1 or (
+            agreement > (1 + 1 / num_classes) / 2 and not is_shuffled
+        ):
             return in_order, "class"
     return argmax, "argmax"
 

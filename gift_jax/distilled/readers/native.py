@@ -23,6 +23,11 @@ def read(request: Request) -> DistilledDataset:
     return dataset
 
 
+def files_beside(path: pathlib.Path) -> list[pathlib.Path]:
+    """The npz and the json."""
+    return [_directory(path) / name for name in (ARRAYS_FILE, METADATA_FILE)]
+
+
 def _directory(path: pathlib.Path) -> pathlib.Path:
     inside = path.name in (ARRAYS_FILE, METADATA_FILE)
     return path.parent if inside else path

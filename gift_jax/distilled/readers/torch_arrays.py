@@ -43,6 +43,7 @@ LOOKS_LIKE = (
 OPTIONS = ("experiment", "factor")
 # Files to read in a directory; others, as images_5000.pt, are of an unfinished run.
 _NAMES = re.compile(r"data(_best)?|res_\w+|images(\w*_best)?|\w+_images")
+_ARGUMENTS = "args.txt"
 
 _logger = logging.getLogger(__name__)
 
@@ -68,6 +69,11 @@ class Stored(NamedTuple):
 def matches(path: pathlib.Path) -> bool:
     """Whether there is a PyTorch file; does not read it."""
     return arrays.kind_of(path) == "torch" or bool(_files(path))
+
+
+def files_beside(path: pathlib.Path) -> list[pathlib.Path]:
+    """Labels and learning rate of a file of images, and what IDC says of mosaics."""
+    return [_beside(path, "labels"), _beside(path, "lr"), path.with_name(_ARGUMENTS)]
 
 
 def layout(path: pathlib.Path, content: Any) -> str | None:
@@ -240,7 +246,7 @@ def _learning_rate(request: Request, path: pathlib.Path) -> float | None:
 def _factor(request: Request, path: pathlib.Path) -> int:
     """Images along a side of a mosaic: as given, or from args.txt or the path."""
     factor = request.option("factor")
-    arguments = path.with_name("args.txt")
+    arguments = path.with_name(_ARGUMENTS)
     named = re.search(r"(?<![a-zA-Z])factor([1-9])(?![0-9])", str(path.absolute()))
     if factor is None and arguments.is_file():
         try:

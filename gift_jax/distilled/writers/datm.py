@@ -7,6 +7,7 @@ import numpy as np
 from gift_jax.data import info
 from gift_jax.distilled import standardised
 from gift_jax.distilled.dataset import DistilledDataset
+from gift_jax.distilled.writers import images
 from gift_jax.runtime.errors import InputError
 from gift_jax.torch_io import torch_files
 
@@ -23,10 +24,13 @@ def write(dataset: DistilledDataset, path: pathlib.Path) -> None:
       path: The directory.
 
     Raises:
-      InputError: there are no soft labels.
+      InputError: there are no soft labels, or images that readers would take for
+        others, see `images.require_of_datm`.
     """
     if dataset.soft_labels is None:
         raise InputError("the format 'datm' holds soft labels, and there are none")
+    if dataset.is_whitened:
+        images.require_of_datm(dataset)
     path.mkdir()
     arrays = {
         "images": np.ascontiguousarray(np.moveaxis(_inputs(dataset), -1, 1)),

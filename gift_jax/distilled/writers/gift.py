@@ -22,13 +22,16 @@ def write(dataset: DistilledDataset, path: pathlib.Path) -> None:
       path: The file.
 
     Raises:
-      InputError: un-whitened pixels too far outside of [0, 1].
+      InputError: un-whitened pixels too far outside of [0, 1], or whitened images that
+        readers would take for others, see `images.require_of_datm`.
     """
     is_datm = (
         dataset.metadata.method == "datm"
         and dataset.is_whitened
         and dataset.soft_labels is not None
     )
+    if is_datm:
+        images_lib.require_of_datm(dataset)
     images = dataset.images if is_datm else images_lib.readable_pixels(dataset)
     labels = dataset.soft_labels if is_datm else dataset.labels.astype(np.int64)
     content = {

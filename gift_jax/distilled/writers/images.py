@@ -5,14 +5,15 @@ import io
 import numpy as np
 from PIL import Image
 
+from gift_jax.data import preprocess
+from gift_jax.distilled import zca
 from gift_jax.distilled.dataset import DistilledDataset, require_pixels
 from gift_jax.runtime.errors import InputError
 
 # RDED and SRe2L save JPEG in Pillow's default quality.
 _JPEG_QUALITY = 75
-_KEEP_WHITENED = (
-    "Keep gift_jax's own format, which holds them whitened (save_distilled)"
-)
+_KEEP = "Keep gift_jax's own format, which holds them as they are (save_distilled)"
+_KEEP_WHITENED = _KEEP.replace("as they are", "whitened")
 
 
 def readable_pixels(dataset: DistilledDataset) -> np.ndarray:
@@ -26,11 +27,32 @@ def readable_pixels(dataset: DistilledDataset) -> np.ndarray:
     try:
         require_pixels(pixels)
     except InputError as error:
+        un_whitened = "un-whitened, " if dataset.is_whitened else ""
+        keep = _KEEP_WHITENED if dataset.is_whitened else _KEEP
         raise InputError(
-            f"un-whitened, {error}: no reader would take them for pixels. "
-            f"{_KEEP_WHITENED}"
+            f"{un_whitened}{error}: no reader would take them for pixels. {keep}"
         ) from error
     return pixels
+
+
+def require_of_datm(dataset: DistilledDataset) -> None:
+    """Raises InputError unless readers take whitened images for DATM's.
+
+    They fit kornia's transform to the train images, whichever it was, and never take
+    grey images for whitened (`value_space`).
+    """
+    whitening = dataset.preprocess
+    assert isinstance(whitening, preprocess.Whitening)
+    if not zca.is_kornia(whitening):
+        raise InputError(
+            "the images are whitened by another convention than DATM's, whose files "
+            f"readers take these for. {_KEEP_WHITENED}"
+        )
+    if dataset.images.shape[-1] == 1:
+        raise InputError(
+            "the images are grey and whitened, and readers take grey images for "
+            f"pixels or standardised ones. {_KEEP_WHITENED}"
+        )
 
 
 def encode_images(dataset: DistilledDataset, kind: str) -> list[bytes]:

@@ -63,6 +63,25 @@ class TestHardLabels:
         np.testing.assert_array_equal(labels, LABELS[order])
         assert origin == "argmax"
 
+    @pytest.mark.parametrize("num_classes", [2, 3])
+    def test_shuffled_images_of_few_classes_keep_their_own(self, num_classes):
+        # By chance half of two classes' labels agree with the order.
+        for seed in range(100):
+            rng = np.random.default_rng(seed)
+            own = rng.permutation(np.repeat(np.arange(num_classes), 10))
+            soft = 4 * np.eye(num_classes)[own] + rng.normal(size=(len(own), 1))
+            labels, _ = arrays.hard_labels(soft)
+            np.testing.assert_array_equal(labels, own)
+
+    def test_argmax_where_no_more_agree_than_by_chance(self):
+        soft = np.eye(2)[[0] * 12 + [1] * 8]  # 18 of 20 agree with the order
+        labels, origin = arrays.hard_labels(soft)
+        assert origin == "class"
+        soft = np.eye(2)[[0] * 16 + [1] * 4]  # 14 of 20
+        labels, origin = arrays.hard_labels(soft)
+        assert origin == "argmax"
+        assert labels.sum() == 4
+
     def test_argmax_where_counts_differ(self):
         labels, origin = arrays.hard_labels(CENTRED[:19])
         np.testing.assert_array_equal(labels, LABELS[:19])

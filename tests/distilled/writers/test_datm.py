@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gift_jax import data, distilled
-from gift_jax.distilled import read_distilled
+from gift_jax.distilled import read_distilled, zca
 from gift_jax.runtime.errors import InputError
 from tests.distilled.readers.samples import SMOOTH
 from tests.distilled.writers.samples import (
@@ -48,6 +48,32 @@ def test_pixels_come_back_whatever_they_are_standardised_with(tmp_path, name, ra
     distilled.write_distilled(dataset, tmp_path / name, "datm")
     read = read_distilled(tmp_path / name, dataset=info.name)
     np.testing.assert_allclose(read.pixels(), dataset.images, atol=1e-6)
+
+
+@pytest.mark.parametrize("format", ["datm", "gift"])
+@pytest.mark.parametrize("fit", [zca.fit_rfad, zca.fit_kip])
+def test_images_that_others_whitened_are_refused(tmp_path, format, fit):
+    whitening = fit(TRAIN_IMAGES)
+    inputs = whitening.apply(TRAIN_IMAGES[:20].astype(np.float32) / 255)
+    dataset = dataclasses.replace(
+        whitened_dataset("datm"), images=inputs, preprocess=whitening
+    )
+    with pytest.raises(InputError, match="by another convention than DATM's"):
+        distilled.write_distilled(dataset, tmp_path / "x", format)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format", ["datm", "gift"])
+def test_grey_images_that_are_whitened_are_refused(tmp_path, format):
+    grey = TRAIN_IMAGES[..., :1]
+    whitening = zca.fit_kornia(grey)
+    inputs = whitening.apply(grey[:20].astype(np.float32) / 255)
+    dataset = dataclasses.replace(
+        whitened_dataset("datm"), images=inputs, preprocess=whitening
+    )
+    with pytest.raises(InputError, match="grey and whitened"):
+        distilled.write_distilled(dataset, tmp_path / "x", format)
+    assert not list(tmp_path.iterdir())
 
 
 def test_soft_labels_are_needed(tmp_path):

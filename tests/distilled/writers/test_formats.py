@@ -10,6 +10,7 @@ from gift_jax import augment, distilled, losses, models, optimizers
 from gift_jax.data import info
 from gift_jax.distilled import read_distilled
 from gift_jax.runtime import devices
+from gift_jax.runtime.errors import InputError
 from gift_jax.soft_labels import views
 from gift_jax.soft_labels.fixed import FixedSoftLabels
 from gift_jax.train import fit, step
@@ -84,6 +85,16 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path, format):
     distilled.save_distilled(learnt, tmp_path / "own")
     read = read_distilled(tmp_path / "own")
     np.testing.assert_array_equal(read.images, learnt.images)
+
+
+@pytest.mark.parametrize("format", ["gift", "npz"])
+def test_pixels_that_stick_out_are_not_called_whitened(tmp_path, format):
+    images = np.random.default_rng(0).normal(0.1, 0.6, (20, 4, 4, 3))
+    dataset = dataclasses.replace(
+        pixel_dataset(), images=images.astype(np.float32), are_pixels=True
+    )
+    with pytest.raises(InputError, match=r"^98%.*holds them as they are"):
+        distilled.write_distilled(dataset, tmp_path / "x", format)
 
 
 def trained_logits(dataset, soft_labels, shown):
