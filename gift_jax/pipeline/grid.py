@@ -175,15 +175,18 @@ class Grid:
             yield row
 
     def unfinished(self) -> list[int]:
-        """Indices of the units with students left to train; makes the stages before."""
-        return [n for n, unit in enumerate(self.units) if not self._is_finished(unit)]
+        """Indices of the units with students left to train; makes the stages before.
 
-    def _is_finished(self, unit: Setup) -> bool:
-        try:
-            list(self._rows(unit, train=False, on_trained=lambda: None))
-        except UnfinishedError:
-            return False
-        return True
+        Of units that are the same runs, as where one variant states what is another's
+        default, it is the first.
+        """
+        found: dict[pathlib.Path, int] = {}
+        for number, unit in enumerate(self.units):
+            try:
+                list(self._rows(unit, train=False, on_trained=lambda: None))
+            except UnfinishedError as error:
+                found.setdefault(error.directory, number)
+        return list(found.values())
 
     def _rows(
         self, setup: Setup, *, train: bool, on_trained: OnTrained

@@ -34,7 +34,15 @@ _LONGEST_NAME = 200
 
 
 class UnfinishedError(Exception):
-    """A student is not trained to its end yet."""
+    """A student is not trained to its end yet.
+
+    Attributes:
+      directory: Directory of its run.
+    """
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        super().__init__(f"{directory} is not finished")
+        self.directory = directory
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -252,7 +260,7 @@ def run_students(
         some = runs[start : start + at_once]
         unfinished = [run for run in some if not run.product.is_finished()]
         if unfinished and not train:
-            raise UnfinishedError(unfinished[0].name)
+            raise UnfinishedError(unfinished[0].product.directory)
         _train_together(unfinished)
         for run in some:
             yield run.product.record()

@@ -185,7 +185,8 @@ def _over_learning_rates(
 ) -> Iterator[Figure]:
     """Learning rates, on held-out images where they were tuned, else on test images."""
     name, head = "learning_rates", "Accuracy over learning rate"
-    here = [c for c in choices if is_for(c, members[0].settings, (*OPTIMIZER, "loss"))]
+    of_all = (*OPTIMIZER, "loss", "loss_code")
+    here = [c for c in choices if is_for(c, members[0].settings, of_all)]
     chosen = [c for c in here if c["loss"] in losses]
     rates = collections.defaultdict(set)
     for g in members:

@@ -22,7 +22,7 @@ from gift_jax.report.statistics import Summary, pair
 
 _NETWORKS = ("teacher", "student")
 # Settings that are, or follow from, the networks of a cell.
-_CELL = (*_NETWORKS, "trained_on")
+_CELL = (*_NETWORKS, "code", "trained_on")
 _SETTINGS = (*(n for n in ALL_BUT_LOSS if n not in _CELL), "data_seed", "loss")
 
 

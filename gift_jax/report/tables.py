@@ -233,8 +233,10 @@ def gradient_table(
 
 def t_squared_table(groups: Sequence[Group], choices: Sequence[Row]) -> Table | None:
     """KL against itself times T²; None where not both were run."""
-    labels = dict.fromkeys(g.loss for g in groups)
-    plain = next((b for b in labels if b + _T_SQUARED in labels), "")
+    labels = {g.loss for g in groups}
+    with_both = [label for label in labels if label + _T_SQUARED in labels]
+    # Rows come as trainings end: their order says nothing.
+    plain = min(with_both, key=lambda label: (len(label), label), default="")
     multiplied = plain + _T_SQUARED
     both = {g.key: g for g in groups if g.loss in (plain, multiplied)}
     alone = [dataclasses.replace(g, rate=None, choice=None) for g in both.values()]

@@ -206,7 +206,8 @@ class JobSpec:
 
     def setup_key(self, students: tuple[StudentSpec, ...]) -> str:
         """A key, equal for students of several jobs that are trained only once."""
-        return repr((self.upstream, self.train, self.tuning, students))
+        train = dataclasses.replace(self.train, eval_every=self.train.evaluate_every)
+        return repr((self.upstream, train, self.tuning, students))
 
     @property
     def upstream(self) -> tuple:
@@ -222,7 +223,8 @@ class JobSpec:
 
         It includes whether the images may come with a learning rate.
         """
-        sections = (self.dataset, self.teacher, self.distilled)
+        teacher = self.teacher if self.needs_teacher else None
+        sections = (self.dataset, teacher, self.distilled)
         return (self.seed, *sections, self.wants_learnt_rate)
 
     def tagged(self, name: str, *products: str) -> str:

@@ -64,7 +64,8 @@ def with_flags(
 ) -> None:
     """Sets the fields that a command's flags give, which override all else.
 
-    A protocol among them is applied first, and overrides the config file.
+    A protocol among them is applied first, and overrides the config file. What a study
+    derives, as views from epochs, it derives from the flags.
 
     Args:
       config: Changed in place.
@@ -77,6 +78,7 @@ def with_flags(
     if "protocol" in given:
         with_options(config, f"protocol={given['protocol']}")
     if change is not None:
+        config.update_from_flattened_dict(given)
         change(config)
     config.update_from_flattened_dict(given)
 

@@ -147,6 +147,21 @@ def test_variants_that_repeat_are_run_once(whole):
     assert job.run_job(config, directory) == rows
 
 
+def test_runs_that_several_variants_have_are_for_one_process(tmp_path):
+    config = small_config(distilled__ipc=1)
+    # The official batch size of ten images is ten; losses of hard labels have no
+    # teacher, whose names differ.
+    config.variants = ("", "train.batch_size=10", "train.eval_batch_size=50")
+    made = grid.Grid(config, tmp_path, grid.Shard())
+    assert len(made.units) == 3
+    assert made.unfinished() == [0]
+    config.variants = ("relabel.source=hard,loss=ce",)
+    config.distilled.name = "random"
+    config.teacher.name = "conv1+conv2"
+    made = grid.Grid(config, tmp_path, grid.Shard())
+    assert len(made.units) == 1
+
+
 def test_names_do_not_depend_on_what_was_trained_before(tmp_path, monkeypatch):
     leave_untrained(monkeypatch)
     # Both protocols have the same views, each under its own name.

@@ -69,6 +69,20 @@ def test_rates_are_of_held_out_images_where_there_are_some():
     assert "on the test split" in make(several, chosen=of_others)[-1].caption
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_tuned_rates_of_losses_of_one_s_own_are_beside_the_others(order):
+    own = [r | {"loss_code": "ab12cd34"} for r in rows("mine", GIFT)]
+    of_own = [c | {"loss_code": "ab12cd34"} for c in choices(mine=RATES[2])]
+    runs = [*rows("kl", KL), *own][::order]
+    (figure,) = (
+        f
+        for f in make(runs, chosen=[*choices(kl=RATES[2]), *of_own])
+        if f.name == "learning_rates"
+    )
+    place = figure.data[0].index("loss")
+    assert {line[place] for line in figure.data[1:]} == {"kl", "mine"}
+
+
 def test_there_are_figures_of_what_was_recorded():
     runs = [*rows("kl", KL[:1]), row("gift", 0, None, status="diverged")]
     curve = np.array([[1, 10.0], [2, 20.0]])

@@ -110,6 +110,13 @@ def test_without_a_diagonal_or_something_beside_it_there_is_none(accuracies):
     assert matrix.matrices(compared(cells(accuracies=accuracies))) == []
 
 
+def test_a_network_of_the_user_s_own_has_a_column():
+    own = [r | {"code": "ab12cd34"} if r["student"] == "vgg11" else r for r in cells()]
+    (found,) = matrix.matrices(compared(own))
+    (of_built_in,) = matrix.matrices(compared(cells()))
+    assert found.drop("conv3", "vgg11") == of_built_in.drop("conv3", "vgg11")
+
+
 def test_two_groups_in_a_cell_make_none():
     twice = [*cells(), *rows("gift", [1.0], teacher="conv3", student="conv3",
                              trained_on="b0")]  # fmt: skip

@@ -306,3 +306,15 @@ def test_the_question_of_t_squared_has_an_answer_for_every_optimizer(normed):
     # It is asked of KL and KL times T^2 whatever the baseline of the report.
     assert T_SQUARED in table.header
     assert "gift" not in table.header
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_question_is_asked_of_the_shortest_name(normed, order):
+    refined = [
+        r | {"loss": r["loss"].replace("kl", "kl-refine=True", 1)}
+        for r in normed
+        if r["loss"].startswith("kl")
+    ]
+    both = [*refined, *normed][::order]
+    table = tables.t_squared_table(groups.group_rows(both), [])
+    assert T_SQUARED in table.header

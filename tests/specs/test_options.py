@@ -81,6 +81,15 @@ def test_code_of_the_user_s_own_is_told_from_places(field, value, expected):
     assert options.names_own_code(config) is expected
 
 
+def test_a_study_derives_fields_from_the_flags():
+    def study(config):
+        config.relabel.views = config.train.epochs // 2
+
+    config = digits.get_config()
+    options.with_flags(config, {"protocol": "rded", "train.epochs": 30}, study)
+    assert (config.train.epochs, config.relabel.views) == (30, 15)
+
+
 def test_flags_win_over_a_study_and_that_over_the_protocol_they_choose():
     config = digits.get_config("epochs=7")
 
