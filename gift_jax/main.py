@@ -83,28 +83,12 @@ def main(argv: Sequence[str], *, change: Change | None = None) -> int:
     config = _CONFIG.value
     given = configs.given(_CONFIG)
     # Imported after the flags are checked, so that mistakes are reported at once.
-    import jax
-
-    from gift_jax.runtime import (
-        allocator,
-        cluster,
-        devices,
-        errors,
-        hosts,
-        preemption,
-        xla,
-    )
+    from gift_jax.runtime import cluster, errors, hosts, preemption, startup
     from gift_jax.specs import options
 
-    only_cpus = not devices.may_have_accelerators()
-    if only_cpus:
-        allocator.keep_freed_memory()
-    # What is stored, and compared, is float32, whatever JAX_ENABLE_X64 says.
-    jax.config.update("jax_enable_x64", False)
     try:
         options.with_flags(config, given, change)
-        if only_cpus and options.names_own_code(config):
-            xla.leave_reductions_out_of_fusions()
+        startup.prepare(runs_own_code=options.names_own_code(config))
         return _run_job(config)
     except preemption.PreemptedError:
         print(f"stopped by SIGTERM; {_GO_ON}", file=sys.stderr)

@@ -23,7 +23,7 @@ from absl import app, flags
 
 from gift_jax import configs
 from gift_jax.pack.write import FLAGS_FILE, pack
-from gift_jax.runtime import errors, logs, paths
+from gift_jax.runtime import errors, logs, paths, preemption, startup
 from gift_jax.specs import options
 
 _CONFIG = configs.define_flag()
@@ -39,8 +39,14 @@ def main(argv: Sequence[str]) -> int:
     try:
         out = paths.local(str(_OUT.value), "--out")
         workdir = paths.local(str(_WORKDIR.value), "--workdir").resolve()
-        options.with_flags(_CONFIG.value, configs.given(_CONFIG))
-        pack(_CONFIG.value, workdir, out)
+        config = _CONFIG.value
+        options.with_flags(config, configs.given(_CONFIG))
+        startup.prepare(runs_own_code=options.names_own_code(config))
+        preemption.listen()
+        pack(config, workdir, out)
+    except preemption.PreemptedError:
+        print("stopped by SIGTERM; the same command goes on", file=sys.stderr)
+        return preemption.EXIT_CODE
     except errors.EXPECTED as error:
         print(f"error: {errors.message(error)}", file=sys.stderr)
         return 1

@@ -34,8 +34,8 @@ def pack(config: ConfigDict, workdir: pathlib.Path, out: pathlib.Path) -> None:
     Raises:
       FileExistsError: there is something at `out`.
       InputError: there are several teachers or distilled datasets, the teacher's
-        weights are not here, labels are read from `relabel.path`, or the config is
-        wrong in another way.
+        weights are not here, teachers are retrained or labels read from
+        `relabel.path`, or the config is wrong in another way.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists already; delete it or choose another")
@@ -45,6 +45,12 @@ def pack(config: ConfigDict, workdir: pathlib.Path, out: pathlib.Path) -> None:
         raise InputError(
             "the config asks for several real datasets, teachers or distilled "
             "datasets: name one of each, and make a pack for every other"
+        )
+    if any(spec.is_retrained for spec in specs):
+        raise InputError(
+            "continual.teachers asks for teachers that are trained at every step, on "
+            "all real images, which are not packed: train them here, or leave out "
+            "'retrained'"
         )
     if paths := sorted({spec.relabel.path for spec in specs} - {""}):
         raise InputError(
@@ -81,6 +87,9 @@ def pack(config: ConfigDict, workdir: pathlib.Path, out: pathlib.Path) -> None:
         if teacher is not None:
             values |= _write_teacher(teacher.teacher, job, folder / "teacher.pth")
             values["teacher.checkpoint"] = f"{out.name}/teacher.pth"
+        elif len(sources := {spec.relabel.source for spec in specs}) == 1:
+            # Another source would train a teacher, on the few real images of the pack.
+            values["relabel.source"] = sources.pop()
         lines = [f"--config.{field}={value}\n" for field, value in values.items()]
         (folder / FLAGS_FILE).write_text("".join(lines))
 

@@ -81,7 +81,8 @@ for (const table of document.querySelectorAll("table")) {
     const value = (row) => {
       const text = row.cells[column].textContent.replace("\u2212", "-");
       const number = parseFloat(text.replace("[", ""));
-      return isNaN(number) ? text : number;
+      const power = ["B", "kB", "MB", "GB", "TB"].indexOf(text.split(" ")[1]);
+      return isNaN(number) ? text : number * 1000 ** Math.max(power, 0);
     };
     const sort = () => {
       const order = head.ariaSort === "ascending" ? "descending" : "ascending";

@@ -175,6 +175,12 @@ def test_what_is_no_single_pack_is_refused(packed, changes, message, tmp_path):
     assert not out.exists()
 
 
+def test_teachers_of_steps_are_not_trained_on_the_few_images_of_a_pack(tmp_path):
+    changes = {"continual.steps": 5, "continual.teachers": "retrained"}
+    with pytest.raises(InputError, match=r"teachers that are trained at every step"):
+        write.pack(small(**changes), tmp_path / "made", tmp_path / "out")
+
+
 def test_a_pack_is_not_overwritten(packed):
     with pytest.raises(FileExistsError, match="carried exists already"):
         write.pack(small(), packed / "made", packed / "carried")
@@ -189,5 +195,6 @@ def test_images_of_no_known_dataset_are_named_by_their_place(tmp_path, one_devic
     flags = (tmp_path / "out" / write.FLAGS_FILE).read_text().splitlines()
     assert "--config.dataset.name=npz:out/real.npz" in flags
     assert not any("teacher" in flag for flag in flags)
+    assert "--config.relabel.source=hard" in flags  # another would train a teacher
     stored = load_distilled(tmp_path / "out" / "distilled")
     assert stored.metadata.dataset == "npz:out/real.npz"

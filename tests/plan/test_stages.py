@@ -97,6 +97,12 @@ def test_several_teachers_are_trained_and_tested_each():
             "relabel.source=online,train.students_at_once=2",
             (300 * 40, 63, 4),
         ),
+        # No teacher is asked in epochs of hard labels.
+        (
+            "v4-8",
+            "relabel.source=online,relabel.hard_epochs=200",
+            (2 * 100 * 40, 63, 4),
+        ),
         # Both hosts label all; one student after the other.
         ("16xh100", "relabel.source=online", (2 * 300 * 40, 32, 8)),
     ],
