@@ -238,7 +238,9 @@ class JobSpec:
         for field, value in self.variant:
             tag = f"_{field}={_in_file_name(value)}"
             is_part = field.partition(".")[0] in sections
-            if is_part and not _NAMED.fullmatch(field) and tag not in name:
+            # Names hold the networks of `teacher.also`, but not their checkpoints.
+            is_held = _NAMED.fullmatch(field) and "@" not in value
+            if is_part and not is_held and tag not in name:
                 name += tag
         return name
 

@@ -141,3 +141,14 @@ def test_folders_of_labels_are_told_apart_in_names():
     config.relabel.source = "store"
     config.variants = ("relabel.views=2", "relabel.views=3")  # names hold them anyway
     assert {job.tagged("x", "soft_labels") for job in expand(config)} == {"x"}
+
+
+def test_checkpoints_of_further_teachers_are_told_apart():
+    config = digits.get_config("distill=random")
+    config.variants = tuple(
+        f"teacher.also=('conv2{checkpoint}',)"
+        for checkpoint in ("@a.pth", "@b.pth", "")
+    )
+    names = [job.tagged("x", "teacher") for job in expand(config)]
+    assert len(set(names)) == 3
+    assert names[2] == "x"
