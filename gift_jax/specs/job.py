@@ -206,8 +206,7 @@ class JobSpec:
 
     def setup_key(self, students: tuple[StudentSpec, ...]) -> str:
         """A key, equal for students of several jobs that are trained only once."""
-        train = dataclasses.replace(self.train, eval_every=self.train.evaluate_every)
-        return repr((self.upstream, train, self.tuning, students))
+        return repr((self.upstream, self.train, self.tuning, students))
 
     @property
     def upstream(self) -> tuple:

@@ -181,7 +181,7 @@ def find_reader(
 
 
 def files_beside(path: pathlib.Path) -> list[pathlib.Path]:
-    """The other files that readers take with a file, such as its labels; sorted."""
+    """The other files that are read with one, such as its labels; sorted."""
     readers = (torch_arrays, native) if path.is_file() else ()
     found = {file for reader in readers for file in reader.files_beside(path)}
     return sorted(file for file in found if file.is_file() and file != path)
