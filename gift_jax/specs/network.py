@@ -10,7 +10,6 @@ from ml_collections.config_dict import ConfigDict
 from gift_jax import models, registry
 from gift_jax.data.info import DatasetInfo
 from gift_jax.runtime.devices import AXIS
-from gift_jax.runtime.errors import InputError
 from gift_jax.specs import base
 
 
@@ -84,20 +83,3 @@ class NetworkSpec:
         if registry.is_own(self.name):
             models.check_model(self.name, model, channels=dataset.channels, **size)
         return model
-
-
-def check_norm(section: ConfigDict, networks: list[NetworkSpec]) -> None:
-    """Refuses a normalisation of students that none of their networks can have.
-
-    A protocol that sets it would not be followed. (A width is not refused: configs of
-    small images have one for their ConvNets.)
-    """
-    names = [network.name for network in networks]
-    # A user's network has options of its own.
-    known = [name for name in names if not registry.is_own(name)]
-    is_used = any("norm" in models.model_options(name) for name in known)
-    if not is_used and section.norm != models.model_options("conv3")["norm"]:
-        raise InputError(
-            f"student.norm is {section.norm!r}, which has no effect on "
-            f"{', '.join(names)}: set it to batch, or choose a network that has norms"
-        )

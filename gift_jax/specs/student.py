@@ -12,7 +12,7 @@ from ml_collections.config_dict import ConfigDict
 from gift_jax import losses, optimizers, registry
 from gift_jax.runtime.errors import InputError
 from gift_jax.specs import base
-from gift_jax.specs.network import NetworkSpec, check_norm
+from gift_jax.specs.network import NetworkSpec
 from gift_jax.specs.optimizer import check_used, optimizer_spec
 
 
@@ -128,7 +128,6 @@ def setups(config: ConfigDict) -> Iterator[tuple[StudentSpec, ...]]:
         NetworkSpec.from_section(config.student, name)
         for name in base.chosen_names("student.name", config.student.name)
     ]
-    check_norm(config.student, networks)
     chosen = [
         LossSpec.from_section(config.loss, name)
         for name in base.chosen_names("loss.name", config.loss.name)

@@ -5,8 +5,7 @@ import pytest
 from gift_jax.configs import digits
 from gift_jax.data import info
 from gift_jax.runtime.errors import InputError
-from gift_jax.specs.network import NetworkSpec, check_norm
-from gift_jax.specs.student import setups
+from gift_jax.specs.network import NetworkSpec
 
 
 def network(text, **fields):
@@ -54,23 +53,6 @@ def test_equal_networks_are_one_object():
 def test_wrong_networks(text, message):
     with pytest.raises(InputError, match=message):
         network(text)
-
-
-@pytest.mark.parametrize("name", ["resnet20", "vgg11_bn", "my_nets:Net"])
-def test_a_norm_that_no_network_has_is_refused(name):
-    section = digits.get_config().student
-    ours = NetworkSpec(name, "float32", (("norm", "layer"),))
-    check_norm(section, [ours])
-    section.norm = "instance"
-    with pytest.raises(InputError, match=rf"'instance', which has no effect on {name}"):
-        check_norm(section, [ours])
-    check_norm(section, [ours, network("conv2")])
-
-
-def test_a_protocol_that_cannot_be_followed_is_refused():
-    config = digits.get_config("protocol=datm,lr=0.01,student=resnet20")
-    with pytest.raises(InputError, match=r"student\.norm is 'instance'"):
-        list(setups(config))
 
 
 def test_a_bad_value_is_found_when_it_is_built():
