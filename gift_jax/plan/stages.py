@@ -208,9 +208,7 @@ def relabelling(work: Workload) -> Stage:
         # Done by every host, once for all students that train at once.
         trainings = itertools.chain(*work.trainings.values())
         steps *= sum(math.ceil(t.students / work.at_once) for t in trainings)
-        # No teacher is asked in epochs of hard labels.
-        soft_epochs = work.spec.train.epochs - work.spec.relabel.hard_epochs
-        steps, devices = steps * soft_epochs, local
+        steps, devices = steps * work.spec.soft_epochs, local
     info = work.seen.info if work.spec.is_retrained else work.real.info
     return forward(
         work.machine, "relabelling", work.spec.teacher, info, steps, size, devices

@@ -197,7 +197,12 @@ class JobSpec:
     @property
     def views(self) -> int:
         """Labelled views of every image; by default one per epoch with soft labels."""
-        return self.relabel.views or self.train.epochs - self.relabel.hard_epochs
+        return self.relabel.views or self.soft_epochs
+
+    @property
+    def soft_epochs(self) -> int:
+        """Epochs of a training that have soft labels."""
+        return self.train.epochs - self.relabel.hard_epochs
 
     @property
     def labelled_views(self) -> int:

@@ -49,7 +49,11 @@ __all__ = [
 
 
 class Reader(Protocol):
-    """What a format's module has, and maybe `OPTIONS`, the names of its options."""
+    """What a format's module has.
+
+    It may have `OPTIONS`, the names of its options, and `files_beside`, a function of a
+    file that gives the other files that are read with it, whether they exist or not.
+    """
 
     @property
     def LOOKS_LIKE(self) -> str:
@@ -182,8 +186,14 @@ def find_reader(
 
 def files_beside(path: pathlib.Path) -> list[pathlib.Path]:
     """The other files that are read with one, such as its labels; sorted."""
-    readers = (torch_arrays, native) if path.is_file() else ()
-    found = {file for reader in readers for file in reader.files_beside(path)}
+    if not path.is_file():
+        return []
+    found = {
+        file
+        for reader in READERS.values()
+        if hasattr(reader, "files_beside")
+        for file in reader.files_beside(path)
+    }
     return sorted(file for file in found if file.is_file() and file != path)
 
 

@@ -112,11 +112,11 @@ def hard_labels(soft_labels: np.ndarray) -> tuple[np.ndarray, str]:
     if num_images % num_classes == 0:
         in_order = np.arange(num_classes, dtype=np.int32)
         in_order = in_order.repeat(num_images // num_classes)
+        if np.array_equal(argmax, in_order):
+            return in_order, "class"
         is_shuffled = np.array_equal(np.sort(argmax), in_order)
         agreement = np.mean(argmax == in_order)
-        if agreement == 1 or (
-            agreement > (1 + 1 / num_classes) / 2 and not is_shuffled
-        ):
+        if agreement > (1 + 1 / num_classes) / 2 and not is_shuffled:
             return in_order, "class"
     return argmax, "argmax"
 

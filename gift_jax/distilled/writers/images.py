@@ -13,7 +13,6 @@ from gift_jax.runtime.errors import InputError
 # RDED and SRe2L save JPEG in Pillow's default quality.
 _JPEG_QUALITY = 75
 _KEEP = "Keep gift_jax's own format, which holds them as they are (save_distilled)"
-_KEEP_WHITENED = _KEEP.replace("as they are", "whitened")
 
 
 def readable_pixels(dataset: DistilledDataset) -> np.ndarray:
@@ -28,9 +27,8 @@ def readable_pixels(dataset: DistilledDataset) -> np.ndarray:
         require_pixels(pixels)
     except InputError as error:
         un_whitened = "un-whitened, " if dataset.is_whitened else ""
-        keep = _KEEP_WHITENED if dataset.is_whitened else _KEEP
         raise InputError(
-            f"{un_whitened}{error}: no reader would take them for pixels. {keep}"
+            f"{un_whitened}{error}: no reader would take them for pixels. {_KEEP}"
         ) from error
     return pixels
 
@@ -46,12 +44,12 @@ def require_of_datm(dataset: DistilledDataset) -> None:
     if not zca.is_kornia(whitening):
         raise InputError(
             "the images are whitened by another convention than DATM's, whose files "
-            f"readers take these for. {_KEEP_WHITENED}"
+            f"readers take these for. {_KEEP}"
         )
     if dataset.images.shape[-1] == 1:
         raise InputError(
             "the images are grey and whitened, and readers take grey images for "
-            f"pixels or standardised ones. {_KEEP_WHITENED}"
+            f"pixels or standardised ones. {_KEEP}"
         )
 
 
@@ -72,7 +70,7 @@ def encode_images(dataset: DistilledDataset, kind: str) -> list[bytes]:
         low, high = dataset.pixels().min(), dataset.pixels().max()
         raise InputError(
             f"the images are ZCA-whitened; as pixels they range over [{low:.3g}, "
-            f"{high:.3g}], which 8 bits cannot hold. {_KEEP_WHITENED}"
+            f"{high:.3g}], which 8 bits cannot hold. {_KEEP}"
         )
     images = np.rint(np.clip(dataset.images, 0, 1) * 255).astype(np.uint8)
     return [_encode(image, kind) for image in images]
