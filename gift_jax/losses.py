@@ -560,7 +560,7 @@ def dkd(
         _of_other_classes(student, labels), _of_other_classes(teacher, labels)
     )
     divergence = target_weight * target + other_weight * others
-    divergence *= jnp.minimum(progress / jnp.maximum(warmup, 1e-9), 1)
+    divergence *= jnp.where(progress < warmup, progress / warmup, 1)
     hard = ce(student_logits, teacher_logits, labels)
     return temperature**2 * divergence + ce_weight * hard
 

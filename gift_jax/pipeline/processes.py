@@ -135,13 +135,18 @@ def _wait_for(workers: Sequence["_Worker"], on_trained: Callable[[], None]) -> N
     while any(worker.is_alive() for worker in workers):
         time.sleep(_POLL_SECONDS)
         _report(workers, on_trained)
-        if preemption.requested():
-            raise preemption.PreemptedError
     _report(workers, on_trained)
 
 
 def _report(workers: Sequence["_Worker"], on_trained: Callable[[], None]) -> None:
-    """Handles new messages of the processes; raises UserError if one is an error."""
+    """Handles new messages of the processes.
+
+    Raises:
+      PreemptedError: this process was asked to stop, as others may have been, too.
+      UserError: a message is an error.
+    """
+    if preemption.requested():
+        raise preemption.PreemptedError
     for worker in workers:
         for message in worker.messages():
             if "error" in message:

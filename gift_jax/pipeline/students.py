@@ -82,9 +82,10 @@ class Run:
             f"s{student.seed}",
         ]
         name = self.job.spec.tagged("_".join(filter(None, parts)), "run")
-        if len(name) <= _LONGEST_NAME:
+        if len(name) <= _LONGEST_NAME and "/" not in name:
             return name
-        return f"{name[: _LONGEST_NAME - 17]}-{fingerprint({'name': name})}"
+        short = name.replace("/", "_")[: _LONGEST_NAME - 17]
+        return f"{short}-{fingerprint({'name': name})}"
 
     @property
     def num_images(self) -> int:

@@ -43,7 +43,7 @@ def tune(
     Returns:
       The row for the tuning file. `learning_rate` is None if all rates diverged.
     """
-    factors, seeds = sorted(spec.factors), spec.seeds
+    factors, seeds = sorted(set(spec.factors)), spec.seeds
     default = student.optimizer.learning_rate
     assert default is not None
     tried: dict[float, float | None] = {}

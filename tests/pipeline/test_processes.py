@@ -13,7 +13,7 @@ import pytest
 from gift_jax.configs import common
 from gift_jax.pipeline import job, processes, results
 from gift_jax.pipeline.grid import Shard
-from gift_jax.runtime import preemption
+from gift_jax.runtime import errors, preemption
 from tests import launch
 
 COMMAND = """
@@ -115,6 +115,16 @@ def test_what_a_process_meets_is_one_message(one_by_one, tmp_path):
     _, said = process.communicate(timeout=600)
     assert process.returncode == 1
     assert said.splitlines()[-1] == "error: the disk of this evaluator is full"
+
+
+def test_workers_that_were_asked_to_stop_as_well_are_no_error(monkeypatch):
+    ended = {"error": "a process that trained students was ended (exit code -15)"}
+    worker = SimpleNamespace(is_alive=lambda: False, messages=lambda: [ended])
+    with pytest.raises(errors.UserError, match="exit code -15"):
+        processes._wait_for([worker], lambda: None)
+    monkeypatch.setattr(preemption, "requested", lambda: True)
+    with pytest.raises(preemption.PreemptedError):
+        processes._wait_for([worker], lambda: None)
 
 
 def test_a_grid_is_split_by_itself_where_a_student_takes_long(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from gift_jax import losses
 from gift_jax.pipeline import job, results
 from gift_jax.runtime import preemption
 from gift_jax.train import checkpoint
@@ -31,7 +32,7 @@ def test_a_batch_size_that_is_not_the_official_one_is_in_the_name(finished):
 
 def test_a_name_that_no_file_can_have_is_cut_and_stays_its_own(finished):
     directory, _ = finished
-    long = "standardized_gift-correct=True-gamma=0.2-length_share=0.25-temperature=1.5"
+    long = "standardized_gift-correct=True-gamma=0.2-alpha=0.25-temperature=1.5"
     optimizer = "adamw-decay_vectors=False-schedule=smoothed_cosine-warmup_epochs=2"
     rows = [
         job.run_job(
@@ -47,6 +48,23 @@ def test_a_name_that_no_file_can_have_is_cut_and_stays_its_own(finished):
     assert names[0] != names[1]
     assert all(len(name) <= 200 for name in names)
     assert all((directory / "runs" / name / "metrics.jsonl").exists() for name in names)
+
+
+def test_an_option_that_is_a_path_makes_no_directories(finished):
+    directory, _ = finished
+    loss = "tests.pipeline.test_students:of_a_table-table"
+    rows = [
+        job.run_job(small_config(loss__name=f"{loss}={table}"), directory)[0]
+        for table in ("a/b.npy", "a_b.npy")
+    ]
+    names = [row["run_id"] for row in rows]
+    assert names[0] != names[1]
+    assert all((directory / "runs" / name / "metrics.jsonl").exists() for name in names)
+    assert rows[0]["loss"] == f"{loss}=a/b.npy"
+
+
+def of_a_table(student_logits, teacher_logits, labels, *, table=""):
+    return losses.gift(student_logits, teacher_logits, labels)
 
 
 def test_metrics_hold_every_epoch_and_what_was_evaluated(finished):

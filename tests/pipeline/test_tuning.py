@@ -177,7 +177,7 @@ def test_a_rate_is_judged_by_all_its_seeds():
             yield {"learning_rate": rate, "top1_last": found, "status": status}
 
     (spec, *_) = specs.expand(small_config(optimizer__name="sgd"))
-    asked = specs.TuningSpec(True, 100, (1.0, 10.0, 100.0), (0, 1))
+    asked = specs.TuningSpec(True, 100, (1.0, 1.0, 10.0, 100.0), (0, 1))
     found = tuning.tune(run, spec.setups[0][0], asked, on_trained=lambda: None)
     tried = {t["learning_rate"]: t["top1"] for t in found["tried"]}
     assert (tried[0.01], tried[0.1], tried[1.0]) == (51.0, 40.0, None)
