@@ -38,6 +38,7 @@ VARIANTS = (
     _OF_THE_ANGLE,
     _OF_THE_ANGLE.replace("angle", "common"),
     _OF_THE_ANGLE.replace("both", "level"),
+    _OF_THE_ANGLE.replace("both", "level").replace("angle", "sine"),
     "-length=both-length_weight=1.0-rule=reached-power=1.0",
     "-length=radial",
     "-length=radial-length_weight=1.0",
@@ -69,7 +70,7 @@ def parts(
     power: float = 2.0,
     progress: jax.Array | float = 1.0,
 ) -> jax.Array:
-    """`standardized_gift`, whose parts can be exchanged.
+    """`standardized_gift`, whose parts can be exchanged; not for rows of equal logits.
 
     By default it is its first term; all of it is
     `length="both", length_weight=1.0, rule="reached", share=0.5`.
@@ -94,7 +95,8 @@ def parts(
         student's on average over the batch.
       goal: The lengths that are taught: those of the "teacher"; "angle", on average
         sqrt(C) times the cotangent of the angle whose cosine is the mean over the
-        batch, in the proportions of the teacher's; "common", the same for all.
+        batch, in the proportions of the teacher's; "common", the same for all;
+        "sine", sqrt(C) over the sine of the angle, in these proportions.
       share: Share of these lengths that is taught.
       length_weight: Weight of that term.
       rule: What the weight follows: "constant"; "angle", times the fourth power of the
@@ -136,11 +138,14 @@ def parts(
     direction *= jax.lax.stop_gradient(factors[factor])
     if length == "none":
         return direction
-    allowed = student.shape[-1] ** 0.5 * _cotangent(agreement)
+    cosine, sine = _mean_angle(agreement)
+    deviation = student.shape[-1] ** 0.5
+    proportions = theirs / jnp.mean(theirs)
     goals = {
         "teacher": theirs,
-        "angle": allowed * theirs / jnp.mean(theirs),
-        "common": allowed * jnp.ones_like(theirs),
+        "angle": deviation * cosine / sine * proportions,
+        "common": deviation * cosine / sine * jnp.ones_like(theirs),
+        "sine": deviation / sine * proportions,
     }
     wanted = jnp.maximum(share * goals[goal], 1e-6)
     squared, scale = {
@@ -168,10 +173,10 @@ def _centred(rows: jax.Array) -> jax.Array:
     return rows - jnp.mean(rows, axis=-1, keepdims=True)
 
 
-def _cotangent(cosines: jax.Array) -> jax.Array:
-    """That of the angle whose cosine is the mean, where that is positive."""
+def _mean_angle(cosines: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine of the angle whose cosine is the mean, at most 90 degrees."""
     cosine = jnp.maximum(jnp.mean(jax.lax.stop_gradient(cosines)), 0)
-    return cosine / jnp.sqrt(jnp.maximum(1 - cosine**2, 1e-6))
+    return cosine, jnp.sqrt(jnp.maximum(1 - cosine**2, 1e-6))
 
 
 def _both(

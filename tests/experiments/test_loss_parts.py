@@ -176,10 +176,15 @@ def test_the_rule_of_the_length_reached_has_a_power():
         np.testing.assert_allclose(found, share**power * value, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("goal", "error"), [("angle", lambda cosine: cosine), ("sine", lambda cosine: 1.0)]
+)
 @pytest.mark.parametrize("noise", [0.1, 1.0])
-def test_the_angle_allows_the_length_at_which_the_error_is_its_cosine(noise):
+def test_an_angle_allows_the_length_at_which_the_error_has_a_deviation(
+    noise, goal, error
+):
     student = TEACHER + noise * STUDENT
-    options = {"length": "both", "length_weight": 1.0, "goal": "angle", "gamma": 0.0}
+    options = {"length": "both", "length_weight": 1.0, "goal": goal, "gamma": 0.0}
     options |= {"rule": "reached", "power": 0.0}
 
     def term(student):
@@ -189,7 +194,7 @@ def test_the_angle_allows_the_length_at_which_the_error_is_its_cosine(noise):
     ours, theirs = centred(student), centred(TEACHER)
     target = theirs / lengths(theirs)[:, None]
     cosine = ((ours * target).sum(-1) / lengths(ours)).mean()
-    goal = 10**0.5 * cosine / np.sqrt(1 - cosine**2)
+    goal = 10**0.5 * error(cosine) / np.sqrt(1 - cosine**2)
     goal = (goal * lengths(theirs) / lengths(theirs).mean())[:, None]
     longer = np.maximum(goal, lengths(ours)[:, None])
     expected = (ours - goal * target) / longer
