@@ -3,13 +3,14 @@
 The folder is installed as `gift_jax.configs`.
 """
 
+import contextlib
 import pathlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_dict import ConfigDict
 
@@ -33,9 +34,63 @@ def given(flag: "flags.FlagHolder[ConfigDict]") -> dict[str, Any]:
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """The flags parser of commands that print no usage: a mistake is one line."""
     try:
-        return app.parse_flags_with_usage([with_path(argument) for argument in argv])
+        return parsed(argv)
     except flags.Error as error:
         sys.exit(f"error: {error}")
+
+
+def parsed(argv: Sequence[str]) -> list[str]:
+    """What a command line has besides flags, with the config file read.
+
+    Raises:
+      flags.Error: a mistake in a flag or in the config file, in one line.
+    """
+    with _one_line(argv):
+        rest = flags.FLAGS([with_path(argument) for argument in argv])
+        config = flags.FLAGS["config"].value
+        _ = config and config.is_locked  # raises now if the file cannot be read
+    return rest
+
+
+@contextlib.contextmanager
+def _one_line(argv: Sequence[str]) -> Iterator[None]:
+    try:
+        yield
+    except flags.Error as error:
+        message = _last_line(error)
+    except (AttributeError, KeyError) as error:
+        message = _unknown_field(error, argv)
+    except ImportError as error:
+        message = f"the config file cannot be imported: {error}"
+    except OSError as error:
+        message = f"the config file cannot be read: {error}"
+    else:
+        return
+    raise flags.Error(message)
+
+
+def _last_line(error: flags.Error) -> str:
+    """The message itself, as errors of config files include their traceback."""
+    section = re.search(
+        r"config\.(\w+).*Failed to parse '(.*)' as a ConfigDict", str(error)
+    )
+    if section:
+        name, value = section.groups()
+        return f"config.{name} is a section: did you mean --config.{name}.name={value}?"
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if "Traceback" in str(error) else str(error)
+
+
+def _unknown_field(error: Exception, argv: Sequence[str]) -> str:
+    """Names the argument with the unknown field, and the nearest known field."""
+    text = str(error)
+    match = re.search(r'Did you mean "(\w+)" instead of "(\w+)"', text)
+    if match is None:
+        return f"unknown field of the config: {text}"
+    nearest, field = match.groups()
+    arguments = [a for a in argv if re.match(rf"-.*\.{field}\b", a)]
+    where = f" in {arguments[0]}" if arguments else ""
+    return f"unknown field {field!r} of the config{where} (did you mean {nearest!r}?)"
 
 
 def with_path(argument: str) -> str:

@@ -16,7 +16,6 @@ import functools
 import io
 import logging
 import pathlib
-import re
 import signal
 import sys
 import traceback
@@ -170,45 +169,14 @@ def _settings(config: ConfigDict) -> dict[str, str]:
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses the command line; a mistake is one message and exit code 2."""
     try:
-        rest = flags.FLAGS([configs.with_path(argument) for argument in argv])
-        _ = _CONFIG.value.is_locked  # raises now if the file cannot be read
+        rest = configs.parsed(argv)
     except flags.Error as error:
-        sys.exit(_usage(_last_line(error)))
-    except (AttributeError, KeyError) as error:
-        sys.exit(_usage(_unknown_field(error, argv)))
-    except ImportError as error:
-        sys.exit(_usage(f"the config file cannot be imported: {error}"))
-    except OSError as error:
-        sys.exit(_usage(f"the config file cannot be read: {error}"))
+        sys.exit(_usage(str(error)))
     if not _WORKDIR.value:
         sys.exit(_usage("--workdir is empty"))
     if len(rest) > 1:
         sys.exit(_usage(f"unexpected arguments: {' '.join(rest[1:])}"))
     return rest
-
-
-def _last_line(error: flags.Error) -> str:
-    """The message itself, as errors of config files include their traceback."""
-    section = re.search(
-        r"config\.(\w+).*Failed to parse '(.*)' as a ConfigDict", str(error)
-    )
-    if section:
-        name, value = section.groups()
-        return f"config.{name} is a section: did you mean --config.{name}.name={value}?"
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if "Traceback" in str(error) else str(error)
-
-
-def _unknown_field(error: Exception, argv: Sequence[str]) -> str:
-    """Names the argument with the unknown field, and the nearest known field."""
-    text = str(error)
-    match = re.search(r'Did you mean "(\w+)" instead of "(\w+)"', text)
-    if match is None:
-        return f"unknown field of the config: {text}"
-    nearest, field = match.groups()
-    arguments = [a for a in argv if re.match(rf"-.*\.{field}\b", a)]
-    where = f" in {arguments[0]}" if arguments else ""
-    return f"unknown field {field!r} of the config{where} (did you mean {nearest!r}?)"
 
 
 def _usage(message: str) -> int:

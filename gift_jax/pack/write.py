@@ -41,10 +41,10 @@ def pack(config: ConfigDict, workdir: pathlib.Path, out: pathlib.Path) -> None:
         raise FileExistsError(f"{out} exists already; delete it or choose another")
     setups = Grid(config, workdir, Shard()).setups
     specs = [setup.job.spec for setup in setups]
-    if len({(spec.dataset, spec.teacher, spec.distilled) for spec in specs}) > 1:
+    if len({(s.dataset, s.teacher, s.distilled, s.seed) for s in specs}) > 1:
         raise InputError(
-            "the config asks for several real datasets, teachers or distilled "
-            "datasets: name one of each, and make a pack for every other"
+            "the config asks for several real datasets, teachers, distilled datasets "
+            "or seeds: name one of each, and make a pack for every other"
         )
     if any(spec.is_retrained for spec in specs):
         raise InputError(

@@ -16,7 +16,7 @@ from gift_jax.distill.recovery.real_statistics import RealLayer
 from gift_jax.distilled import DistilledDataset, read_distilled
 from gift_jax.distilled.readers import files_beside, guess_source
 from gift_jax.pipeline.context import Job
-from gift_jax.pipeline.products import Product, file_fingerprint
+from gift_jax.pipeline.products import Product, WorkdirError, file_fingerprint
 from gift_jax.pipeline.statistics import make_statistics
 from gift_jax.pipeline.teacher import JobTeacher, make_teacher
 from gift_jax.runtime import hosts, preemption, progress
@@ -108,7 +108,12 @@ def make_distilled(job: Job, teacher: Teacher | None) -> JobDistilled:
     product.make_if_absent(make, resumable=resumable, on_all_hosts=on_all_hosts)
     if hosts.is_primary():
         shutil.rmtree(product.directory / _UNFINISHED, ignore_errors=True)
-    dataset = distilled_lib.load_distilled(product.directory)
+    try:
+        dataset = distilled_lib.load_distilled(product.directory)
+    except (FileNotFoundError, InputError) as error:
+        raise WorkdirError(
+            f"{product.directory} is damaged: {error}; delete it to have it made anew"
+        ) from error
     product.checked_record(dataset.fingerprint)
     _check_learning_rate(job, dataset)
     return JobDistilled(product.directory.name, dataset)

@@ -5,6 +5,7 @@ import dataclasses
 from gift_jax.data import info as info_lib
 from gift_jax.data.image_split import ImageSplit
 from gift_jax.data.preprocess import Normalization
+from gift_jax.runtime.errors import InputError
 from gift_jax.specs import DatasetSpec, base
 
 # Train and test images, by the pages of the datasets; for ImageNet's subsets about
@@ -59,6 +60,11 @@ def real_data(spec: DatasetSpec) -> RealData:
     normalization = base.normalization("dataset", spec.mean, spec.std)
     train, test = _IMAGES[name]
     held_out = spec.validation_images
+    if held_out >= train:
+        raise InputError(
+            f"{held_out} images are held out of the {train} train images of {name}, "
+            "expected fewer"
+        )
     return RealData(
         dataclasses.replace(
             info,

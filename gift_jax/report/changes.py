@@ -56,10 +56,11 @@ def changed_settings(
 def pair_groups(new: Sequence[Group], old: Sequence[Group]) -> list[Change]:
     """Pairs groups that agree in all settings but those that changed as a whole.
 
-    What is left is paired without fingerprints, where there is one on each side.
+    What is left is paired without fingerprints, and that of a loss's own code, where
+    there is one on each side.
     """
     fields = [name for name in FIELDS if name not in changed_settings(new, old)]
-    words = [name for name in fields if name not in FINGERPRINTS]
+    words = [name for name in fields if name not in (*FINGERPRINTS, "loss_code")]
     found: dict[Group, Group] = {}
     for names in (fields, words):
         left = [g for g in new if g not in found]

@@ -107,6 +107,11 @@ class JobSpec:
                 f"distilled.name is {self.distilled.name!r}, which recovers images as "
                 "its network sees them: leave teacher.transform_views out"
             )
+        if "task_accuracy" in self.train.evaluators and self.continual is None:
+            raise InputError(
+                "train.evaluators asks for task_accuracy, which measures "
+                "class-incremental training, but continual.steps is 0"
+            )
         self.relabel.label_mix(self.augment)
         if self.relabel.hard_epochs >= self.train.epochs:
             raise InputError(

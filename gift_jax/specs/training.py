@@ -175,6 +175,10 @@ class TrainSpec:
         base.check_least("train", self, students_at_once=1, processes=0)
         for name in self.evaluators:
             registry.find("evaluator", name, evaluators.EVALUATORS)
+        if len(set(self.evaluators)) < len(self.evaluators):
+            raise InputError(
+                f"train.evaluators is {'+'.join(self.evaluators)!r}, expected each once"
+            )
         if "accuracy" not in self.evaluators:
             raise InputError(
                 f"train.evaluators is {'+'.join(self.evaluators)!r}, expected accuracy "

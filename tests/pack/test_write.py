@@ -163,8 +163,9 @@ def test_a_teacher_s_own_transform_is_packed(packed, tmp_path):
     [
         (
             {"distilled.name": "rded+random"},
-            "several real datasets, teachers or distilled",
+            "several real datasets, teachers, distilled datasets or seeds",
         ),
+        ({"variants": ("seed=0", "seed=1")}, "distilled datasets or seeds"),
         ({"teacher.also": ("conv2",)}, "is not one network of this project"),
     ],
 )

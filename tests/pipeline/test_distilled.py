@@ -97,6 +97,15 @@ def test_every_ipc_has_the_same_experts(tmp_path, monkeypatch):
         make_distilled(jobs[1], None)
 
 
+def test_a_damaged_distilled_dataset_says_what_helps(tmp_path):
+    job = random_job(tmp_path)
+    make_distilled(job, None)
+    file = tmp_path / "distilled/random_ipc10/distilled.npz"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(WorkdirError, match=r"random_ipc10 is damaged: .*delete it to"):
+        make_distilled(job, None)
+
+
 def test_a_distilled_dataset_is_not_named_by_another_ipc(tmp_path, monkeypatch):
     job = random_job(tmp_path)
     images = np.full((20, 8, 8, 1), 0.5, np.float32)

@@ -19,6 +19,14 @@ def test_datasets_by_their_names_elsewhere():
     assert planned.images == {"train": 60_000, "validation": 0, "test": 10_000}
 
 
+def test_no_more_images_are_held_out_than_there_are():
+    config = common.get_config("digits")
+    config.tuning.enabled = True
+    config.tuning.validation_images = 1_437
+    with pytest.raises(InputError, match="1437 images are held out of the 1437 train"):
+        _ = work(config).real
+
+
 @pytest.fixture
 def grey_folder(tmp_path):
     """Seven train and three test images of 10x10 pixels, of three classes."""

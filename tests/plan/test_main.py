@@ -55,6 +55,7 @@ def test_a_protocol_that_a_flag_chooses_is_planned():
         ("--device=abacus", "unknown device 'abacus'"),
         slow("--devices=2", "--devices needs --peak_tflops and --memory_gb"),
         slow("--config.teacher.name=conv33", "unknown teacher 'conv33'"),
+        slow("--config.studnt.width=8", "unknown field 'studnt' of the config in"),
         ("--config.dataset.name=folder:x", "no class folders in x/train"),
     ],
 )

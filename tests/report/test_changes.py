@@ -51,6 +51,11 @@ def test_fingerprints_may_differ_where_words_leave_no_doubt():
 
     new, old = two("a", "b"), two("c", "d")
     assert [c.old for c in changes.pair_groups(new, old)] == old
+    # As may the code of a loss of one's own, beside a loss that has none.
+    old, new = (
+        grouped(rows("kl", KL), rows("mine:l", GIFT, loss_code=code)) for code in "ab"
+    )
+    assert [c.old for c in changes.pair_groups(new, old)] == old
     # What is equal in all comes first.
     alike = grouped(rows("kl", KL, trained_on="a"), rows("kl", KL, trained_on="b"))
     like_b = grouped(rows("kl", GIFT, trained_on="b"), rows("gift", KL, trained_on="z"))

@@ -94,6 +94,7 @@ def test_variants_name_what_names_do_not_hold_anyway():
         ),
         ({"relabel.hard_epochs": 200}, "but train.epochs is 200: some must have"),
         ({"relabel.mix_hard_labels": True}, "there are no mixed pictures"),
+        ({"train.evaluators": "accuracy+task_accuracy"}, "continual.steps is 0"),
         ({"optimizer.warmup_epochs": 300}, "is 300, longer than the training of 200"),
         ({"teacher.name": "conv99"}, "unknown teacher 'conv99'"),
         ({"distilled.name": "rdde"}, "did you mean 'rded'"),

@@ -122,6 +122,13 @@ def test_an_unknown_evaluator():
         base.from_section(TrainSpec, digits.get_config().train, evaluators=("acuracy",))
 
 
+def test_an_evaluator_is_named_once():
+    with pytest.raises(InputError, match=r"'accuracy\+accuracy', expected each once"):
+        base.from_section(
+            TrainSpec, digits.get_config().train, evaluators=("accuracy",) * 2
+        )
+
+
 def test_the_accuracy_is_always_measured():
     with pytest.raises(InputError, match="'diagnostics', expected accuracy and others"):
         base.from_section(
