@@ -63,7 +63,8 @@ def _one_line(argv: Sequence[str]) -> Iterator[None]:
     except ImportError as error:
         message = f"the config file cannot be imported: {error}"
     except OSError as error:
-        message = f"the config file cannot be read: {error}"
+        last = str(error).splitlines()[-1].strip()
+        message = f"the config file cannot be read: {last}"
     else:
         return
     raise flags.Error(message)
