@@ -3,11 +3,10 @@
 The folder is installed as `gift_jax.configs`.
 """
 
-import contextlib
 import pathlib
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
@@ -45,17 +44,11 @@ def parsed(argv: Sequence[str]) -> list[str]:
     Raises:
       flags.Error: a mistake in a flag or in the config file, in one line.
     """
-    with _one_line(argv):
+    try:
         rest = flags.FLAGS([with_path(argument) for argument in argv])
         config = flags.FLAGS["config"].value
         _ = config and config.is_locked  # raises now if the file cannot be read
-    return rest
-
-
-@contextlib.contextmanager
-def _one_line(argv: Sequence[str]) -> Iterator[None]:
-    try:
-        yield
+        return rest
     except flags.Error as error:
         message = _last_line(error)
     except (AttributeError, KeyError) as error:
@@ -65,8 +58,6 @@ def _one_line(argv: Sequence[str]) -> Iterator[None]:
     except OSError as error:
         last = str(error).splitlines()[-1].strip()
         message = f"the config file cannot be read: {last}"
-    else:
-        return
     raise flags.Error(message)
 
 
